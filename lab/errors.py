@@ -1,0 +1,8 @@
+"""What the lab raises when the person asking can mend it."""
+
+
+class RequestError(Exception):
+    """The request was wrong: a configuration, a file, a folder. The message names the key, the value and what is accepted.
+
+    The command line prints it alone, without a traceback, and exits with 2.
+    """

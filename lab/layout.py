@@ -1,0 +1,94 @@
+"""Layout: what a row of tokens holds. Every part reads it; none guesses from shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+PADDING = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Which document each token of each row belongs to, where in that document it stands, and what is padding.
+
+    Attributes:
+        documents: `[batch, time]` int64, the number of the token's document within its row, -1 for padding.
+            Documents lie one after the other, each in one piece. Attention stays within a document.
+        positions: `[batch, time]` int64, the position that position encodings count.
+        plain: every row is one document that fills it, with positions 0, 1, 2, ... Kernels need no mask then.
+
+    What all layers derive from a layout (masks, rotation tables) is computed once and kept by `once`.
+    """
+
+    documents: Tensor
+    positions: Tensor
+    plain: bool = False
+    _derived: dict[Hashable, object] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def full(cls, batch: int, time: int, device: torch.device | str | None = None) -> Layout:
+        """Rows of one document each, without padding."""
+        positions = torch.arange(time, device=device).expand(batch, time)
+        return cls(torch.zeros_like(positions), positions, plain=True)
+
+    @classmethod
+    def packed(
+        cls, lengths: Sequence[Sequence[int]], time: int | None = None, restart: bool = True, mask: bool = True
+    ) -> Layout:
+        """Rows from the lengths of their documents: `[[5, 3], [8]]` is two rows of 8 tokens, the first with two documents.
+
+        Args:
+            lengths: for each row the lengths of its documents, each at least 1.
+            time: tokens in a row; what the documents leave free at the end is padding. By default the fullest row's.
+            restart: positions begin at 0 in each document, else in each row.
+            mask: attention stays within a document, else within the row.
+
+        Raises:
+            ValueError: a length under 1, or a row whose documents are longer than `time`.
+        """
+        if any(length < 1 for row in lengths for length in row):
+            raise ValueError(f"a document has at least 1 token, got lengths {lengths}")
+        totals = [sum(row) for row in lengths]
+        width = max(totals, default=0) if time is None else time
+        if any(total > width for total in totals):
+            raise ValueError(f"documents of {max(totals)} tokens do not fit a row of {width}")
+        documents = torch.full((len(totals), width), PADDING)
+        positions = torch.arange(width).repeat(len(totals), 1)
+        for row, pieces in enumerate(lengths):
+            start = 0
+            for number, length in enumerate(pieces):
+                documents[row, start : start + length] = number if mask else 0
+                if restart:
+                    positions[row, start : start + length] = torch.arange(length)
+                start += length
+        whole = all(total == width for total in totals)
+        single = all(len(row) == 1 for row in lengths)
+        return cls(documents, positions, plain=whole and (single or (not mask and not restart)))
+
+    @property
+    def padding(self) -> Tensor:
+        """`[batch, time]` bool, true where a row holds no token."""
+        return self.documents == PADDING
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, computed at the first call with this key and kept for as long as the layout lives."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        return self._derived[key]  # type: ignore[return-value]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Layout:
+        """The same layout on another device."""
+        if self.documents.device == torch.device(device):
+            return self
+        return Layout(
+            self.documents.to(device, non_blocking=non_blocking),
+            self.positions.to(device, non_blocking=non_blocking),
+            self.plain,
+        )
