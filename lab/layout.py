@@ -16,19 +16,23 @@ PADDING = -1
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Which document each token of each row belongs to, where in that document it stands, and what is padding.
+    """Which document each token of each row belongs to, where it stands, and what is padding.
+
+    What all layers derive from a layout (masks, rotation tables) is computed once and kept by `once`.
 
     Attributes:
         documents: `[batch, time]` int64, the number of the token's document within its row, -1 for padding.
-            Documents lie one after the other, each in one piece. Attention stays within a document.
-        positions: `[batch, time]` int64, the position that position encodings count.
+            A document lies in one piece. Attention stays within a document.
+        positions: `[batch, time]` int64, at least 0 and under `span`: what position encodings count.
+        span: one more than the largest position, or a bound of it, known without asking the device.
+        padded: some row may hold padding.
         plain: every row is one document that fills it, with positions 0, 1, 2, ... Kernels need no mask then.
-
-    What all layers derive from a layout (masks, rotation tables) is computed once and kept by `once`.
     """
 
     documents: Tensor
     positions: Tensor
+    span: int
+    padded: bool = False
     plain: bool = False
     _derived: dict[Hashable, object] = field(default_factory=dict, repr=False)
 
@@ -36,7 +40,7 @@ class Layout:
     def full(cls, batch: int, time: int, device: torch.device | str | None = None) -> Layout:
         """Rows of one document each, without padding."""
         positions = torch.arange(time, device=device).expand(batch, time)
-        return cls(torch.zeros_like(positions), positions, plain=True)
+        return cls(torch.zeros_like(positions), positions, span=time, plain=True)
 
     @classmethod
     def packed(
@@ -68,9 +72,9 @@ class Layout:
                 if restart:
                     positions[row, start : start + length] = torch.arange(length)
                 start += length
-        whole = all(total == width for total in totals)
-        single = all(len(row) == 1 for row in lengths)
-        return cls(documents, positions, plain=whole and (single or (not mask and not restart)))
+        padded = any(total < width for total in totals)
+        one_document = all(len(row) == 1 for row in lengths) or not (mask or restart)
+        return cls(documents, positions, span=width, padded=padded, plain=one_document and not padded)
 
     @property
     def padding(self) -> Tensor:
@@ -87,8 +91,6 @@ class Layout:
         """The same layout on another device."""
         if self.documents.device == torch.device(device):
             return self
-        return Layout(
-            self.documents.to(device, non_blocking=non_blocking),
-            self.positions.to(device, non_blocking=non_blocking),
-            self.plain,
-        )
+        documents = self.documents.to(device, non_blocking=non_blocking)
+        positions = self.positions.to(device, non_blocking=non_blocking)
+        return Layout(documents, positions, self.span, self.padded, self.plain)

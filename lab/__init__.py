@@ -1,0 +1,42 @@
+"""A lab for architectures of language models: compose them from parts, train them alike, compare them with error bars.
+
+    import lab
+    run = lab.train(lab.compose("preset=tiny", "position=sinusoidal", "seed=1"))
+    run.result["val/bpb"]
+
+Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lab.config import build, compose
+    from lab.layout import Layout
+    from lab.runs.folder import Run, load
+    from lab.runs.report import report
+    from lab.runs.sweep import sweep
+    from lab.runs.train import train
+
+_HOMES = {
+    "build": "lab.config",
+    "compose": "lab.config",
+    "Layout": "lab.layout",
+    "Run": "lab.runs.folder",
+    "load": "lab.runs.folder",
+    "report": "lab.runs.report",
+    "sweep": "lab.runs.sweep",
+    "train": "lab.runs.train",
+}
+
+__all__ = ["Layout", "Run", "build", "compose", "load", "report", "sweep", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lab' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

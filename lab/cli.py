@@ -1,0 +1,275 @@
+"""The `lab` command: one verb, one function. Heavy imports wait until a verb needs them.
+
+Exit codes: 0 the runs ended as results (finished, diverged, pruned); 1 a run failed; 2 the request was wrong;
+130 stopped by Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import RequestError
+
+if TYPE_CHECKING:
+    from lab.runs.folder import Run
+
+HELP = """\
+lab: what does this architecture choice do?
+
+  lab train [GROUP=OPTION ...] [KEY=VALUE ...]   train one run; `lab train --help` lists groups and options
+  lab train -m attention=mha,gqa seed=0,1        one run for each combination
+  lab train resume=FOLDER                        continue a run that was stopped
+  lab sweep FILE [KEY=VALUE ...]                 run a sweep file of W&B's format here, resumable
+  lab report FOLDER ...                          compare runs: a table and a page
+
+  --json with any verb: one JSON document on standard output
+  eval "$(lab --shell-completion install=bash)"  completion of verbs, groups and options (also zsh, fish)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] and given[0] in ("-sc", "--shell-completion"):
+        return complete(given)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0 if given else 2
+    if given[0] in ("-V", "--version"):
+        import lab
+
+        print(lab.__version__)
+        return 0
+    try:
+        verb = VERBS.get(given[0])
+        if verb is None:
+            raise RequestError(f"{given[0]}: no such verb; there are {', '.join(VERBS)} (lab --help)")
+        return verb(given[1:])
+    except RequestError as error:
+        from lab.console import say
+
+        say(f"lab {given[0]}: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (`lab report ... | head`); Python must not complain about it again while it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def train(arguments: list[str]) -> int:
+    """Train one run, or with `-m` several."""
+    as_json = "--json" in arguments
+    arguments = [_override(text) for text in arguments if text != "--json"]
+    flags = [text for text in arguments if text.startswith("-")]
+    if flags:
+        return _hydra_application(arguments, flags, as_json)
+
+    from lab.config import compose
+    from lab.runs.train import continue_run
+    from lab.runs.train import train as run
+
+    folders = [text.removeprefix("resume=") for text in arguments if text.startswith("resume=")]
+    if folders and len(arguments) > 1:
+        raise RequestError("resume: a run continues with its own configuration; nothing else can be given with it")
+    with _bar() as bar:
+        done = continue_run(folders[0], [bar]) if folders else run(compose(*arguments), observers=[bar])
+    _show([done], as_json)
+    return exit_code([done.status])
+
+
+def _override(text: str) -> str:
+    """`--key=value`, as W&B's agent writes it by default, is `key=value`; Hydra's own flags stay."""
+    hydra = ("--config-", "--package=", "--info=", "--cfg=", "--experimental")
+    return text[2:] if text.startswith("--") and "=" in text and not text.startswith(hydra) else text
+
+
+def _bar() -> Any:
+    from lab.runs.bar import Bar
+
+    return Bar()
+
+
+def _show(runs: Sequence[Run], as_json: bool) -> None:
+    """The end of runs, for a person or a program."""
+    from lab.runs.bar import summary
+
+    if as_json:
+        documents = [{"folder": str(run.folder), **run.result} for run in runs]
+        print(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2))
+    else:
+        for run in runs:
+            print(summary(run))
+
+
+def exit_code(statuses: Sequence[str]) -> int:
+    """Of runs that ended with these statuses."""
+    if "stopped" in statuses:
+        return 130
+    return 1 if "failed" in statuses else 0
+
+
+def _hydra_application(arguments: list[str], flags: list[str], as_json: bool) -> int:
+    """What a Hydra application does with its flags: multirun, printing, help, completion."""
+    refused = [flag for flag in flags if flag.startswith(("--config-", "-cn", "-cp", "-cd", "--experimental"))]
+    if refused:
+        raise RequestError(f"{refused[0]}: the lab's configuration is in conf/; a new option is a file there")
+    multirun = "-m" in flags or "--multirun" in flags
+    overrides = _plain_overrides(arguments)
+    import hydra
+
+    from lab.config import conf_folder
+
+    given = list(arguments)
+    folder = None
+    if multirun:
+        folder = _check_multirun(overrides)
+        given = [text for text in given if not text.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir={folder}"]
+    elif not {"--shell-completion", "-sc"} & set(flags):
+        from lab.config import compose
+
+        compose(*[text for text in overrides if not text.startswith("hydra")])
+    sys.argv = ["lab", *given]
+    application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(hydra_job)
+    try:
+        application()
+    except SystemExit as end:
+        if end.code:
+            return int(end.code) if isinstance(end.code, int) else 1
+    if folder is None:
+        return 0
+    from lab.runs.folder import RESULT, load
+
+    runs = [load(path.parent) for path in sorted(folder.glob(f"*/{RESULT}"), key=_number)]
+    _show(runs, as_json)
+    if not as_json:
+        print(f"compare them: lab report {folder}")
+    return exit_code([run.status for run in runs])
+
+
+def _number(path: Path) -> tuple[int, str]:
+    name = path.parent.name
+    return (int(name) if name.isdigit() else 0, name)
+
+
+def _plain_overrides(arguments: list[str]) -> list[str]:
+    """Arguments without flags and what belongs to a flag (`--cfg job`)."""
+    plain, skip = [], False
+    for text in arguments:
+        if skip:
+            skip = False
+        elif text in ("--cfg", "-c", "--info", "-i", "--package", "-p"):
+            skip = text not in ("--info", "-i")
+        elif not text.startswith("-") and text not in ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"):
+            plain.append(text)
+    return plain
+
+
+def _check_multirun(overrides: list[str]) -> Path:
+    """Compose every combination before the first one runs; the folder where they go."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from lab.config import compose, hydra_settings
+
+    tasks = [text for text in overrides if not text.startswith("hydra")]
+    if any(text.startswith("folder=") for text in tasks):
+        raise RequestError("folder: several runs cannot share one; hydra.sweep.dir=PATH names the folder above theirs")
+    parsed = OverridesParser.create().parse_overrides(tasks)
+    for batch in BasicSweeper.split_arguments(parsed, None):
+        for combination in batch:
+            compose(*combination)
+    return Path(hydra_settings([text for text in overrides if text.startswith("hydra")]).sweep.dir)
+
+
+def hydra_job(config: Any) -> str:
+    """One job of a multirun, here or wherever a launcher of Hydra's starts it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from lab.config import compose
+    from lab.console import say
+    from lab.runs.train import train as run
+
+    settings = HydraConfig.get()
+    say(f"[{settings.job.num}] {settings.job.override_dirname}")
+    try:
+        with _bar() as bar:
+            done = run(compose(*settings.overrides.task), settings.runtime.output_dir, observers=[bar])
+    except RequestError as error:
+        say(f"lab train: {error}")
+        sys.exit(2)
+    if done.status == "stopped":
+        raise KeyboardInterrupt
+    return done.status
+
+
+def sweep(arguments: list[str]) -> int:
+    """Run a sweep file here."""
+    parser = argparse.ArgumentParser(prog="lab sweep", description="Run a sweep file of W&B's own format, without a server.")
+    parser.add_argument("file", help="a YAML file: method, parameters, command")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every trial")
+    parser.add_argument("--folder", type=Path, help="where runs and report go (default: runs/ and the file's name)")
+    parser.add_argument("--baseline", help="what the report compares with: a configuration, `first` or `previous`")
+    parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options = parser.parse_intermixed_args(arguments)
+    from lab.runs.sweep import sweep as run
+
+    outcome = run(options.file, options.overrides, options.folder, options.baseline, options.plan)
+    if options.json:
+        print(json.dumps(outcome.to_json(), indent=2))
+    else:
+        outcome.print()
+    return outcome.exit_code
+
+
+def report(arguments: list[str]) -> int:
+    """Compare runs."""
+    parser = argparse.ArgumentParser(prog="lab report", description="Compare the runs of folders, over paired seeds.")
+    parser.add_argument("folders", nargs="+", type=Path, help="runs, sweeps or multiruns")
+    parser.add_argument("--baseline", help="a configuration, `first` or `previous`")
+    parser.add_argument("--html", type=Path, help="the page (default: report.html in the first folder)")
+    parser.add_argument("--csv", type=Path, help="the table as a file")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options = parser.parse_args(arguments)
+    from lab.runs.report import report as compare
+
+    made = compare(options.folders, baseline=options.baseline)
+    page = options.html or options.folders[0] / "report.html"
+    made.write_html(page)
+    if options.csv:
+        made.write_csv(options.csv)
+    if options.json:
+        print(json.dumps(made.to_json(), indent=2))
+    else:
+        made.print()
+    return 0
+
+
+def complete(arguments: list[str]) -> int:
+    """Shell completion: verbs by us, what follows `train` by Hydra."""
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if "query=" in " ".join(arguments):
+        if len(words) <= 2:
+            print(" ".join(verb for verb in VERBS if verb.startswith(words[-1])))
+            return 0
+        if words[1] != "train":
+            return 0
+        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    import hydra
+
+    from lab.config import conf_folder
+
+    sys.argv = ["lab", *arguments]
+    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(hydra_job)()
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"train": train, "sweep": sweep, "report": report}

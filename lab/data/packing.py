@@ -1,0 +1,181 @@
+"""Packings: how documents are laid into rows of equal length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.data.store import Tokens
+from lab.layout import PADDING, Layout
+
+NOTHING = -100  # the target where nothing is to be predicted; what torch's cross-entropy ignores
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows to train or validate on.
+
+    Attributes:
+        tokens: `[rows, time]` int64.
+        targets: `[rows, time]` int64, the token that follows each, -100 where nothing is to be predicted.
+        layout: which document each token is from and where it stands.
+        scored: how many targets the whole optimizer step predicts, over its ranks and accumulated
+            micro-batches; the sum of a micro-batch's losses divided by it adds up to the step's mean loss. In
+            validation: of this batch.
+        counted: how many targets this batch predicts.
+        lengths: `[segments]`, how many tokens see each other: the lengths of the documents' pieces in the
+            rows, or of the rows where attention crosses documents. Padding is in none.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    layout: Layout
+    scored: int
+    counted: int
+    lengths: np.ndarray
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            self.tokens.to(device, non_blocking=non_blocking),
+            self.targets.to(device, non_blocking=non_blocking),
+            self.layout.to(device, non_blocking=non_blocking),
+            self.scored,
+            self.counted,
+            self.lengths,
+        )
+
+
+class Packing(Protocol):
+    """A way to lay documents into rows."""
+
+    def rows(self, tokens: Tokens, context: int, training: bool) -> Rows:
+        """Rows of `context` tokens each."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Documents one after the other as one stream, cut into rows: no padding but in the last row.
+
+    A document that a row cuts goes on in the next row, without what it said before.
+
+    Args:
+        mask: attention stays within a document, else within the row.
+        restart: positions begin at 0 in each document (and in each row), else in each row only.
+    """
+
+    mask: bool = True
+    restart: bool = True
+
+    def rows(self, tokens: Tokens, context: int, training: bool) -> Rows:
+        """Rows of `context` tokens each. Training leaves out what doesn't fill a row, validation pads it."""
+        total = len(tokens.ids)
+        starts = np.arange(0, total - context + 1 if training else total, context)
+        return Rows(
+            tokens, context, starts, np.minimum(context, total - starts), training, self.mask, self.restart
+        )
+
+
+@dataclass(frozen=True)
+class Padded:
+    """One document a row, the rest of the row is padding; what is longer than a row goes on in the next."""
+
+    def rows(self, tokens: Tokens, context: int, training: bool) -> Rows:
+        """Rows of `context` tokens each."""
+        lengths = np.diff(tokens.offsets)
+        pieces = -(-lengths // context)
+        first = np.cumsum(pieces) - pieces
+        done = (np.arange(pieces.sum()) - np.repeat(first, pieces)) * context
+        starts = np.repeat(tokens.offsets[:-1], pieces) + done
+        return Rows(tokens, context, starts, np.minimum(context, np.repeat(lengths, pieces) - done), training)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """All rows of a part, each a piece of the stream of documents: made when asked for.
+
+    In training the last token of a document predicts the document token, so that a model learns where to end.
+    In validation it predicts nothing: each token of the text, so each byte, is predicted exactly once, and
+    nothing else.
+
+    Attributes:
+        tokens: the documents.
+        context: tokens in a row.
+        starts: `[rows]`, where in `tokens.ids` each row begins.
+        lengths: `[rows]`, how many tokens it holds; the rest is padding.
+        training: whether the rows are to learn from.
+        mask: attention stays within a document.
+        restart: positions begin at 0 in each document.
+    """
+
+    tokens: Tokens
+    context: int
+    starts: np.ndarray
+    lengths: np.ndarray
+    training: bool
+    mask: bool = True
+    restart: bool = True
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def waste(self) -> float:
+        """The share of the rows' places that is padding."""
+        return 1 - int(self.lengths.sum()) / max(1, len(self) * self.context)
+
+    def scored(self, indices: np.ndarray) -> int:
+        """How many targets these rows have in training: one for each token."""
+        return int(self.lengths[indices].sum())
+
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
+        """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
+        ids, offsets = self.tokens.ids, self.tokens.offsets
+        columns = np.arange(self.context)
+        places = self.starts[indices, None] + columns  # [rows, time], where in the stream
+        present = columns < self.lengths[indices, None]
+        # One token more than the rows hold: the target of the last. Behind the stream stand document tokens.
+        stream = ids.take(np.append(places, places[:, -1:] + 1, axis=1), mode="clip").astype(np.int64)
+        stream[:, :-1][~present] = self.tokens.document_id
+        documents = np.searchsorted(offsets, places, side="right") - 1
+        ends = places + 1 == offsets[np.minimum(documents, len(offsets) - 2) + 1]
+        targets = np.where(ends, self.tokens.document_id if self.training else NOTHING, stream[:, 1:])
+        targets[~present] = NOTHING
+
+        numbers = np.where(present, documents - documents[:, :1], PADDING)
+        begins = np.maximum(offsets[documents.clip(max=len(offsets) - 2)] - self.starts[indices, None], 0)
+        positions = (
+            np.where(present, columns - begins, columns)
+            if self.restart
+            else np.broadcast_to(columns, places.shape)
+        )
+        if not self.mask:
+            numbers = np.where(present, 0, PADDING)
+        counted = int((targets != NOTHING).sum())
+        plain = bool((numbers == 0).all() and (positions == columns).all())
+        return Batch(
+            torch.from_numpy(stream[:, :-1].copy()),
+            torch.from_numpy(targets),
+            Layout(
+                torch.from_numpy(numbers),
+                torch.from_numpy(np.ascontiguousarray(positions)),
+                span=self.context,
+                padded=not present.all(),
+                plain=plain,
+            ),
+            counted if scored is None else scored,
+            counted,
+            _runs(numbers),
+        )
+
+
+def _runs(numbers: np.ndarray) -> np.ndarray:
+    """Lengths of the runs of equal numbers in the rows of `[rows, time]`, padding left out."""
+    begins = np.ones(numbers.shape, bool)
+    begins[:, 1:] = numbers[:, 1:] != numbers[:, :-1]
+    places = np.flatnonzero(begins)
+    return np.diff(places, append=numbers.size)[numbers.ravel()[places] != PADDING]

@@ -1,0 +1,191 @@
+"""Documents of one local file: text, JSON, JSON lines, CSV or Parquet; all but Parquet also gzipped."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lab.errors import RequestError
+
+_PROSE = {".txt", ".text", ".md", ".rst", ".tex", ".html", ".htm", ".xml"}
+_SOURCE = {
+    ".py",
+    ".pyi",
+    ".c",
+    ".h",
+    ".cc",
+    ".cpp",
+    ".cs",
+    ".java",
+    ".js",
+    ".ts",
+    ".go",
+    ".rs",
+    ".rb",
+    ".sh",
+    ".sql",
+}
+
+
+def read(path: Path, field: str) -> Iterator[str]:
+    """The documents of a file in their order; blank ones are left out, and so is a null in place of text.
+
+    Args:
+        path: a file. Its name says how it is read: `.jsonl`, `.json`, `.csv`, `.parquet` hold one document a
+            row, anything else is one document of text.
+        field: which column or key holds the text.
+
+    Raises:
+        RequestError: the file can't be read, is damaged, is not UTF-8, or its `field` is missing or not text.
+    """
+    reader = _TABLES.get(kind(path))
+    try:
+        documents = reader(path, field) if reader else _whole(path)
+        for document in documents:
+            if document.strip():
+                yield document
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RequestError(f"{path}: the gzip data is damaged ({error})") from error
+    except OSError as error:
+        raise RequestError(f"{path}: can't be read ({error.strerror or error})") from error
+
+
+def kind(path: Path) -> str:
+    """The suffix that says how a file is read: `.csv` for both `a.csv` and `a.csv.gz`."""
+    return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+def readable(path: Path) -> bool:
+    """Whether a file found in a folder is taken for text or a table, going by its name."""
+    return not path.name.startswith(".") and kind(path) in _PROSE | _SOURCE | _TABLES.keys()
+
+
+def _whole(path: Path) -> Iterator[str]:
+    with _open(path) as file:
+        yield _decode(file.read(), path, 0)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    offset = 0
+    with _open(path) as file:
+        for line in file:
+            yield _decode(line, path, offset)
+            offset += len(line)
+
+
+def _open(path: Path):
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _decode(data: bytes, path: Path, offset: int) -> str:
+    """Text of bytes that begin `offset` bytes into the (unpacked) file; a byte-order mark is dropped."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        where = f"at byte {offset + error.start:,} (0x{data[error.start]:02x})"
+        raise RequestError(
+            f"{path}: not UTF-8 {where}; text is read as UTF-8, convert the file first"
+        ) from error
+    return text.removeprefix("\ufeff") if offset == 0 else text
+
+
+def _json_lines(path: Path, field: str) -> Iterator[str]:
+    for number, line in enumerate(_lines(path), 1):
+        if line.strip():
+            yield _text(_parse(line, f"{path}, line {number}"), field, f"{path}, line {number}")
+
+
+def _json(path: Path, field: str) -> Iterator[str]:
+    """A file that begins with `[` is a list of objects; any other is read as JSON lines, as many are."""
+    with _open(path) as file:
+        is_list = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    if not is_list:
+        yield from _json_lines(path, field)
+        return
+    for number, row in enumerate(_parse("".join(_whole(path)), str(path)), 1):
+        yield _text(row, field, f"{path}, row {number}")
+
+
+def _parse(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RequestError(f"{place}: broken JSON ({error})") from error
+
+
+def _csv(path: Path, field: str) -> Iterator[str]:
+    csv.field_size_limit(2**31 - 1)
+    rows = csv.reader(_lines(path), strict=True)
+    try:
+        header = next(rows, [])
+        for row in rows:
+            place = f"{path}, line {rows.line_num}"
+            if row and len(row) != len(header):
+                raise RequestError(f"{place}: {len(row)} columns, the header has {len(header)}")
+            if row:
+                yield _text(dict(zip(header, row, strict=True)), field, place)
+    except csv.Error as error:
+        raise RequestError(f"{path}, line {rows.line_num}: broken CSV ({error})") from error
+
+
+def _parquet(path: Path, field: str) -> Iterator[str]:
+    import pyarrow
+    from pyarrow import parquet
+
+    if path.suffix.lower() == ".gz":
+        raise RequestError(f"{path}: a Parquet file is compressed within; unpack it with gunzip")
+    try:
+        with parquet.ParquetFile(path) as file:
+            check_field(field, file.schema_arrow.names, str(path))
+            values = (
+                value for batch in file.iter_batches(1024, columns=[field]) for value in batch[0].to_pylist()
+            )
+            for number, value in enumerate(values, 1):
+                yield _text({field: value}, field, f"{path}, row {number}")
+    except pyarrow.ArrowException as error:
+        raise RequestError(f"{path}: the Parquet data is damaged ({str(error).splitlines()[0]})") from error
+
+
+def check_field(field: str, fields: list[str], place: str) -> None:
+    """Raises `RequestError`, naming the fields there are, where `field` is none of them."""
+    if field not in fields:
+        there = ", ".join(fields) or "none"
+        raise RequestError(f"data.field={field!r}: not in {place}; the fields there: {there}")
+
+
+def _text(row: object, field: str, place: str) -> str:
+    if not isinstance(row, dict):
+        raise RequestError(f"{place}: a row is an object with named fields, got {type(row).__name__}")
+    check_field(field, list(row), place)
+    return check_text(row[field], field, place)
+
+
+def check_text(value: object, field: str, place: str) -> str:
+    """The value of a text field; null counts as an empty document.
+
+    Raises:
+        RequestError: it is of another type, or holds half of a surrogate pair, which no encoding can write.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise RequestError(f"data.field={field!r}: {place} holds {type(value).__name__}, text is needed")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{place}: half a surrogate pair at character {error.start}, not text") from error
+    return value
+
+
+_TABLES: dict[str, Callable[[Path, str], Iterator[str]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

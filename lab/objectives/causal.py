@@ -1,0 +1,83 @@
+"""Causal language modelling: predict each token from those before it, in its own document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lab.optim.groups import parameter_groups
+
+if TYPE_CHECKING:
+    from lab.data.packing import Batch
+
+
+class Causal(pl.LightningModule):
+    """Trains a model that offers `loss(tokens, targets, layout, reduction)`.
+
+    Whatever the number of devices and micro-batches, the gradient of a step is that of the mean loss over all targets of
+    the step, which `Batch.scored` counts.
+
+    Args:
+        model: what is trained.
+        optimizer: called with parameter groups.
+        clip: norm that gradients are clipped to, null for none.
+    """
+
+    headline: ClassVar[Mapping[str, str]] = {"name": "val/bpb", "unit": "bits per byte", "direction": "min"}
+
+    def __init__(self, model: nn.Module, optimizer: Callable[..., Optimizer], clip: float | None = 1.0) -> None:
+        super().__init__()
+        self.model = model
+        self.make_optimizer = optimizer
+        self.clip = clip
+        self.nats = torch.zeros(())  # summed since they were last taken, on the device: reading them waits for it
+        self.targets = 0
+        self.gradient_norm: Tensor | None = None
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer, with weight decay kept off norms, biases and embeddings."""
+        return self.make_optimizer(parameter_groups(self.model))
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The part of the step's mean loss that this batch holds, scaled so that averaging over parts restores it."""
+        nats = self.model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum")
+        self.nats = self.nats.to(nats.device) + nats.detach()
+        self.targets += batch.counted
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        loss = nats * (parts / batch.scored)
+        for layer in self.model.expert_layers:
+            loss = loss + layer.auxiliary
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> Tensor:
+        """Summed cross-entropy in nats."""
+        return self.model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum")
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *args, **kwargs) -> None:
+        """Clip to `clip`, and keep the norm from before."""
+        root = self.trainer.strategy.model
+        limit = math.inf if self.clip is None else self.clip
+        if hasattr(root, "clip_grad_norm_"):  # fully sharded: each device holds a part of every gradient
+            self.gradient_norm = root.clip_grad_norm_(limit)
+        else:
+            self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def take_loss(self) -> tuple[Tensor, int]:
+        """Nats and targets of the training steps since the last call, of this rank."""
+        taken = self.nats, self.targets
+        self.nats, self.targets = torch.zeros(()), 0
+        return taken
+
+    @staticmethod
+    def scores(nats: float, targets: int, text_bytes: int, lossless: bool) -> dict[str, float | None]:
+        """Validation metrics: nats per token, and bits per byte of text, which is null where the tokenizer loses bytes."""
+        return {
+            "val/loss": nats / targets,
+            "val/bpb": nats / math.log(2) / text_bytes if lossless else None,
+        }

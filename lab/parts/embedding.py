@@ -1,0 +1,43 @@
+"""Token embeddings, and the head that scores the vocabulary."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab.parts.kernels import linear_cross_entropy
+
+
+class Embedding(nn.Module):
+    """A table that turns tokens into vectors and a head that scores every token of the vocabulary.
+
+    Args:
+        vocab_size: tokens in the vocabulary.
+        dim: width of the model.
+        tied: the head is the table (Press and Wolf 2017).
+        scaled: vectors are multiplied by `sqrt(dim)` (Vaswani et al. 2017, section 3.4).
+    """
+
+    def __init__(self, vocab_size: int, dim: int, tied: bool = True, scaled: bool = False) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocab_size, dim)
+        self.head = None if tied else nn.Linear(dim, vocab_size, bias=False)
+        self.scale = dim**0.5 if scaled else 1.0
+
+    @property
+    def scorer(self) -> Tensor:
+        """`[vocab, dim]`: the matrix that scores the vocabulary."""
+        return self.table.weight if self.head is None else self.head.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`[batch, time]` int64 to `[batch, time, dim]`."""
+        x = self.table(tokens)
+        return x * self.scale if self.scale != 1.0 else x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """`[..., dim]` to `[..., vocab]`."""
+        return F.linear(x, self.scorer)
+
+    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Summed cross-entropy in nats of `[..., dim]` against `[...]` targets, in pieces: never all logits at once."""
+        return linear_cross_entropy(x.flatten(0, -2), self.scorer, targets.flatten())

@@ -1,0 +1,263 @@
+"""Run folders, read: what each run was, how it ended and what it measured."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import RequestError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FINISHED = "finished"
+UNREADABLE = "unreadable"
+NO_RESULT = "no result"
+NOT_STARTED = "not started"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What runs are compared by: a key of `result.json`, its unit, and which way is better (`min`, `max`)."""
+
+    name: str
+    unit: str
+    direction: str
+
+    @property
+    def title(self) -> str:
+        """How a sentence calls it."""
+        return "bits per byte" if self.name == "val/bpb" else self.name
+
+
+BITS_PER_BYTE = Measure("val/bpb", "bits per byte", "min")
+LOSS_PER_TOKEN = Measure("val/loss", "nats per token", "min")
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """One run folder. What `result.json` does not say is None or empty.
+
+    Attributes:
+        folder: where it lies.
+        status: as the run left it (finished, diverged, pruned, stopped, failed), or what the reader found:
+            `unreadable` (`result.json` is damaged), `no result` (running or killed), `not started` (planned).
+        error: why it is not finished, where that is known.
+        result: the content of `result.json`.
+        overrides: what was typed to get this run.
+    """
+
+    folder: Path
+    status: str
+    error: str | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+
+    def number(self, key: str) -> float | None:
+        """The finite number under this key of `result.json`, else None."""
+        value = self.result.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return value
+
+    @property
+    def seed(self) -> int | None:
+        seed = self.number("seed")
+        return None if seed is None else int(seed)
+
+    @property
+    def configuration(self) -> str | None:
+        """The hash that runs share which differ by seed alone."""
+        name = self.result.get("configuration")
+        return None if name is None else str(name)
+
+    @property
+    def data_fingerprint(self) -> str | None:
+        fingerprint = self.result.get("data_fingerprint")
+        return None if fingerprint is None else str(fingerprint)
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The option chosen of each group."""
+        choices = self.result.get("choices")
+        return {str(key): str(value) for key, value in choices.items()} if isinstance(choices, dict) else {}
+
+    @property
+    def measure(self) -> Measure:
+        """The declared headline; the loss per token where bits per byte are null, as text was lost."""
+        headline = self.result.get("headline")
+        if not isinstance(headline, dict) or "name" not in headline:
+            declared = BITS_PER_BYTE
+        else:
+            direction = "max" if headline.get("direction") == "max" else "min"
+            declared = Measure(str(headline["name"]), str(headline.get("unit", "")), direction)
+        if declared.name == BITS_PER_BYTE.name and self.number(declared.name) is None:
+            return LOSS_PER_TOKEN
+        return declared
+
+    @property
+    def value(self) -> float | None:
+        """What the run reached, in the unit of its measure."""
+        return self.number(self.measure.name)
+
+    @cached_property
+    def started(self) -> datetime:
+        """When it began; without a readable `started`, when its folder was last written to."""
+        try:
+            started = datetime.fromisoformat(str(self.result.get("started")))
+        except ValueError:
+            written = self.folder.stat().st_mtime if self.folder.exists() else math.inf
+            return (
+                datetime.max.replace(tzinfo=UTC)
+                if written == math.inf
+                else datetime.fromtimestamp(written, UTC)
+            )
+        return started if started.tzinfo else started.replace(tzinfo=UTC)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, its keys dotted; empty where `config.yaml` is missing or damaged."""
+        import yaml
+
+        try:
+            loaded = yaml.safe_load((self.folder / "config.yaml").read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return {}
+        return dict(_flat(loaded)) if isinstance(loaded, dict) else {}
+
+    @cached_property
+    def curve(self) -> dict[str, np.ndarray]:
+        """Columns of `metrics.csv`, `[rows]` float64, NaN where not measured; empty without the file."""
+        import numpy as np
+
+        try:
+            with open(self.folder / "metrics.csv", newline="", encoding="utf-8", errors="replace") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, csv.Error):
+            return {}
+        names = [name for name in (rows[0] if rows else {}) if name]
+        return {name: np.array([_cell(row.get(name)) for row in rows]) for name in names}
+
+
+def read_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
+    """The runs in and below these folders, in the order of a sweep's `plan.json`, else by their start.
+
+    Raises:
+        RequestError: a folder is missing or can't be read, or no run in any of them can be read.
+    """
+    if not folders:
+        raise RequestError("report: name at least one folder: of a run, a multirun or a sweep")
+    found: dict[Path, RunRecord] = {}
+    place: dict[Path, int] = {}
+    for root in map(Path, folders):
+        if not root.is_dir():
+            why = "is not a folder" if root.exists() else "does not exist"
+            raise RequestError(f"{root} {why}: give the folder of a run, a multirun or a sweep")
+        for path, names in _walk(root):
+            if "plan.json" in names:
+                for run in _read_plan(path):
+                    place.setdefault(run.folder.resolve(), len(place))
+                    found.setdefault(run.folder.resolve(), run)
+            if "result.json" in names or {"config.yaml", "overrides.yaml"} <= names:
+                found[path.resolve()] = _read_run(path)
+    runs = list(found.values())
+    _refuse_nothing(runs, folders)
+    return sorted(runs, key=lambda run: (place.get(run.folder.resolve(), len(place)), run.started))
+
+
+def _refuse_nothing(runs: list[RunRecord], folders: Sequence[str | Path]) -> None:
+    if any(run.status not in (UNREADABLE, NOT_STARTED) for run in runs):
+        return
+    where = ", ".join(map(str, folders))
+    damaged = [f"{run.folder / 'result.json'}: {run.error}" for run in runs if run.status == UNREADABLE]
+    if damaged:
+        raise RequestError(f"no run can be read in {where}: " + "; ".join(damaged))
+    raise RequestError(
+        f"no run in {where}: a run is a folder with a result.json, as `lab train` and `lab sweep` leave it"
+    )
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:
+    """Folders from the root down and the files in each; nothing below a run, nothing hidden."""
+
+    def refuse(error: OSError) -> None:
+        raise RequestError(f"{error.filename} can't be read: {error.strerror}")
+
+    for path, folders, files in os.walk(root, onerror=refuse):
+        folders[:] = (
+            [] if "result.json" in files else sorted(name for name in folders if not name.startswith("."))
+        )
+        yield Path(path), set(files)
+
+
+def _read_run(folder: Path) -> RunRecord:
+    path = folder / "result.json"
+    if not path.exists():
+        return RunRecord(folder, NO_RESULT, "still running, or killed", overrides=_typed(folder))
+    try:
+        result = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        return RunRecord(folder, UNREADABLE, error.strerror or str(error))
+    except ValueError as error:  # not JSON, or not UTF-8
+        return RunRecord(folder, UNREADABLE, f"damaged, {error}", overrides=_typed(folder))
+    if not isinstance(result, dict) or not isinstance(result.get("status"), str):
+        return RunRecord(folder, UNREADABLE, "damaged, it holds no status", overrides=_typed(folder))
+    why, overrides = result.get("error"), result.get("overrides")
+    typed = tuple(map(str, overrides)) if isinstance(overrides, list) else _typed(folder)
+    return RunRecord(folder, result["status"], None if why is None else str(why), result, typed)
+
+
+def _typed(folder: Path) -> tuple[str, ...]:
+    """What `overrides.yaml` holds; nothing where it is missing or damaged."""
+    import yaml
+
+    try:
+        typed = yaml.safe_load((folder / "overrides.yaml").read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return ()
+    return tuple(map(str, typed)) if isinstance(typed, list) else ()
+
+
+def _read_plan(folder: Path) -> list[RunRecord]:
+    """What a sweep means to run, in its order: `[{"folder": ..., "overrides": [...]}, ...]`.
+
+    Raises:
+        RequestError: the plan is damaged.
+    """
+    path = folder / "plan.json"
+    try:
+        plan = json.loads(path.read_text("utf-8"))
+        return [
+            RunRecord(
+                folder / trial["folder"], NOT_STARTED, overrides=tuple(map(str, trial.get("overrides") or ()))
+            )
+            for trial in plan
+        ]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RequestError(
+            f"{path} is damaged ({error}): a plan is a list of objects with folder and overrides; "
+            "without the file the runs are ordered by when they started"
+        ) from error
+
+
+def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _cell(text: str | None) -> float:
+    try:
+        return float(text) if text else math.nan
+    except ValueError:  # the last row of a run that was killed may be cut off
+        return math.nan

@@ -1,0 +1,221 @@
+"""The record that a run leaves: its folder, read and written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lab.config import resolved
+from lab.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lab.data.tokenizers import Tokenizer
+
+CONFIG, OVERRIDES, RESULT, METRICS, TOKENIZER = (
+    "config.yaml",
+    "overrides.yaml",
+    "result.json",
+    "metrics.csv",
+    "tokenizer.json",
+)
+WEIGHTS, CHECKPOINT = "checkpoints/model.safetensors", "checkpoints/last.ckpt"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def finite(tree: Any) -> Any:
+    """The same values with NaN and infinities as null, which JSON can hold."""
+    if isinstance(tree, Mapping):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def new_folder(config: DictConfig) -> Path:
+    """A path for a run that names none: the day, the time and what was asked, numbered if taken."""
+    now = datetime.now()
+    label = config.name or "-".join([str(config.choices.preset), str(config.choices.model)])
+    base = Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H%M%S}-{label}-seed{config.seed}"
+    path, number = base, 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
+
+
+def open_folder(folder: Path, config: DictConfig) -> None:
+    """Create a run's folder and write what was asked.
+
+    Raises:
+        RequestError: the folder holds a run already, or cannot be written.
+    """
+    if (folder / CONFIG).exists():
+        raise RequestError(f"folder: {folder} holds a run already; choose another, or continue it with resume={folder}")
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / OVERRIDES, OmegaConf.to_yaml(config.overrides))
+        write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
+    except OSError as error:
+        raise RequestError(f"folder: {folder} cannot be written ({error.strerror or error})") from None
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The configuration of a run.
+
+    Raises:
+        RequestError: there is no run, or its file is damaged.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise RequestError(f"{folder}: no run there; a run's folder has a {CONFIG}")
+    try:
+        config = OmegaConf.load(path)
+        if not isinstance(config, DictConfig):
+            raise ValueError("not a mapping")
+        resolved(config)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from None
+    return config
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a run, null while there is none.
+
+    Raises:
+        RequestError: the file is damaged.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(result, dict) or "status" not in result:
+            raise ValueError("no status")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: damaged ({error})") from None
+    return result
+
+
+class MetricsFile:
+    """`metrics.csv`, one line a measurement. A column that first appears later is added to the header then."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns: list[str] = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                self.columns = next(csv.reader(file), [])
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one measurement."""
+        missing = [key for key in row if key not in self.columns]
+        if missing:
+            rows = self.read()
+            self.columns += missing
+            self.write(rows)
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns).writerow(row)
+
+    def read(self) -> list[dict[str, str]]:
+        """All measurements so far, as text."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replace all measurements."""
+        lines = [",".join(self.columns)]
+        for row in rows:
+            lines.append(",".join(str(row.get(column) or "") for column in self.columns))
+        write_atomically(self.path, "\n".join(lines) + "\n")
+
+    def keep_until(self, step: int) -> None:
+        """Forget measurements after a step: a run that continues from there makes them again."""
+        if self.columns:
+            self.write(row for row in self.read() if int(row["step"]) <= step)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened. The model and the tokenizer are read when first asked for."""
+
+    folder: Path
+    config: DictConfig
+    result: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """How the run ended: finished, diverged, pruned, stopped or failed."""
+        return self.result["status"]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the run was trained with."""
+        from lab.data.tokenizers import Tokenizer
+
+        return Tokenizer.load(self.folder / TOKENIZER)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The trained model, in evaluation mode on the CPU.
+
+        Raises:
+            RequestError: no weights, or damaged ones.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from lab.config import build
+
+        model = build(self.config, vocab_size=self.tokenizer.vocab_size)
+        path = self.folder / WEIGHTS
+        if not path.is_file():
+            raise RequestError(f"{path}: no weights; the run is {self.status}")
+        try:
+            model.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise RequestError(f"{path}: damaged or of another model ({' '.join(str(error).split())[:200]})") from None
+        return model.eval()
+
+
+def load(folder: str | Path) -> Run:
+    """Open a run folder: `.model`, `.tokenizer`, `.config`, `.result`.
+
+    Raises:
+        RequestError: there is no run, it has no result yet, or a file is damaged.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    result = read_result(folder)
+    if result is None:
+        raise RequestError(f"{folder}: the run has no {RESULT} yet; it runs, or was killed (lab train resume={folder})")
+    return Run(folder, config, result)

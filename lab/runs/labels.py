@@ -1,0 +1,121 @@
+"""What a configuration is called: the words that tell it from the others of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from lab.errors import RequestError
+from lab.runs.collect import RunRecord
+
+# Keys that change where and how a run is written down or scheduled, or repeat it: never what it asks.
+SILENT = {"seed", "folder", "name", "resume", "overrides", "choices", "trainer.threads"}
+SILENT_GROUPS = {"logger", "hydra"}
+
+
+def told(overrides: Iterable[str]) -> dict[str, str]:
+    """The overrides that say something about the configuration, as typed, by their key; of two, the later."""
+    keyed = {text.lstrip("+~").partition("=")[0].partition("@")[0]: text for text in overrides}
+    return {key: text for key, text in keyed.items() if not _silent(key)}
+
+
+def label_all(runs: Sequence[RunRecord]) -> list[str]:
+    """A label for each of these runs, one of each configuration; no two alike.
+
+    The overrides that differ among them; else the chosen options that differ; else the configured values that
+    differ; else the configuration's hash.
+    """
+    for words in (_by_overrides, _by_choices, _by_config):
+        labels = words(runs)
+        if all(labels) and len(set(labels)) == len(labels):
+            return labels
+    return [f"configuration {run.configuration}" for run in runs]
+
+
+def find(name: str, labels: Sequence[str], runs: Sequence[RunRecord], option: str) -> int:
+    """The place of the configuration that `name` means: a label, overrides or choices, an option alone.
+
+    Raises:
+        RequestError: `name` means none of them or several; `option` is what the message calls it.
+    """
+    wanted = name.split()
+
+    def is_label(place: int) -> bool:
+        return labels[place] == name
+
+    def has_words(place: int) -> bool:
+        run = runs[place]
+        words = {
+            *told(run.overrides).values(),
+            *(f"{group}={chosen}" for group, chosen in run.choices.items()),
+        }
+        return bool(wanted) and words.issuperset(wanted)
+
+    def has_option(place: int) -> bool:
+        return name in {word.partition("=")[2] for word in labels[place].split()} - {""}
+
+    tests: tuple[Callable[[int], bool], ...] = (is_label, has_words, has_option)
+    for test in tests:
+        places = [place for place in range(len(labels)) if test(place)]
+        if len(places) == 1:
+            return places[0]
+        if places:
+            raise RequestError(
+                f"{option} {name} means several: {listing([labels[place] for place in places])}; name one"
+            )
+    raise RequestError(f"{option} {name} is not among the configurations here: {listing(labels)}")
+
+
+def listing(names: Sequence[str], most: int = 20) -> str:
+    """Names for a sentence, the first `most` of them."""
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _silent(key: str) -> bool:
+    return key in SILENT or key.partition(".")[0].partition("/")[0] in SILENT_GROUPS
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys whose values are not the same everywhere, in the order in which they turn up."""
+    keys = dict.fromkeys(key for setting in settings for key in setting)
+    missing = object()
+    return [
+        key
+        for key in keys
+        if any(setting.get(key, missing) != settings[0].get(key, missing) for setting in settings)
+    ]
+
+
+def _by_overrides(runs: Sequence[RunRecord]) -> list[str]:
+    typed = [told(run.overrides) for run in runs]
+    if len(runs) == 1:
+        return [" ".join(typed[0].values()) or f"preset={runs[0].choices.get('preset', 'default')}"]
+    keys = _differing(typed)
+    labels = [" ".join(text for key, text in setting.items() if key in keys) for setting in typed]
+    return [label or _defaults(run, keys) for label, run in zip(labels, runs, strict=True)]
+
+
+def _defaults(run: RunRecord, keys: Sequence[str]) -> str:
+    """What a run that overrides none of these keys has there, as far as it is on record."""
+    known = {**run.config, **run.choices} if not set(keys) <= set(run.choices) else run.choices
+    return " ".join(f"{key}={known[key]}" for key in keys if key in known)
+
+
+def _by_choices(runs: Sequence[RunRecord]) -> list[str]:
+    choices = [{key: value for key, value in run.choices.items() if not _silent(key)} for run in runs]
+    keys = _differing(choices)
+    return [" ".join(f"{key}={choice[key]}" for key in keys if key in choice) for choice in choices]
+
+
+def _by_config(runs: Sequence[RunRecord]) -> list[str]:
+    configs = [
+        {
+            key: value
+            for key, value in run.config.items()
+            if not _silent(key) and key.partition(".")[0] not in SILENT
+        }
+        for run in runs
+    ]
+    keys = _differing(configs)
+    return [" ".join(f"{key}={config[key]}" for key in keys if key in config) for config in configs]

@@ -1,0 +1,235 @@
+"""The course of a training run: its budget, learning rate, measurements, checkpoints and end."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lab.runs.budget import Budget, Spent
+
+if TYPE_CHECKING:
+    from lab.data.module import DataModule
+    from lab.data.packing import Batch
+
+Observer = Callable[[Mapping[str, Any]], None]
+"""Called with each measurement: `step`, `progress` from 0 to 1, what was spent, and what was measured."""
+
+
+class Pace(pl.Callback):
+    """Follows a run from step to step.
+
+    Between two optimizer steps, never within one, it measures, validates, saves, and ends the run: when the budget is
+    spent, when `stop_requested` says so (status stopped) or when the loss is not finite (status diverged).
+
+    Args:
+        budget: how long to train.
+        schedule: share of the peak learning rate at a progress.
+        data: where batches come from; told how many were consumed.
+        text_bytes: bytes of the validated text.
+        lossless: the tokenizer keeps every byte.
+        checkpoint: file that a stopped run continues from.
+        validations, log_every, checkpoint_minutes: how often.
+        observers: told of every measurement, on the first rank.
+        stop_requested: asked after each step.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        schedule: Callable[[float], float],
+        data: DataModule,
+        text_bytes: int,
+        lossless: bool,
+        checkpoint: Path,
+        validations: int,
+        log_every: int,
+        checkpoint_minutes: float,
+        observers: Iterable[Observer],
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self.budget, self.schedule, self.data = budget, schedule, data
+        self.text_bytes, self.lossless = text_bytes, lossless
+        self.checkpoint = checkpoint
+        self.validations, self.log_every, self.checkpoint_minutes = validations, log_every, checkpoint_minutes
+        self.observers, self.stop_requested = list(observers), stop_requested
+        self.spent = Spent()
+        self.latest: dict[str, Any] = {}
+        self.status = "finished"
+        self.validated = 0
+        self.micro = 0
+        self.flops = 0.0
+        self.random_state: Tensor | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run continues with, the state of the random numbers included."""
+        state: dict[str, Any] = {
+            "spent": asdict(self.spent),
+            "validated": self.validated,
+            "latest": self.latest,
+            "random": torch.get_rng_state(),
+        }
+        if torch.cuda.is_available():
+            state["random_cuda"] = torch.cuda.get_rng_state()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue."""
+        self.spent = Spent(**state_dict["spent"])
+        self.validated = state_dict["validated"]
+        self.latest = dict(state_dict["latest"])
+        self.random_state = state_dict["random"]
+        self.random_state_cuda = state_dict.get("random_cuda")
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Begin to count time; restore the random numbers as late as possible."""
+        self.peak_rates = [group["initial_lr"] for group in self._remember_rates(trainer.optimizers[0])]
+        if self.random_state is not None:
+            torch.set_rng_state(self.random_state.cpu())
+            if torch.cuda.is_available() and self.random_state_cuda is not None:
+                torch.cuda.set_rng_state(self.random_state_cuda.cpu())
+        self.clock = self.logged_at = self.saved_at = time.perf_counter()
+        self.logged_tokens = self.spent.tokens
+
+    @staticmethod
+    def _remember_rates(optimizer: Optimizer) -> list[dict]:
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        return optimizer.param_groups
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, index: int) -> None:
+        """Count what the batch costs: forward once, backward twice that."""
+        self.flops += 3 * float(module.model.flops(batch.lengths).sum())
+        self.step_tokens = batch.scored
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Set the learning rate of this step."""
+        share = self.schedule(self.budget.progress_after(self.spent, self.step_tokens))
+        for group, peak in zip(optimizer.param_groups, self.peak_rates, strict=True):
+            group["lr"] = peak * share
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, index: int
+    ) -> None:
+        """After an optimizer step: measure what is due, and see whether to go on."""
+        self.data.consumed += 1
+        self.micro += 1
+        if self.micro % trainer.accumulate_grad_batches:
+            return
+        stop = self._account(module)
+        progress = self.budget.progress(self.spent)
+        over = progress >= 1
+        measured: dict[str, Any] = {}
+        if over or self.spent.steps % self.log_every == 0:
+            measured |= self._measure(module, trainer.optimizers[0])
+        if self.status != "diverged" and (over or progress * self.validations >= self.validated + 1):
+            measured |= self._validate(trainer, module)
+            self.validated = math.floor(min(progress, 1.0) * self.validations)
+        if measured:
+            self._tell({"progress": min(progress, 1.0), **measured})
+        if stop and not over and self.status != "diverged":
+            self.status = "stopped"
+        if self.status == "stopped" or time.perf_counter() - self.saved_at > 60 * self.checkpoint_minutes:
+            self._save(trainer)
+        if over or self.status != "finished":
+            trainer.should_stop = True
+
+    def _account(self, module: pl.LightningModule) -> bool:
+        """Add the step to what is spent; whether any rank was asked to stop."""
+        now = time.perf_counter()
+        local = torch.tensor([float(self.stop_requested()), now - self.clock, self.flops], dtype=torch.float64)
+        self.clock, self.flops = now, 0.0
+        stop, seconds, flops = _over_ranks(local, module.device).tolist()
+        self.spent.steps += 1
+        self.spent.tokens += self.step_tokens
+        self.spent.flops += flops
+        self.spent.minutes += seconds / _world() / 60
+        return stop > 0
+
+    def _measure(self, module: Any, optimizer: Optimizer) -> dict[str, Any]:
+        nats, targets = module.take_loss()
+        together = _over_ranks(torch.tensor([float(nats), targets], dtype=torch.float64), module.device)
+        loss = (together[0] / together[1]).item()
+        if not math.isfinite(loss):
+            self.status = "diverged"
+        now = time.perf_counter()
+        rate = (self.spent.tokens - self.logged_tokens) / (now - self.logged_at)
+        self.logged_at, self.logged_tokens = now, self.spent.tokens
+        measured = {
+            "train/loss": loss,
+            "lr": optimizer.param_groups[0]["lr"],
+            "grad_norm": float(module.gradient_norm),
+            "tokens_per_second": rate,
+        }
+        for number, layer in enumerate(module.model.expert_layers):
+            for expert, share in enumerate(layer.load.tolist()):
+                measured[f"experts/layer{number}/expert{expert}"] = share
+        return measured
+
+    def _validate(self, trainer: pl.Trainer, module: Any) -> dict[str, Any]:
+        """Score the whole validation text. Its time does not count as training."""
+        began = time.perf_counter()
+        module.eval()
+        sums = torch.zeros(2, dtype=torch.float64)
+        with torch.no_grad():
+            for index, batch in enumerate(self.data.val_dataloader()):
+                nats = trainer.strategy.validation_step(batch.to(module.device), index)
+                sums += torch.tensor([float(nats), batch.counted], dtype=torch.float64)
+        module.train()
+        nats, targets = _over_ranks(sums, module.device).tolist()
+        if not math.isfinite(nats):
+            self.status = "diverged"
+        lost = time.perf_counter() - began
+        self.clock += lost
+        self.logged_at += lost
+        return module.scores(nats, int(targets), self.text_bytes, self.lossless)
+
+    def _tell(self, measured: dict[str, Any]) -> None:
+        self.latest |= measured
+        row = {
+            "step": self.spent.steps,
+            "tokens": self.spent.tokens,
+            "flops": self.spent.flops,
+            "seconds": self.spent.minutes * 60,
+            **measured,
+        }
+        if _rank() == 0:
+            for observer in self.observers:
+                observer(row)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        """Write the checkpoint whole or not at all."""
+        partial = self.checkpoint.with_suffix(".partial")
+        trainer.save_checkpoint(partial)
+        if _rank() == 0:
+            os.replace(partial, self.checkpoint)
+        self.saved_at = time.perf_counter()
+
+
+def _world() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def _over_ranks(values: Tensor, device: torch.device) -> Tensor:
+    """The sum over ranks."""
+    if _world() == 1:
+        return values
+    values = values.to(device)
+    dist.all_reduce(values)
+    return values.cpu()

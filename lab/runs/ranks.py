@@ -1,0 +1,117 @@
+"""The processes of a run on several devices.
+
+Lightning would start the other ranks by running the command line again, which repeats whatever called it: a sweep, a
+multirun, a notebook. So the lab starts all ranks itself, each from the run's own folder, and watches them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lab.errors import RequestError
+from lab.runs.folder import METRICS, MetricsFile
+from lab.runs.pace import Observer
+
+WAIT = 20.0
+"""Seconds that ranks get to end by themselves once one is gone or all were asked to stop."""
+
+
+def started_elsewhere() -> bool:
+    """This process is a rank already: of the lab, torchrun, SLURM's srun or another launcher."""
+    slurm = "SLURM_PROCID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+    return "LOCAL_RANK" in os.environ or slurm
+
+
+def run_ranks(
+    folder: Path, processes: int, resume: bool, stop_requested: Callable[[], bool], observers: Sequence[Observer] = ()
+) -> None:
+    """Train the run of a folder in so many processes, and wait for them. The first rank writes the result.
+
+    Observers see the measurements that the first rank writes to its file.
+
+    Raises:
+        RequestError: a rank refused the request.
+        RuntimeError: a rank died; the others are ended.
+    """
+    port = _free_port()
+    command = [sys.executable, "-m", "lab.runs.rank", str(folder), *(["--resume"] if resume else [])]
+    ranks = [_start(command, rank, processes, port) for rank in range(processes)]
+    try:
+        _watch(ranks, stop_requested, _follow(folder / METRICS, observers))
+    finally:
+        for rank in ranks:
+            if rank.poll() is None:
+                rank.kill()
+            rank.wait()
+    codes = [rank.returncode for rank in ranks]
+    if 2 in codes:
+        raise RequestError("a rank refused the request; its message stands above")
+    if any(code not in (0, 130) for code in codes):
+        number = next(i for i, code in enumerate(codes) if code not in (0, 130))
+        raise RuntimeError(f"rank {number} of {processes} died with exit code {codes[number]}")
+
+
+def _start(command: list[str], rank: int, processes: int, port: int) -> subprocess.Popen:
+    environment = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(processes),
+    }
+    # A session of their own: Ctrl-C reaches this process alone, which passes it on as a wish to stop.
+    return subprocess.Popen(command, env=environment, stdout=sys.stderr, start_new_session=True)
+
+
+def _follow(path: Path, observers: Sequence[Observer]) -> Callable[[], None]:
+    """Passes on the measurements that were added to a file since the last call."""
+    metrics, seen = MetricsFile(path), len(MetricsFile(path).read())
+
+    def look() -> None:
+        nonlocal seen
+        rows = metrics.read()
+        for row in rows[seen:]:
+            measured = {key: float(value) for key, value in row.items() if value}
+            for observer in observers:
+                observer(measured)
+        seen = len(rows)
+
+    return look
+
+
+def _watch(ranks: list[subprocess.Popen], stop_requested: Callable[[], bool], look: Callable[[], None]) -> None:
+    asked = False
+    while any(rank.poll() is None for rank in ranks):
+        look()
+        if stop_requested() and not asked:
+            asked = True
+            for rank in ranks:
+                rank.send_signal(signal.SIGTERM)
+        if any(rank.poll() not in (None, 0, 130) for rank in ranks):
+            _let_end(ranks)
+            return
+        time.sleep(0.2)
+    look()
+
+
+def _let_end(ranks: list[subprocess.Popen]) -> None:
+    until = time.monotonic() + WAIT
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(signal.SIGTERM)
+    while time.monotonic() < until and any(rank.poll() is None for rank in ranks):
+        time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

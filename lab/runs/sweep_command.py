@@ -1,0 +1,165 @@
+"""The command of a W&B sweep, expanded as `wandb agent` expands it, and what `lab train` gets from it.
+
+The agent turns every value into text with Python's `str` and starts the command without a shell. These are
+those very strings, so that a trial run without a server is the trial that an agent would run.
+"""
+
+import functools
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from lab.errors import RequestError
+
+DEFAULT_COMMAND = ["${env}", "${interpreter}", "${program}", "${args}"]
+WANTED = 'command: ["${env}", lab, train, "${args_no_hyphens}"]'
+ARGUMENTS = ("${args}", "${args_no_hyphens}")
+MACROS = ("${env}", "${interpreter}", "${program}", *ARGUMENTS)
+
+_MACRO = re.compile(r"\$\{[^}]*\}")
+_ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
+_PYTHON = re.compile(r"python(3(\.\d+)?)?(\.exe)?")
+
+
+def read_command(command: Any, program: str | None) -> list[str]:
+    """The command's words with their macros, known to lead to `lab train`; W&B's default if there are none.
+
+    Raises RequestError naming the key, with the command to write instead.
+    """
+    if command is None:
+        command = DEFAULT_COMMAND
+    if not isinstance(command, list) or not all(isinstance(word, (str, int, float)) for word in command):
+        raise RequestError(f"command: {command!r} is not a list of words; write {WANTED}")
+    words = [str(word) for word in command]
+    for word in words:
+        if _MACRO.fullmatch(word) and word not in MACROS and not _ENVIRONMENT_VARIABLE.fullmatch(word):
+            accepted = ", ".join([*MACROS, "${envvar:NAME}"])
+            raise RequestError(f"command: {word} is no way to hand values to lab train; accepted: {accepted}")
+    if sum(word in ARGUMENTS for word in words) != 1:
+        raise RequestError(
+            f"command: {words!r} must have ${{args_no_hyphens}} or ${{args}} once; write {WANTED}"
+        )
+    if "${program}" in words and not program:
+        raise RequestError(
+            f"program: is missing, and the command uses ${{program}}; write program: lab and {WANTED}"
+        )
+    for word in _after_lab_train(expand(words, program, {})):
+        override_key(word, "command")
+    return words
+
+
+def expand(command: Sequence[str], program: str | None, parameters: Mapping[str, Any]) -> list[str]:
+    """The argument list that `wandb agent` would start for these parameters on this machine."""
+    pairs = [f"{name}={value}" for name, value in parameters.items()]
+    macros = {
+        "${env}": [] if platform.system() == "Windows" else ["/usr/bin/env"],
+        "${interpreter}": ["python"],
+        "${program}": [str(program)],
+        "${args}": [f"--{pair}" for pair in pairs],
+        "${args_no_hyphens}": pairs,
+    }
+    argv: list[str] = []
+    for word in command:
+        # An unset variable leaves its name, as the agent does.
+        word = _ENVIRONMENT_VARIABLE.sub(lambda match: os.environ.get(match[1], match[1]), word)
+        argv += macros.get(word, [word])
+    return argv
+
+
+def train_overrides(argv: Sequence[str]) -> list[str]:
+    """The Hydra overrides in an expanded command; `lab train` takes `--key=value` as `key=value`."""
+    return [word.removeprefix("--") for word in _after_lab_train(argv)]
+
+
+def _after_lab_train(argv: Sequence[str]) -> list[str]:
+    """What follows `lab train`, `python -m lab train` or `python .../lab/__main__.py train`."""
+    words = list(argv)
+    if words and PurePath(words[0]).name == "env":
+        words = words[1:]
+    match words:
+        case [lab, "train", *rest] if PurePath(lab).name == "lab":
+            return rest
+        case [python, "-m", "lab", "train", *rest] if _is_python(python):
+            return rest
+        case [python, script, "train", *rest] if _is_python(python) and _is_lab_script(script):
+            return rest
+    raise RequestError(f"command: {' '.join(argv)!r} does not lead to `lab train`; write {WANTED}")
+
+
+def _is_python(word: str) -> bool:
+    return _PYTHON.fullmatch(PurePath(word).name) is not None
+
+
+def _is_lab_script(word: str) -> bool:
+    return PurePath(word).parts[-2:] in (("lab", "__main__.py"), ("lab", "cli.py"))
+
+
+def override_key(word: str, place: str) -> str:
+    """The key that an override sets. Raises RequestError, naming `place`, if it isn't one key, one value."""
+    from hydra.errors import HydraException
+
+    try:
+        override = _parser().parse_override(word.removeprefix("--"))
+    except HydraException:
+        override = None
+    if override is None or "=" not in word:
+        raise RequestError(f"{place}: {word!r} is not an override; accepted: key=value")
+    if override.is_sweep_override():
+        raise RequestError(
+            f"{place}: {word!r} holds several values; accepted: one value here, several under parameters "
+            f"in the sweep file ({override.key_or_group}: values: [...])"
+        )
+    return override.key_or_group
+
+
+def check_survives(name: str, value: Any) -> None:
+    """Raise RequestError unless the agent's text, `name=str(value)`, reaches Hydra as this very value."""
+    from hydra.errors import HydraException
+
+    def refuse(reason: str) -> RequestError:
+        return RequestError(f"parameters.{name}: {value!r} {reason}")
+
+    text = f"{name}={value}"
+    if value is None:
+        raise refuse(
+            "(null) would reach lab train as the word None; accepted: a number, text, true or false, a list"
+        )
+    if isinstance(value, dict):
+        raise refuse(f"is a mapping, which Hydra can't read from text; accepted: dotted names ({name}.KEY)")
+    if "${" in text or value == "???":
+        raise refuse("would be read as a reference to another value; accepted: the value itself")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise refuse(
+            "has no place in JSON, by which W&B sends values; accepted: finite numbers, text, lists"
+        ) from error
+    try:
+        override = _parser().parse_override(text)
+    except HydraException as error:
+        raise refuse(
+            f"can't be read by Hydra as {text!r}; accepted: plain words, numbers, lists of them"
+        ) from error
+    if override.is_sweep_override():
+        raise refuse(
+            "would be read by Hydra as several values; accepted: one value each, several under values"
+        )
+    arrived = override.value()
+    if arrived != value:
+        hint = ""
+        if isinstance(value, str) and isinstance(arrived, float):
+            hint = " (YAML takes a number like 1e-3 for text: write 1.0e-3)"
+        raise refuse(
+            f"would reach lab train as {arrived!r}{hint}; accepted: values that Hydra reads back unchanged"
+        )
+
+
+@functools.cache
+def _parser() -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()

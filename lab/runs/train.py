@@ -1,0 +1,253 @@
+"""Train one run, and leave its record."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from lab.config import build, check, construct, identity
+from lab.errors import RequestError
+from lab.runs import folder as files
+from lab.runs.folder import Run
+from lab.runs.pace import Observer
+from lab.runs.signals import Stop
+
+
+def train(
+    config: DictConfig, folder: str | Path | None = None, resume: bool = False, observers: Sequence[Observer] = ()
+) -> Run:
+    """Train the run that a configuration describes. It ends with a record, whatever happens: see the run's `status`.
+
+    Args:
+        config: from `lab.compose`.
+        folder: where the record goes; by default `config.folder`, or a new one under `runs/`.
+        resume: continue the run of the folder from its checkpoint.
+        observers: called with each measurement.
+
+    Raises:
+        RequestError: a configuration that cannot be run, a folder that holds a run already or cannot be written.
+    """
+    check(config)
+    folder = Path(folder or config.folder or files.new_folder(config))
+    if not resume:
+        files.open_folder(folder, config)
+    from lab.runs.ranks import run_ranks, started_elsewhere
+
+    with Stop() as stop:
+        if config.trainer.devices == 1 or started_elsewhere():
+            result = fit(config, folder, resume, observers)
+        else:
+            try:
+                run_ranks(folder, config.trainer.devices, resume, stop, observers)
+            except RuntimeError as error:
+                _write(folder, _record(config, folder) | {"status": "failed", "error": str(error)})
+            result = files.read_result(folder)
+            if result is None:
+                raise RuntimeError(f"{folder}: the ranks ended without a result")
+    return Run(folder, config, result)
+
+
+def continue_run(folder: str | Path, observers: Sequence[Observer] = ()) -> Run:
+    """Continue a run that was stopped or killed, to the numbers that it would have had without.
+
+    Raises:
+        RequestError: there is no run, it has ended, or left no checkpoint.
+    """
+    folder = Path(folder)
+    config = files.read_config(folder)
+    result = files.read_result(folder)
+    if result is not None and result["status"] not in ("stopped", "failed"):
+        raise RequestError(f"resume: {folder} has ended ({result['status']}); nothing is left to do")
+    if not (folder / files.CHECKPOINT).is_file():
+        raise RequestError(f"resume: {folder} left no {files.CHECKPOINT}; start it anew in another folder")
+    return train(config, folder, resume=True, observers=observers)
+
+
+def fit(config: DictConfig, folder: Path, resume: bool = False, observers: Sequence[Observer] = ()) -> dict[str, Any]:
+    """Train in this process, as the only one or as one of several ranks; the first rank leaves the record.
+
+    Returns:
+        The result. A run that fails has status `failed` and its error there.
+
+    Raises:
+        RequestError: the request was wrong, for example its data.
+    """
+    record = _record(config, folder)
+    with Stop() as stop, ExitStack() as closing:
+        try:
+            result = _fit(config, folder, resume, observers, stop, record, closing)
+        except RequestError as error:
+            _write(folder, record | {"status": "failed", "error": str(error)})
+            raise
+        except KeyboardInterrupt:
+            result = record | {"status": "stopped", "error": "interrupted at once; continues from its last checkpoint"}
+        except Exception as error:
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            words = " ".join(str(error).split()) or type(error).__name__
+            result = record | {"status": "failed", "error": f"{type(error).__name__}: {words}"[:1000]}
+        record.update(result)
+        if _first_rank():
+            _write(folder, result)
+        return result
+
+
+def _record(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """What is known of a run before it trains, and the keys that every result has."""
+    from lab.runs.machine import versions
+
+    return {
+        "status": "failed",
+        "error": None,
+        "headline": None,
+        "val/loss": None,
+        "val/bpb": None,
+        "train/loss": None,
+        "seed": config.seed,
+        "choices": dict(config.choices),
+        "overrides": list(config.overrides),
+        "configuration": identity(config),
+        "devices": config.trainer.devices * config.trainer.nodes,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "wandb": None,
+    }
+
+
+def _fit(
+    config: DictConfig,
+    folder: Path,
+    resume: bool,
+    observers: Sequence[Observer],
+    stop: Stop,
+    record: dict[str, Any],
+    closing: ExitStack,
+) -> dict[str, Any]:
+    from lab.data.module import DataModule
+    from lab.data.store import prepare
+    from lab.runs import machine
+    from lab.runs.budget import Budget
+    from lab.runs.pace import Pace
+    from lab.runs.tracker import Tracker
+    from lab.runs.trainer import make_trainer
+
+    machine.keep_buffers()
+    threads = machine.use_threads(config.trainer.threads, config.trainer.devices)
+    prepared = prepare(construct(config, "data"), construct(config, "tokenizer"), config.split)
+    peak_known = machine.reset_peak_memory()
+    began = time.perf_counter()
+
+    trainer = make_trainer(config)
+    data = DataModule(
+        prepared,
+        construct(config, "packing"),
+        context=config.model.context,
+        rows=config.batch.rows,
+        accumulate=config.batch.accumulate,
+        seed=config.seed,
+    )
+    data.setup("fit")
+    model = build(config, vocab_size=prepared.tokenizer.vocab_size)
+    optimizer = construct(config, "optimizer")
+    objective = construct(config, "objective", model=model, optimizer=optimizer, clip=config.trainer.clip)
+    facts = {
+        "headline": dict(objective.headline),
+        "configuration": record["configuration"],
+        "parameters": model.parameters_total,
+        "parameters_active": model.parameters_active,
+        "vocab_size": prepared.tokenizer.vocab_size,
+        "data_fingerprint": prepared.data_fingerprint,
+        "tokenizer/lost_share": prepared.lost_share,
+        "waste_share": data.train_rows.waste,
+        "threads": threads,
+    }
+    record.update(facts)
+
+    watching: list[Observer] = list(observers)
+    tracker = None
+    if trainer.is_global_zero:
+        prepared.tokenizer.save(folder / files.TOKENIZER)
+        metrics = files.MetricsFile(folder / files.METRICS)
+        watching.append(metrics.append)
+        if config.logger.kind == "wandb":
+            tracker = Tracker(config, folder, facts)
+            record["wandb"] = tracker.place
+            watching.append(tracker)
+            closing.callback(lambda: tracker.finish(record))
+
+    pace = Pace(
+        Budget.of(config),
+        construct(config, "schedule"),
+        data,
+        prepared.validation_bytes,
+        prepared.tokenizer.lossless,
+        folder / files.CHECKPOINT,
+        config.trainer.validations,
+        config.trainer.log_every,
+        config.trainer.checkpoint_minutes,
+        watching,
+        stop,
+    )
+    import torch
+
+    torch.manual_seed(config.seed)  # dropout
+    trainer.callbacks.append(pace)  # type: ignore[attr-defined]
+    checkpoint = folder / files.CHECKPOINT
+    if resume and trainer.is_global_zero:
+        _forget_later_metrics(checkpoint, files.MetricsFile(folder / files.METRICS))
+    trainer.fit(objective, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+    _save_weights(trainer, folder, pace.status)
+    spent = pace.spent
+    return record | {
+        "status": pace.status,
+        "error": None if pace.status != "diverged" else f"the loss is not finite at step {spent.steps}",
+        **{key: pace.latest.get(key) for key in ("val/loss", "val/bpb", "train/loss")},
+        "flops": spent.flops,
+        "tokens_seen": spent.tokens,
+        "steps": spent.steps,
+        "tokens_per_second": spent.tokens / (spent.minutes * 60),
+        "peak_memory_bytes": machine.peak_memory() if peak_known else None,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def _forget_later_metrics(checkpoint: Path, metrics: files.MetricsFile) -> None:
+    import torch
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    metrics.keep_until(state["callbacks"]["Pace"]["spent"]["steps"])
+
+
+def _save_weights(trainer: Any, folder: Path, status: str) -> None:
+    """Weights of a run that ended; what a stopped run continues from stays instead."""
+    from safetensors.torch import save_file
+
+    state = trainer.strategy.lightning_module_state_dict()
+    if trainer.is_global_zero and status != "stopped":
+        path = folder / files.WEIGHTS
+        partial = path.with_suffix(".partial")
+        weights = {name.removeprefix("model."): value.cpu().contiguous() for name, value in state.items()}
+        save_file(weights, partial)
+        partial.replace(path)
+        (folder / files.CHECKPOINT).unlink(missing_ok=True)
+
+
+def _first_rank() -> bool:
+    from pytorch_lightning.utilities import rank_zero_only
+
+    return rank_zero_only.rank == 0
+
+
+def _write(folder: Path, result: dict[str, Any]) -> None:
+    import json
+
+    try:
+        files.write_atomically(folder / files.RESULT, json.dumps(files.finite(result), indent=2) + "\n")
+    except OSError as error:
+        raise RequestError(f"{folder / files.RESULT}: cannot be written ({error.strerror or error})") from None

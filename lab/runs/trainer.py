@@ -1,0 +1,59 @@
+"""Lightning's Trainer from plain values. The lab paces, measures and saves by itself, so the Trainer's own parts are off."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
+
+from lab.errors import RequestError
+
+
+def make_trainer(config: DictConfig) -> pl.Trainer:
+    """A Trainer that runs until `Pace` ends it.
+
+    Raises:
+        RequestError: devices that this machine does not have.
+    """
+    settings = config.trainer
+    accelerator = settings.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and torch.cuda.device_count() < settings.devices:
+        raise RequestError(
+            f"trainer.devices: {settings.devices}; this machine has {torch.cuda.device_count()} CUDA devices"
+            + (" and trainer=fsdp takes them" if settings.strategy == "fsdp" else "; trainer.accelerator=cpu runs without")
+        )
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy=_strategy(settings.strategy, accelerator),
+        precision="32-true" if str(settings.precision) == "32" else settings.precision,
+        accumulate_grad_batches=config.batch.accumulate,
+        max_epochs=1,
+        max_steps=-1,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _strategy(name: str, accelerator: str) -> str | Strategy:
+    if name == "ddp":
+        return DDPStrategy(process_group_backend="gloo" if accelerator == "cpu" else "nccl", find_unused_parameters=False)
+    if name == "fsdp":
+        return FSDPStrategy(state_dict_type="full")
+    return "auto"
+
+
