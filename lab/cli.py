@@ -218,11 +218,12 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, help="where runs and report go (default: runs/ and the file's name)")
     parser.add_argument("--baseline", help="what the report compares with: a configuration, `first` or `previous`")
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
+    parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     options = parser.parse_intermixed_args(arguments)
     from lab.runs.sweep import sweep as run
 
-    outcome = run(options.file, options.overrides, options.folder, options.baseline, options.plan)
+    outcome = run(options.file, options.overrides, options.folder, options.baseline, options.plan, options.retry_failed)
     if options.json:
         print(json.dumps(outcome.to_json(), indent=2))
     else:

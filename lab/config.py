@@ -74,7 +74,7 @@ def _composed(overrides: list[str]) -> DictConfig:
     choices = {k: v for k, v in config.hydra.runtime.choices.items() if "/" not in k}
     with_values = [o for o in parsed if o.key_or_group not in groups()]
     if with_values:
-        plain = _hydra([text for text, o in zip(overrides, parsed, strict=True) if o.key_or_group in groups()])
+        plain = _of_options(tuple(t for t, o in zip(overrides, parsed, strict=True) if o.key_or_group in groups()))
         for override in with_values:
             _check_kind(override, plain)
     OmegaConf.set_struct(config, False)
@@ -125,8 +125,13 @@ def _hydra(overrides: list[str]) -> DictConfig:
 
 
 @cache
+def _of_options(overrides: tuple[str, ...]) -> DictConfig:
+    """The configuration that options alone give, before any value is set."""
+    return _hydra(list(overrides))
+
+
 def _default() -> DictConfig:
-    return _hydra([])
+    return _of_options(())
 
 
 def hydra_settings(overrides: list[str]) -> DictConfig:

@@ -175,7 +175,8 @@ class Files:
             raise RequestError(
                 "data.path: needs a file, a folder or a glob, for example data.path=texts/notes.jsonl"
             )
-        self.paths = [path] if isinstance(path, str | os.PathLike) else [str(each) for each in path]
+        several = isinstance(path, Iterable) and not isinstance(path, str)
+        self.paths = [str(each) for each in path] if several else [str(path)]
         self.field = field
 
     def documents(self) -> Iterator[str]:
@@ -192,14 +193,14 @@ class Files:
 
     def files(self) -> list[Path]:
         """The files that are read, in their order: as listed, and sorted within a folder or glob."""
-        files = [file for path in self.paths for file in self._expand(str(path))]
+        files = [file for path in self.paths for file in self._expand(path)]
         if not files:
             raise RequestError(f"data.path={self._named}: no files there")
         return files
 
     @property
     def _named(self) -> str:
-        return ",".join(map(str, self.paths))
+        return ",".join(self.paths)
 
     @staticmethod
     def _expand(path: str) -> list[Path]:

@@ -137,7 +137,10 @@ class Writer:
             os.fsync(file.fileno())
         names = [f"{part}.{suffix}" for part in PARTS for suffix in ("bin", "offsets")] + list(others)
         files = {name: [(self.folder / name).stat().st_size, checksum(self.folder / name)] for name in names}
-        replace_file(self.folder / META, json.dumps(facts | {"files": files}, indent=1).encode())
+        meta = facts | {"files": files}
+        replace_file(
+            self.folder / META, json.dumps(meta | {"checksum": _meta_checksum(meta)}, indent=1).encode()
+        )
         (self.folder / STATE).unlink()
 
 
@@ -171,6 +174,10 @@ def checksum(path: Path) -> int:
     return value
 
 
+def _meta_checksum(meta: dict) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
+
+
 def open_meta(folder: Path) -> dict | None:
     """The facts of a published folder, after its files are checked; None for one that isn't published.
 
@@ -180,11 +187,14 @@ def open_meta(folder: Path) -> dict | None:
     path = folder / META
     try:
         meta = json.loads(path.read_text())
-        files = dict(meta["files"])
+        written = meta.pop("checksum")
+        files = meta["files"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise damaged(folder, f"{META} can't be read: {error}") from error
+    if written != _meta_checksum(meta):
+        raise damaged(folder, f"{META} is not what was written")
     for name, (size, value) in files.items():
         file = folder / name
         if not file.is_file():

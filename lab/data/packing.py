@@ -148,11 +148,7 @@ class Rows:
 
         numbers = np.where(present, documents - documents[:, :1], PADDING)
         begins = np.maximum(offsets[documents.clip(max=len(offsets) - 2)] - self.starts[indices, None], 0)
-        positions = (
-            np.where(present, columns - begins, columns)
-            if self.restart
-            else np.broadcast_to(columns, places.shape)
-        )
+        positions = np.where(present & self.restart, columns - begins, columns)
         if not self.mask:
             numbers = np.where(present, 0, PADDING)
         counted = int((targets != NOTHING).sum())
@@ -162,7 +158,7 @@ class Rows:
             torch.from_numpy(targets),
             Layout(
                 torch.from_numpy(numbers),
-                torch.from_numpy(np.ascontiguousarray(positions)),
+                torch.from_numpy(positions),
                 span=self.context,
                 padded=not present.all(),
                 plain=plain,

@@ -22,14 +22,23 @@ def told(overrides: Iterable[str]) -> dict[str, str]:
 def label_all(runs: Sequence[RunRecord]) -> list[str]:
     """A label for each of these runs, one of each configuration; no two alike.
 
-    The overrides that differ among them; else the chosen options that differ; else the configured values that
-    differ; else the configuration's hash.
+    The overrides that differ among them. Where those leave some alike, the chosen options that differ among
+    these are added; else the configured values; else the configuration's hash.
     """
-    for words in (_by_overrides, _by_choices, _by_config):
-        labels = words(runs)
-        if all(labels) and len(set(labels)) == len(labels):
-            return labels
-    return [f"configuration {run.configuration}" for run in runs]
+    labels = [""] * len(runs)
+    for words in (_by_overrides, _by_choices, _by_config, _by_hash):
+        for group in _alike(labels):
+            for place, more in zip(group, words([runs[place] for place in group]), strict=True):
+                labels[place] = f"{labels[place]} {more}".strip()
+    return labels
+
+
+def _alike(labels: Sequence[str]) -> list[list[int]]:
+    """Places that share a label, or have none."""
+    places: dict[str, list[int]] = {}
+    for place, label in enumerate(labels):
+        places.setdefault(label, []).append(place)
+    return [group for label, group in places.items() if len(group) > 1 or not label]
 
 
 def find(name: str, labels: Sequence[str], runs: Sequence[RunRecord], option: str) -> int:
@@ -119,3 +128,7 @@ def _by_config(runs: Sequence[RunRecord]) -> list[str]:
     ]
     keys = _differing(configs)
     return [" ".join(f"{key}={config[key]}" for key in keys if key in config) for config in configs]
+
+
+def _by_hash(runs: Sequence[RunRecord]) -> list[str]:
+    return [f"({run.configuration})" for run in runs]

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 STYLES = {BETTER: "bold green", WORSE: "bold red", UNDECIDED: "yellow", TOO_FEW: "dim"}
 
 
-def report(folders: Sequence[str | Path], baseline: str | None = None) -> Report:
+def report(folders: str | Path | Sequence[str | Path], baseline: str | None = None) -> Report:
     """Read the runs in these folders and below, and compare their configurations over paired seeds.
 
     Args:
-        folders: of runs, multiruns or sweeps.
+        folders: of runs, multiruns or sweeps; one, or several.
         baseline: the configuration that the others are compared with, by its label, an override or an option;
             `previous` for a ladder of cumulative swaps. By default the first of the sweep's plan, or the one
             that started first.
@@ -44,7 +44,8 @@ def report(folders: Sequence[str | Path], baseline: str | None = None) -> Report
     Raises:
         RequestError: a folder is missing, no run can be read, or `baseline` is not among the configurations.
     """
-    return Report([Path(folder) for folder in folders], compare(read_runs(folders), baseline))
+    paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
+    return Report(paths, compare(read_runs(paths), baseline))
 
 
 @dataclass

@@ -45,7 +45,7 @@ def scaled(value: float | None) -> str:
 def _digits(value: float) -> str:
     if value == int(value) and abs(value) < 1000:
         return str(int(value))
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))}f}"
+    return f"{value:#.3g}".rstrip(".")
 
 
 def memory(size: float | None) -> str:
@@ -260,7 +260,7 @@ def wandb_places(results: Results) -> list[str]:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: its heading, and for each configuration what is shown and what it is sorted by."""
+    """A heading, and for each configuration what the table shows and what it is sorted by."""
 
     title: str
     cells: list[str]

@@ -1,0 +1,24 @@
+"""Each YAML file of the data layer is a constructor call that names every argument."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.utils import get_object
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted(path for group in ("data", "tokenizer", "packing") for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_file_calls_its_class(path):
+    arguments = yaml.safe_load(path.read_text())
+    target = get_object(arguments.pop("_target_"))
+    needed = {"path": "a.txt"} if path.stem == "files" else {}
+    target(**arguments | needed)
+    accepted = inspect.signature(target).parameters
+    assert set(arguments) >= {name for name, p in accepted.items() if p.default is p.empty}
+    assert path.parent.name != "tokenizer" or "vocab_size" in arguments

@@ -1,0 +1,318 @@
+"""The report in all its forms: what it says, nothing lost in JSON and CSV, a page that stands alone."""
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from lab.errors import RequestError
+from lab.runs import words
+from lab.runs.charts import chart_data
+from lab.runs.report import report
+from tests.runs.synthetic import write_ladder, write_run
+
+NASTY = "+note=<b onclick=x>&\"'</script>"
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "ladder"
+    write_ladder(folder, seeds=4)
+    bad = {"configuration": "hash3", "status": "diverged", "error": "loss became nan at step 7"}
+    write_run(folder / "bad", ["preset=ladder_3_rope"], None, 9, **bad)
+    return folder
+
+
+def printed(made, width):
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    made.print(console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_table_keeps_its_width_and_says_everything(ladder, width):
+    made = report([ladder], "previous")
+    text = printed(made, width)
+    table = [line for line in text.splitlines() if "`wandb" not in line]
+    assert max(map(len, table)) <= width
+    assert "\x1b" not in text
+    flat = " ".join(text.split())
+    for comparison in made.results.comparisons:
+        assert words.sentence(comparison, made.results.tables[0], against=False) in flat
+    assert "seed 9: diverged, loss became nan at step 7" in flat
+    assert words.rule(made.results) in flat
+    for column in (
+        "parameters",
+        "FLOPs",
+        "tokens",
+        "seeds",
+        "bits per byte",
+        "verdict",
+        "time",
+        "tokens/s",
+        "memory",
+    ):
+        assert column in flat
+
+
+def test_a_sentence_says_what_was_found(ladder):
+    made = report([ladder], "previous")
+    table = made.results.tables[0]
+    first = table.comparisons[0]
+    assert re.fullmatch(
+        r"preset=ladder_1_pre_norm lowers bits per byte by 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\] "
+        r"over 4 paired seeds: better\.",
+        words.sentence(first, table, against=False),
+    )
+    assert (
+        words.unmatched(table.comparisons[-1]) == "not at equal cost: parameters −5.8%, training FLOPs −5.8%"
+    )
+
+
+def test_json_holds_all_and_survives_a_round_trip(ladder):
+    document = report([ladder], "previous").to_json()
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    table = document["tables"][0]
+    assert table["configurations"][0]["label"] == "preset=ladder_0_transformer_2017"
+    for each in table["configurations"]:
+        assert each["seeds"] == [0, 1, 2, 3]
+        assert each["mean"] == pytest.approx(sum(each["values"].values()) / 4)
+        assert each["command"] == f"lab train -m {each['label']} seed=0,1,2,3"
+        assert None not in (each["parameters"], each["flops"], each["tokens_seen"], each["peak_memory_bytes"])
+    assert [each["whole_road"] for each in table["comparisons"]] == [False] * 6 + [True]
+    for each in table["comparisons"]:
+        assert each["low"] < each["difference"] < each["high"]
+        assert each["p"] <= each["p_holm"]
+    assert document["not_counted"][0]["error"] == "loss became nan at step 7"
+    assert len(document["wandb"]) == 28
+
+
+def test_csv_reads_back_to_the_same_numbers(ladder, tmp_path):
+    made = report([ladder], "ladder_0_transformer_2017")
+    made.write_csv(tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        rows = {row["configuration"]: row for row in csv.DictReader(file)}
+    table = made.results.tables[0]
+    assert list(rows) == [each.label for each in table.configurations]
+    for comparison in table.comparisons:
+        row = rows[comparison.configuration.label]
+        assert float(row["difference"]) == comparison.difference.mean
+        assert float(row["mean"]) == comparison.configuration.mean
+        assert row["verdict"] == comparison.verdict
+    assert rows[table.baseline.label]["difference"] == ""
+
+
+class Addresses(HTMLParser):
+    """What a page would load, and the text outside of scripts and styles."""
+
+    def __init__(self):
+        super().__init__()
+        self.loads, self.text, self.skip, self.tags = [], [], None, []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.skip = tag if tag in ("script", "style") else self.skip
+        self.loads += [
+            value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")
+        ]
+
+    def handle_endtag(self, tag):
+        self.skip = None if tag == self.skip else self.skip
+
+    def handle_data(self, data):
+        if self.skip is None:
+            self.text.append(data)
+
+
+def test_the_page_loads_nothing_and_draws_from_its_own_data(ladder, tmp_path):
+    made = report([ladder], "previous")
+    made.write_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    parser = Addresses()
+    parser.feed(page)
+    assert parser.loads == ["#not-counted"]
+    own = re.sub(r'<script id="plotly">.*?</script>', "", page, count=1, flags=re.S)
+    assert len(own) < 400_000 < len(page)
+    assert not re.search(r"(https?:)?//\w+\.\w", own)
+    assert "default-src 'none'" in page
+    assert re.search(r"\{\{ \w+ \}\}", own) is None
+    data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', own)[1])
+    assert data == json.loads(json.dumps([chart_data(table) for table in made.results.tables]))
+    text = " ".join(" ".join(parser.text).split())
+    for said in (
+        "Of 6 swaps",
+        "The whole road",
+        "better",
+        words.rule(made.results),
+        "loss became nan at step 7",
+    ):
+        assert said in text
+    assert f"Page: {tmp_path / 'page.html'}" in printed(made, 80)
+
+
+def test_whatever_comes_from_a_run_folder_is_escaped(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path / f"a{seed}", ["attention=mha"], 2.0 + seed / 100, seed)
+        write_run(tmp_path / f"b{seed}", [NASTY], 2.1 + seed / 90, seed)
+    write_run(tmp_path / "<i>", [NASTY], None, 9, status="failed", error="\x1b[31m<script>\nsecond line")
+    made = report([tmp_path])
+    made.write_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    own = re.sub(r'<script id="plotly">.*?</script>', "", page, count=1, flags=re.S)
+    assert "<b onclick" not in own
+    assert "<script>\nsecond" not in own
+    assert own.count("</script>") == 2
+    parser = Addresses()
+    parser.feed(own)
+    assert NASTY.partition("=")[2] in "".join(parser.text)
+    data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', own)[1])
+    assert all("<" not in each["label"] for each in data[0]["configurations"])
+    text = printed(made, 200)
+    assert "\x1b" not in text
+    assert "\\x1b[31m<script> second line" in text
+
+
+def test_curves_are_means_over_seeds_with_their_range(tmp_path):
+    for seed, losses in enumerate(([4.0, 3.0, 2.0], [6.0, 4.0])):
+        folder = write_run(tmp_path / str(seed), ["attention=mha"], 2.0, seed)
+        rows = [
+            f"{step},{step * 10},{step * 99},{step}.5,,,{loss},0.1" for step, loss in enumerate(losses, 1)
+        ]
+        header = "step,tokens,flops,seconds,train/loss,val/loss,val/bpb,lr"
+        (folder / "metrics.csv").write_text("\n".join([header, *rows]) + "\n3,3")
+    curve = chart_data(report([tmp_path]).results.tables[0])["configurations"][0]["curves"]["val/bpb"]
+    assert curve["mean"] == [5.0, 3.5]
+    assert (curve["low"], curve["high"]) == ([4.0, 3.0], [6.0, 4.0])
+    assert curve["tokens"] == [10, 20]
+
+
+def test_optional_keys_may_be_missing(tmp_path):
+    optional = [
+        "headline",
+        "val/loss",
+        "parameters",
+        "parameters_active",
+        "flops",
+        "tokens_seen",
+        "seconds",
+        "threads",
+    ]
+    optional += [
+        "tokens_per_second",
+        "peak_memory_bytes",
+        "choices",
+        "configuration",
+        "data_fingerprint",
+        "versions",
+    ]
+    optional += [
+        "tokenizer/lost_share",
+        "started",
+        "wandb",
+        "error",
+        "overrides",
+        "steps",
+        "train/loss",
+        "devices",
+    ]
+    for seed in range(3):
+        for name, value in (("attention=mha", 2.0), ("attention=mqa", 2.2)):
+            folder = write_run(
+                tmp_path / f"{name}{seed}", [name], value + seed / (50 + value), seed, without=optional
+            )
+            (folder / "metrics.csv").unlink()
+    made = report([tmp_path], "mha")
+    assert made.results.comparisons[0].verdict == "worse"
+    assert "–" in printed(made, 80)
+    json.dumps(made.to_json(), allow_nan=False)
+    made.write_csv(tmp_path / "t.csv")
+    made.write_html(tmp_path / "p.html")
+    assert "left no metrics.csv" in (tmp_path / "p.html").read_text("utf-8")
+
+
+def test_a_damaged_run_among_others_is_listed_and_the_rest_reported(ladder, tmp_path):
+    write_run(tmp_path / "good", ["attention=mha"], 2.0)
+    for name, content in (
+        ("cut", '{"status": "fin'),
+        ("list", "[]"),
+        ("bytes", b"\xff\xfe".decode("latin1")),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(content, encoding="latin1")
+    results = report([tmp_path]).results
+    assert len(results.tables) == 1
+    assert {(run.folder.name, run.status) for _, run, _ in results.not_counted} == {
+        ("cut", "unreadable"),
+        ("list", "unreadable"),
+        ("bytes", "unreadable"),
+    }
+
+
+def test_a_run_without_a_result_is_listed(tmp_path):
+    write_run(tmp_path / "good", ["attention=mha"], 2.0)
+    killed = write_run(tmp_path / "killed", ["attention=mqa"], 2.0)
+    (killed / "result.json").unlink()
+    assert "attention=mqa: no result, still running, or killed" in printed(report([tmp_path]), 200)
+
+
+def test_nothing_finished_is_a_report_too(tmp_path):
+    write_run(tmp_path / "bad", ["attention=mha"], None, status="failed", error="out of memory")
+    made = report([tmp_path])
+    assert "No run is finished" in printed(made, 80)
+    made.write_html(tmp_path / "page.html")
+    assert "out of memory" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_wrong_folders_are_refused_by_name(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "result.json").write_text("{")
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "plan.json").write_text('{"a": 1}')
+    for name, said in (
+        ("missing", "does not exist"),
+        ("file", "is not a folder"),
+        ("empty", "no run in"),
+        ("damaged", "result.json: damaged"),
+        ("plan", "plan.json is damaged"),
+    ):
+        with pytest.raises(RequestError, match=said) as refused:
+            report([tmp_path / name])
+        assert str(tmp_path / name) in str(refused.value)
+
+
+@pytest.mark.parametrize("write", ["write_csv", "write_html"])
+def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, write):
+    write_run(tmp_path / "run", ["attention=mha"], 2.0)
+    made = report(tmp_path / "run")
+    (tmp_path / "taken").mkdir()
+    for path in (tmp_path / "missing" / "x", tmp_path / "taken"):
+        with pytest.raises(RequestError, match=re.escape(f"{path} cannot be written")):
+            getattr(made, write)(path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["run", "taken"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (words.scaled(3_412_224), "3.41 M"),
+        (words.scaled(999_600), "1.00 M"),
+        (words.scaled(16.8e12), "16.8 T"),
+        (words.scaled(0), "0"),
+        (words.scaled(None), "–"),
+        (words.duration(41.27), "41.3 s"),
+        (words.duration(245), "4 m 05 s"),
+        (words.duration(7620), "2 h 07 m"),
+        (words.memory(612_000_000), "584 MiB"),
+        (words.memory(3 * 2**30), "3.00 GiB"),
+        (words.signed(-0.1234, 3), "−0.123"),
+        (words.percent(0.12), "+12%"),
+    ],
+)
+def test_numbers_are_said_with_their_units(shown, expected):
+    assert shown == expected
