@@ -252,7 +252,7 @@ class HuggingFace:
 
     def __init__(
         self,
-        name: str,
+        name: str | None,
         config: str | None = None,
         split: str = "train",
         field: str = "text",
@@ -262,6 +262,8 @@ class HuggingFace:
         max_documents: int | None = None,
         begins: str | None = None,
     ) -> None:
+        if not name:
+            raise RequestError("data.name: needs a dataset, for example data.name=roneneldan/TinyStories")
         if max_documents is not None and max_documents < 1:
             raise RequestError(f"data.max_documents={max_documents}: needs 1 or more, or null for all")
         try:

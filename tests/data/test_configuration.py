@@ -17,7 +17,7 @@ FILES = sorted(path for group in ("data", "tokenizer", "packing") for path in (C
 def test_the_file_calls_its_class(path):
     arguments = yaml.safe_load(path.read_text())
     target = get_object(arguments.pop("_target_"))
-    needed = {"path": "a.txt"} if path.stem == "files" else {}
+    needed = {"files": {"path": "a.txt"}, "huggingface": {"name": "some/where"}}.get(path.stem, {})
     target(**arguments | needed)
     accepted = inspect.signature(target).parameters
     assert set(arguments) >= {name for name, p in accepted.items() if p.default is p.empty}

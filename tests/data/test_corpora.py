@@ -239,5 +239,7 @@ def test_wrong_datasets_are_named(rows):
     for message, corpus in wrong.items():
         with pytest.raises(RequestError, match=message):
             list(corpus.documents())
+    with pytest.raises(RequestError, match=r"data.name: needs a dataset"):
+        HuggingFace(None)
     with pytest.raises(RequestError, match=r"data.begins='\('"):
         HuggingFace("json", begins="(")

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 LADDER = {  # what each rung adds to the one before: option, bits per byte, change in parameters
-    "ladder_0_transformer_2017": (2.412, 3_412_224),
+    "ladder_0_2017": (2.412, 3_412_224),
     "ladder_1_pre_norm": (2.289, 3_412_736),
     "ladder_2_rmsnorm": (2.290, 3_410_176),
     "ladder_3_rope": (2.198, 3_410_176),

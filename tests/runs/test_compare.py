@@ -192,7 +192,7 @@ def test_where_text_is_lost_only_the_same_tokenizer_is_compared_by_loss(tmp_path
 
 
 def test_a_ladder_compares_each_with_the_one_before_and_the_last_with_the_first(tmp_path):
-    rungs = ["ladder_0_transformer_2017", "ladder_1_pre_norm", "ladder_3_rope"]
+    rungs = ["ladder_0_2017", "ladder_1_pre_norm", "ladder_3_rope"]
     write_ladder(tmp_path / "sweep", seeds=4, rungs=rungs)
     table = compare(read_runs([tmp_path]), "previous").tables[0]
     assert [each.label for each in table.configurations] == [f"preset={rung}" for rung in rungs]

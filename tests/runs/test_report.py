@@ -77,7 +77,7 @@ def test_json_holds_all_and_survives_a_round_trip(ladder):
     document = report([ladder], "previous").to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     table = document["tables"][0]
-    assert table["configurations"][0]["label"] == "preset=ladder_0_transformer_2017"
+    assert table["configurations"][0]["label"] == "preset=ladder_0_2017"
     for each in table["configurations"]:
         assert each["seeds"] == [0, 1, 2, 3]
         assert each["mean"] == pytest.approx(sum(each["values"].values()) / 4)
@@ -92,7 +92,7 @@ def test_json_holds_all_and_survives_a_round_trip(ladder):
 
 
 def test_csv_reads_back_to_the_same_numbers(ladder, tmp_path):
-    made = report([ladder], "ladder_0_transformer_2017")
+    made = report([ladder], "ladder_0_2017")
     made.write_csv(tmp_path / "table.csv")
     with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
         rows = {row["configuration"]: row for row in csv.DictReader(file)}
