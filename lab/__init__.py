@@ -10,9 +10,14 @@ Nothing heavy is imported until it is used.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Threads of torch spin while they wait for each other. With two processes on the same cores (two runs, a browser) that
+# makes steps several times slower; sleeping costs next to nothing. OpenMP reads this once, before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from lab.config import build, compose

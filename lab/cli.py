@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lab.errors import RequestError
 
@@ -35,7 +36,10 @@ lab: what does this architecture choice do?
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run takes both as a wish to stop
+        arguments = sys.argv[1:]
+    given = list(arguments)
     if given[:1] and given[0] in ("-sc", "--shell-completion"):
         return complete(given)
     if not given or given[0] in ("-h", "--help", "help"):
@@ -56,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         say(f"lab {given[0]}: {error}")
         return 2
+    except SystemExit as end:  # after --help
+        return int(end.code or 0)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -66,22 +72,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(arguments: list[str]) -> int:
     """Train one run, or with `-m` several."""
+    if {"--shell-completion", "-sc"} & set(arguments):
+        return complete(arguments)
     as_json = "--json" in arguments
-    arguments = [_override(text) for text in arguments if text != "--json"]
-    flags = [text for text in arguments if text.startswith("-")]
-    if flags:
-        return _hydra_application(arguments, flags, as_json)
+    arguments = [_override(text) for text in arguments if text not in ("--json", "--run", "-r")]
+    folders = [text.removeprefix("resume=") for text in arguments if text.startswith("resume=")]
+    if folders and len(arguments) > 1:
+        raise RequestError("resume: a run continues with its own configuration; nothing else can be given with it")
+    if any(text.startswith("-") for text in arguments):
+        return _hydra_application(arguments, as_json)
 
     from lab.config import compose
     from lab.runs.train import continue_run
     from lab.runs.train import train as run
 
-    folders = [text.removeprefix("resume=") for text in arguments if text.startswith("resume=")]
-    if folders and len(arguments) > 1:
-        raise RequestError("resume: a run continues with its own configuration; nothing else can be given with it")
     with _bar() as bar:
         done = continue_run(folders[0], [bar]) if folders else run(compose(*arguments), observers=[bar])
-    _show([done], as_json)
+    if as_json:
+        print(json.dumps(_document(done), indent=2))
+    else:
+        _print([done])
     return exit_code([done.status])
 
 
@@ -97,16 +107,15 @@ def _bar() -> Any:
     return Bar()
 
 
-def _show(runs: Sequence[Run], as_json: bool) -> None:
-    """The end of runs, for a person or a program."""
+def _print(runs: Sequence[Run]) -> None:
     from lab.runs.bar import summary
 
-    if as_json:
-        documents = [{"folder": str(run.folder), **run.result} for run in runs]
-        print(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2))
-    else:
-        for run in runs:
-            print(summary(run))
+    for run in runs:
+        print(summary(run))
+
+
+def _document(run: Run) -> dict[str, Any]:
+    return {"folder": str(run.folder), **run.result}
 
 
 def exit_code(statuses: Sequence[str]) -> int:
@@ -116,26 +125,37 @@ def exit_code(statuses: Sequence[str]) -> int:
     return 1 if "failed" in statuses else 0
 
 
-def _hydra_application(arguments: list[str], flags: list[str], as_json: bool) -> int:
-    """What a Hydra application does with its flags: multirun, printing, help, completion."""
-    refused = [flag for flag in flags if flag.startswith(("--config-", "-cn", "-cp", "-cd", "--experimental"))]
-    if refused:
-        raise RequestError(f"{refused[0]}: the lab's configuration is in conf/; a new option is a file there")
-    multirun = "-m" in flags or "--multirun" in flags
-    overrides = _plain_overrides(arguments)
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, as of any other wrong request."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments."""
+        raise RequestError(f"{message}; `{self.prog} --help` says what there is")
+
+
+def _hydra_application(arguments: list[str], as_json: bool) -> int:
+    """What a Hydra application does with its flags: multirun, printing, help."""
     import hydra
+    from hydra._internal.utils import get_args_parser
 
-    from lab.config import conf_folder
+    from lab.config import compose, conf_folder
+    from lab.runs.folder import RESULT, create, load
 
-    given = list(arguments)
+    parser = Parser(prog="lab train", add_help=False, parents=[get_args_parser()], allow_abbrev=False)
+    options = parser.parse_intermixed_args(arguments)
+    for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):
+        if getattr(options, flag):
+            raise RequestError(f"--{flag.replace('_', '-')}: the lab's configuration is in conf/; a new option is a file there")
+    if not (options.multirun or options.cfg or options.info or options.help or options.hydra_help):
+        raise RequestError("--resolve, --package: go with --cfg job, which prints the configuration")
+    given = [text for text in arguments if text not in options.overrides] + options.overrides
     folder = None
-    if multirun:
-        folder = _check_multirun(overrides)
+    if options.multirun:
+        folder = _check_multirun(options.overrides)
+        create(folder)
         given = [text for text in given if not text.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir={folder}"]
-    elif not {"--shell-completion", "-sc"} & set(flags):
-        from lab.config import compose
-
-        compose(*[text for text in overrides if not text.startswith("hydra")])
+    else:
+        compose(*[text for text in options.overrides if not text.startswith("hydra")])
     sys.argv = ["lab", *given]
     application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(hydra_job)
     try:
@@ -145,11 +165,11 @@ def _hydra_application(arguments: list[str], flags: list[str], as_json: bool) ->
             return int(end.code) if isinstance(end.code, int) else 1
     if folder is None:
         return 0
-    from lab.runs.folder import RESULT, load
-
     runs = [load(path.parent) for path in sorted(folder.glob(f"*/{RESULT}"), key=_number)]
-    _show(runs, as_json)
-    if not as_json:
+    if as_json:
+        print(json.dumps([_document(run) for run in runs], indent=2))
+    else:
+        _print(runs)
         print(f"compare them: lab report {folder}")
     return exit_code([run.status for run in runs])
 
@@ -159,31 +179,16 @@ def _number(path: Path) -> tuple[int, str]:
     return (int(name) if name.isdigit() else 0, name)
 
 
-def _plain_overrides(arguments: list[str]) -> list[str]:
-    """Arguments without flags and what belongs to a flag (`--cfg job`)."""
-    plain, skip = [], False
-    for text in arguments:
-        if skip:
-            skip = False
-        elif text in ("--cfg", "-c", "--info", "-i", "--package", "-p"):
-            skip = text not in ("--info", "-i")
-        elif not text.startswith("-") and text not in ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"):
-            plain.append(text)
-    return plain
-
-
 def _check_multirun(overrides: list[str]) -> Path:
     """Compose every combination before the first one runs; the folder where they go."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from lab.config import compose, hydra_settings
+    from lab.config import compose, hydra_settings, parse
 
     tasks = [text for text in overrides if not text.startswith("hydra")]
     if any(text.startswith("folder=") for text in tasks):
         raise RequestError("folder: several runs cannot share one; hydra.sweep.dir=PATH names the folder above theirs")
-    parsed = OverridesParser.create().parse_overrides(tasks)
-    for batch in BasicSweeper.split_arguments(parsed, None):
+    for batch in BasicSweeper.split_arguments([parse(text) for text in tasks], None):
         for combination in batch:
             compose(*combination)
     return Path(hydra_settings([text for text in overrides if text.startswith("hydra")]).sweep.dir)
@@ -212,18 +217,22 @@ def hydra_job(config: Any) -> str:
 
 def sweep(arguments: list[str]) -> int:
     """Run a sweep file here."""
-    parser = argparse.ArgumentParser(prog="lab sweep", description="Run a sweep file of W&B's own format, without a server.")
-    parser.add_argument("file", help="a YAML file: method, parameters, command")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every trial")
+    parser = Parser(
+        prog="lab sweep",
+        usage="%(prog)s FILE [KEY=VALUE ...] [options]",
+        description="Run a sweep file of W&B's own format, without a server. KEY=VALUE holds for every trial.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", metavar="FILE", help="a YAML file: method, parameters, command")
     parser.add_argument("--folder", type=Path, help="where runs and report go (default: runs/ and the file's name)")
     parser.add_argument("--baseline", help="what the report compares with: a configuration, `first` or `previous`")
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    options = parser.parse_intermixed_args(arguments)
+    options, overrides = parser.parse_known_args([_override(text) for text in arguments])
     from lab.runs.sweep import sweep as run
 
-    outcome = run(options.file, options.overrides, options.folder, options.baseline, options.plan, options.retry_failed)
+    outcome = run(options.file, overrides, options.folder, options.baseline, options.plan, options.retry_failed)
     if options.json:
         print(json.dumps(outcome.to_json(), indent=2))
     else:
@@ -233,7 +242,7 @@ def sweep(arguments: list[str]) -> int:
 
 def report(arguments: list[str]) -> int:
     """Compare runs."""
-    parser = argparse.ArgumentParser(prog="lab report", description="Compare the runs of folders, over paired seeds.")
+    parser = Parser(prog="lab report", allow_abbrev=False, description="Compare the runs of folders, over paired seeds.")
     parser.add_argument("folders", nargs="+", type=Path, help="runs, sweeps or multiruns")
     parser.add_argument("--baseline", help="a configuration, `first` or `previous`")
     parser.add_argument("--html", type=Path, help="the page (default: report.html in the first folder)")

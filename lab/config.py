@@ -6,11 +6,13 @@ sizes that do not fit and classes from elsewhere are refused with one message th
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import importlib
 import inspect
 import json
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -23,7 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from lab.errors import RequestError
 
@@ -35,6 +37,32 @@ TARGETS = ("lab.", "torch.nn.", "torch.optim.")
 
 APART = ("seed", "name", "folder", "overrides", "logger")
 """Keys that do not make a configuration another one: runs that differ in these alone are replicates."""
+
+
+BUDGETS = ("tokens", "steps", "flops", "minutes")
+
+SEEDS = 2**63
+"""Seeds are under this number, as torch's are."""
+
+COUNTS = (
+    "batch.rows", "batch.accumulate", "tokenizer.vocab_size",
+    "trainer.devices", "trainer.nodes", "trainer.validations", "trainer.log_every",
+)  # fmt: skip
+"""Keys that are whole numbers, 1 or more."""
+
+COUNTS_OR_NULL = ("split.max_bytes", "trainer.threads")
+
+WORDS = {
+    "trainer.strategy": ("auto", "ddp", "fsdp"),
+    "trainer.accelerator": ("auto", "cpu", "cuda"),
+    "trainer.precision": ("32", "bf16-mixed"),
+    "logger.kind": ("wandb", "none"),
+    "logger.mode": ("auto", "online", "offline"),
+}
+"""Keys that are one of these words."""
+
+TEXTS = ("name", "folder")
+"""Keys that are text, null as they stand."""
 
 
 def conf_folder() -> Path:
@@ -67,30 +95,40 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def _composed(overrides: list[str]) -> DictConfig:
-    parsed = [_parse(text) for text in overrides]
+    parsed = [parse(text) for text in overrides]
     for override in parsed:
         _check_override(override)
-    config = _hydra(overrides)
-    choices = {k: v for k, v in config.hydra.runtime.choices.items() if "/" not in k}
-    with_values = [o for o in parsed if o.key_or_group not in groups()]
-    if with_values:
-        plain = _of_options(tuple(t for t, o in zip(overrides, parsed, strict=True) if o.key_or_group in groups()))
-        for override in with_values:
-            _check_kind(override, plain)
+    options = tuple(o.input_line for o in parsed if o.key_or_group in groups())
+    values = [o for o in parsed if o.key_or_group not in groups()]
+    plain = _of_options(options)
+    config = copy.deepcopy(plain)
+    for override in values:
+        _set(config, override, plain)
+    _one_budget(config, [o.key_or_group for o in values])
     OmegaConf.set_struct(config, False)
-    del config["hydra"]
-    _one_budget(config, [o.key_or_group for o in parsed])
-    config.choices = dict(sorted(choices.items()))
     config.overrides = overrides
     OmegaConf.set_struct(config, True)
     return config
 
 
-def _parse(text: str) -> Override:
+def parse(text: str) -> Override:
+    """One override as Hydra's grammar reads it.
+
+    Raises:
+        RequestError: it is none.
+    """
     try:
-        return OverridesParser.create().parse_override(text)
+        override = _parser().parse_override(text)
     except HydraException:
-        raise RequestError(f"{text}: not an override; write KEY=VALUE or GROUP=OPTION, as in attention=gqa or model.dim=256") from None
+        override = None
+    if override is None or not override.key_or_group:
+        raise RequestError(f"{text}: not an override; write KEY=VALUE or GROUP=OPTION, as in attention=gqa or model.dim=256")
+    return override
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
 
 
 def _check_override(override: Override) -> None:
@@ -99,17 +137,35 @@ def _check_override(override: Override) -> None:
     known = groups()
     if override.is_sweep_override():
         raise RequestError(f"{text}: several values for one run; use `lab train -m` or a sweep file")
+    if override.is_delete():
+        raise RequestError(f"{text}: nothing can be taken out of a configuration; choose another option instead")
     if key in known:
         value = override.value()
-        if override.is_delete() or override.is_add() or override.package is not None:
+        if override.is_add() or override.is_force_add() or override.package is not None:
             raise RequestError(f"{text}: a group is chosen with {key}=OPTION; options: {', '.join(known[key])}")
         if not isinstance(value, str) or value not in known[key]:
             mixed = "; a mixed layout is an option of its own, a file in its folder" if isinstance(value, list) else ""
             raise RequestError(f"{text}: no such option; {key} is one of {', '.join(known[key])}{mixed}")
     elif key.startswith("hydra"):
         raise RequestError(f"{text}: Hydra's own settings are for `lab train -m`; the folder of one run is folder=PATH")
-    elif override.is_delete():
-        raise RequestError(f"{text}: nothing can be taken out of a configuration; choose another option instead")
+    elif override.package is not None:
+        raise RequestError(f"{text}: no such group; there are {', '.join(known)}")
+
+
+@cache
+def _of_options(overrides: tuple[str, ...]) -> DictConfig:
+    """The configuration that options alone give, before any value is set. Its files are read once a process."""
+    config = _hydra(list(overrides))
+    choices = {k: v for k, v in config.hydra.runtime.choices.items() if "/" not in k}
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    config.choices = dict(sorted(choices.items()))
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def _default() -> DictConfig:
+    return _of_options(())
 
 
 def _hydra(overrides: list[str]) -> DictConfig:
@@ -119,19 +175,9 @@ def _hydra(overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return hydra_compose("config", overrides=overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(_explain(error, overrides)) from None
+        raise RequestError(" ".join(str(error.__cause__ or error).split())) from None
     finally:
         process.hydra = application
-
-
-@cache
-def _of_options(overrides: tuple[str, ...]) -> DictConfig:
-    """The configuration that options alone give, before any value is set."""
-    return _hydra(list(overrides))
-
-
-def _default() -> DictConfig:
-    return _of_options(())
 
 
 def hydra_settings(overrides: list[str]) -> DictConfig:
@@ -139,45 +185,75 @@ def hydra_settings(overrides: list[str]) -> DictConfig:
     return _hydra(overrides).hydra
 
 
-def _explain(error: Exception, overrides: list[str]) -> str:
-    """One line from Hydra's words, with the nearest keys where a key does not exist."""
-    if overrides:
-        plain = _default()
-        known = list(flatten({k: v for k, v in plain.items() if k != "hydra"}))
-        for text in overrides:
-            key = text.partition("=")[0].lstrip("+~")
-            path = key.removeprefix("model.") if key.split(".")[0] == "model" else key
-            if OmegaConf.select(plain, key) is None and key not in known and key not in groups():
-                here = [k for k in known if k == path] or difflib.get_close_matches(key, [*known, *groups()], n=3, cutoff=0.5)
-                hint = f"; did you mean {' or '.join(here)}?" if here else "; `lab train --cfg job` lists all"
-                return f"{key}: no such key in the configuration{hint}"
-    cause = error.__cause__ or error
-    return " ".join(str(cause).split())
-
-
-def _check_kind(override: Override, plain: DictConfig) -> None:
-    """An override keeps the kind of value that it replaces: a number stays a number."""
+def _set(config: DictConfig, override: Override, plain: DictConfig) -> None:
+    """Set one value, of the kind that it has in the plain configuration. A new key, `+KEY=VALUE`, is for a component alone, whose constructor says whether it takes it."""
     key, value = override.key_or_group, override.value()
+    added = override.is_add() or override.is_force_add()
+    if key.partition(".")[0] == "choices" or (added and not _in_component(config, key)):
+        raise _no_such_key(config, key)
     try:
-        before = OmegaConf.select(plain, key)
-    except OmegaConfBaseException:
-        return
-    expected: str | None = None
-    if before is None or value is None or (isinstance(value, str) and "${" in value):
-        return
-    if isinstance(before, bool):
+        value = _same_kind(key, value, OmegaConf.select(plain, key))
+        OmegaConf.update(config, key, value, merge=True, force_add=added)
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        raise _no_such_key(config, str(error.full_key) if isinstance(value, Mapping) else key) from None
+    except OmegaConfBaseException as error:
+        raise RequestError(f"{override.input_line}: {' '.join(str(error).split())}") from None
+
+
+def _in_component(config: DictConfig, key: str) -> bool:
+    """Whether a key lies in a constructor call, or exists."""
+    parts = key.split(".")
+    above = [OmegaConf.select(config, ".".join(parts[:n])) for n in range(1, len(parts))]
+    return OmegaConf.select(config, key) is not None or any(isinstance(n, DictConfig) and "_target_" in n for n in above)
+
+
+def _no_such_key(config: DictConfig, key: str) -> RequestError:
+    """The error that says where the key is instead: in another option, at another place, with another spelling."""
+    group, _, inside = key.partition(".")
+    having = [f"{group}={option}" for option in groups().get(group, ()) if inside in flatten(_file(group, option))]
+    if having:
+        return RequestError(f"{key}: {group}={config.choices[group]} has no such key; it belongs to {', '.join(having)}")
+    known = [*flatten({k: v for k, v in config.items() if k != "choices"}), *groups()]
+    same = [k for k in known if key.endswith(f".{k}") or k.endswith(f".{key}")]
+    near = same or difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`lab train --cfg job` lists all"
+    return RequestError(f"{key}: no such key in the configuration; {hint}")
+
+
+def _file(group: str, option: str) -> DictConfig:
+    return OmegaConf.load(conf_folder() / group / f"{option}.yaml")  # type: ignore[return-value]
+
+
+def _same_kind(key: str, value: Any, before: Any) -> Any:
+    """The value as the kind that it replaces: a number stays a number, `1` is `1.0` where a share or a rate is asked for.
+
+    Raises:
+        RequestError: it is of another kind.
+    """
+    if key in TEXTS or isinstance(before, str):
+        if isinstance(value, int | float):
+            return str(value)
+        expected = "a word" if isinstance(value, list | Mapping) else None
+    elif before is None or value is None or (isinstance(value, str) and "${" in value):
+        return value
+    elif isinstance(before, bool):
         expected = None if isinstance(value, bool) else "true or false"
     elif isinstance(before, int):
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        expected = None if whole and not isinstance(value, bool) else "a whole number"
+        if _number(value) and float(value).is_integer():
+            return int(value)
+        expected = "a whole number"
     elif isinstance(before, float):
-        expected = None if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
-    elif isinstance(before, str):
-        expected = "a word" if isinstance(value, list | Mapping) else None
-    elif isinstance(before, DictConfig) and not isinstance(value, Mapping):
-        expected = f"keys of its own ({', '.join(map(str, before))})"
+        if _number(value):
+            return float(value)
+        expected = "a number"
+    elif isinstance(before, DictConfig):
+        expected = None if isinstance(value, Mapping) else f"keys of its own ({', '.join(map(str, before))})"
+    else:
+        expected = None if isinstance(value, list) else "a list"
     if expected:
-        raise RequestError(f"{key}: {value}; expected {expected}, such as {_short(before)}")
+        example = "" if before is None else f", such as {_short(before)}"
+        raise RequestError(f"{key}: {value}; expected {expected}{example}")
+    return value
 
 
 def _short(value: Any) -> str:
@@ -185,70 +261,78 @@ def _short(value: Any) -> str:
     return text if len(text) < 60 else text[:57] + "..."
 
 
-BUDGETS = ("tokens", "steps", "flops", "minutes")
-
-
 def _one_budget(config: DictConfig, keys: list[str]) -> None:
-    """The budget named last on the command line is the one; others that a preset or the defaults set step back."""
-    named = [key.removeprefix("budget.") for key in keys if key.startswith("budget.")]
-    if len(set(named)) == 1:
-        for unit in BUDGETS:
-            if unit != named[0]:
-                config.budget[unit] = None
+    """The budget named last on the command line is the one; others, of a preset or named before, step back."""
+    named = [unit for key in keys for unit in BUDGETS if key == f"budget.{unit}" and config.budget[unit] is not None]
+    for unit in BUDGETS:
+        if named and unit != named[-1]:
+            config.budget[unit] = None
 
 
 def check(config: DictConfig) -> None:
     """Raise a RequestError where this configuration cannot become a run. Builds the model without memory to see it."""
+    try:
+        _check(config)
+    except OmegaConfBaseException as error:  # a key is missing, in a file that was damaged
+        raise RequestError(" ".join(str(error).split())) from None
+
+
+def _check(config: DictConfig) -> None:
     import torch
 
-    known = set(_default()) - {"hydra"} | {"choices", "overrides"}
-    for key in config:
+    known = {*map(str, _default()), "overrides"}
+    for key in map(str, config):
         if key not in known:
             raise RequestError(f"{key}: no such key in the configuration; there are {', '.join(sorted(known))}")
     resolved(config)
-    set_budgets = {unit: config.budget.get(unit) for unit in BUDGETS if config.budget.get(unit) is not None}
-    if len(set_budgets) != 1:
-        raise RequestError(f"budget: {set_budgets or 'none'}; set exactly one of {', '.join(BUDGETS)}")
-    unit, amount = next(iter(set_budgets.items()))
-    if not _number(amount) or amount <= 0:
-        raise RequestError(f"budget.{unit}: {amount}; a number over 0")
-    _at_least(config, "batch.rows", 1)
-    _at_least(config, "batch.accumulate", 1)
-    _at_least(config, "trainer.devices", 1)
-    _at_least(config, "trainer.nodes", 1)
-    _at_least(config, "trainer.validations", 1)
-    _at_least(config, "trainer.log_every", 1)
-    _at_least(config, "split.max_bytes", 1)
+    _check_budget(config)
+    _at_least(config, "seed", 0)
+    if config.seed >= SEEDS:
+        raise RequestError(f"seed: {config.seed}; a whole number under 2^63")
+    for key in COUNTS:
+        _at_least(config, key, 1)
+    for key, accepted in WORDS.items():
+        value = OmegaConf.select(config, key)
+        if value is not None and value not in accepted:
+            raise RequestError(f"{key}: {value}; choose from {', '.join(accepted)}")
+    for key in COUNTS_OR_NULL:
+        if OmegaConf.select(config, key) is not None:
+            _at_least(config, key, 1)
     if not 0 < config.split.validation < 1:
         raise RequestError(f"split.validation: {config.split.validation}; a share of the documents, over 0 and under 1")
-    parts = config.batch.accumulate * config.trainer.devices * config.trainer.nodes
-    if config.batch.rows % parts:
-        raise RequestError(
-            f"batch.rows: {config.batch.rows}; must divide by batch.accumulate x trainer.devices x trainer.nodes = {parts}"
-        )
-    if config.trainer.strategy not in ("auto", "ddp", "fsdp"):
-        raise RequestError(f"trainer.strategy: {config.trainer.strategy}; choose from auto, ddp, fsdp")
-    if config.trainer.strategy == "auto" and config.trainer.devices * config.trainer.nodes > 1:
-        raise RequestError(f"trainer.devices: {config.trainer.devices}; several devices take trainer=ddp or trainer=fsdp")
-    if config.trainer.precision not in (32, "32", "bf16-mixed"):
-        raise RequestError(f"trainer.precision: {config.trainer.precision}; choose from 32, bf16-mixed")
-    if config.trainer.accelerator not in ("auto", "cpu", "cuda"):
-        raise RequestError(f"trainer.accelerator: {config.trainer.accelerator}; choose from auto, cpu, cuda")
-    if config.trainer.threads is not None:
-        _at_least(config, "trainer.threads", 1)
-    if not isinstance(config.seed, int) or config.seed < 0:
-        raise RequestError(f"seed: {config.seed}; a whole number, 0 or more")
-    if config.trainer.clip is not None and not (_number(config.trainer.clip) and config.trainer.clip > 0):
-        raise RequestError(f"trainer.clip: {config.trainer.clip}; a norm over 0, or null for no clipping")
-    if not config.optimizer.lr > 0:
+    if not (_number(config.optimizer.lr) and 0 < config.optimizer.lr < math.inf):
         raise RequestError(f"optimizer.lr: {config.optimizer.lr}; a rate over 0")
+    _check_trainer(config.trainer, config.batch)
     with torch.device("meta"):
-        model = construct(config, "model.build", vocab_size=max(int(config.tokenizer.vocab_size), 1))
-    construct(config, "init")
-    construct(config, "schedule")
-    construct(config, "packing")
-    construct(config, "tokenizer")
+        model = construct(config, "model.build", vocab_size=config.tokenizer.vocab_size)
+    for key in ("init", "schedule", "packing", "tokenizer", "data"):
+        construct(config, key)
     construct(config, "optimizer", params=list(model.parameters()))
+
+
+def _check_budget(config: DictConfig) -> None:
+    given = {unit: config.budget[unit] for unit in BUDGETS if config.budget[unit] is not None}
+    if len(given) != 1:
+        raise RequestError(f"budget: {given or 'none'}; set exactly one of {', '.join(BUDGETS)}")
+    for unit, amount in given.items():
+        if not _number(amount) or not 0 < amount < math.inf:
+            raise RequestError(f"budget.{unit}: {amount}; a number over 0")
+
+
+def _check_trainer(trainer: DictConfig, batch: DictConfig) -> None:
+    devices = trainer.devices * trainer.nodes
+    if batch.rows % (batch.accumulate * devices):
+        raise RequestError(
+            f"batch.rows: {batch.rows}; must divide by batch.accumulate x trainer.devices x trainer.nodes"
+            f" = {batch.accumulate * devices}"
+        )
+    if trainer.strategy == "auto" and devices > 1:
+        key = "devices" if trainer.devices > 1 else "nodes"
+        raise RequestError(f"trainer.{key}: {trainer[key]}; several devices take trainer=ddp or trainer=fsdp")
+    if trainer.clip is not None and not (_number(trainer.clip) and trainer.clip > 0):
+        raise RequestError(f"trainer.clip: {trainer.clip}; a norm over 0, or null for no clipping")
+    if not (_number(trainer.checkpoint_minutes) and trainer.checkpoint_minutes >= 0):
+        raise RequestError(f"trainer.checkpoint_minutes: {trainer.checkpoint_minutes}; a number, 0 or more")
 
 
 def _number(value: Any) -> bool:
@@ -304,18 +388,19 @@ def construct(config: DictConfig, key: str, **known: Any) -> Any:
     """
     from hydra.utils import instantiate
 
-    node = OmegaConf.select(config, key)
-    for place, target in flatten(OmegaConf.to_container(node, resolve=True), key).items():
+    # Of a DictConfig, Hydra would resolve the references where they stand, and the configuration could not be changed any more.
+    call = OmegaConf.to_container(OmegaConf.select(config, key), resolve=True)
+    for place, target in flatten(call, key).items():
         if place.endswith("_target_"):
             trusted(place, target)
     try:
-        made = instantiate(node, _convert_="all")
+        made = instantiate(call, _convert_="all")
         return made(**known) if known else made
     except HydraException as error:
         cause = error.__cause__ or error
         raise RequestError(_say(key, cause)) from None
-    except (ValueError, TypeError) as error:
-        raise RequestError(_say(key, error)) from None
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise RequestError(_say(key, error)) from error
 
 
 def _say(key: str, error: BaseException) -> str:
@@ -358,7 +443,7 @@ def _leaves(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(tree, list) and any(isinstance(item, Mapping) for item in tree):
+    elif isinstance(tree, list) and any(isinstance(item, Mapping | list) for item in tree):
         for index, item in enumerate(tree):
             yield from _leaves(item, f"{prefix}.{index}")
     else:

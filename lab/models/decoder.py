@@ -51,8 +51,10 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         for name, size in {"dim": dim, "layers": layers, "heads": heads, "context": context}.items():
-            if size < 1:
-                raise ValueError(f"model.{name}: {size}; must be at least 1")
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"model.{name}: {size}; a whole number, at least 1")
+        if dim % heads:
+            raise ValueError(f"model.heads: {heads} does not divide model.dim {dim}")
         self.vocab_size, self.dim, self.context = vocab_size, dim, context
         self.embedding = embedding(vocab_size=vocab_size, dim=dim)
         self.position = position(dim=dim, head_dim=dim // heads, context=context)

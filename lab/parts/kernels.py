@@ -84,18 +84,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         x_gradient = torch.empty_like(x) if learn else None
         weight_gradient = torch.zeros_like(weight) if learn else None
+        piece = x.new_empty(min(ROWS, len(x)), len(weight))
         for start in range(0, len(x), ROWS):
             rows, wanted = x[start : start + ROWS], targets[start : start + ROWS]
-            scores = torch.log_softmax((rows @ weight.T).float(), dim=-1)
-            asked = (wanted != IGNORE).unsqueeze(1)
-            index = wanted.clamp_min(0).unsqueeze(1)
-            total -= (scores.gather(1, index) * asked).sum()
+            asked, index = (wanted != IGNORE).unsqueeze(1), wanted.clamp_min(0).unsqueeze(1)
+            logits = torch.mm(rows, weight.T, out=piece[: len(rows)]).float()
+            score, top = logits.gather(1, index), logits.amax(1, keepdim=True)
+            shares = torch.softmax(logits, dim=1, out=logits)
+            # The largest share is exp(top - normaliser), so the normaliser is known without a second piece.
+            normaliser = top - shares.amax(1, keepdim=True).log()
+            total += ((normaliser - score) * asked).sum()
             if x_gradient is None or weight_gradient is None:
                 continue
-            scores.exp_().scatter_add_(1, index, torch.full_like(index, -1, dtype=scores.dtype))
-            gradient = scores.mul_(asked).to(x.dtype)
-            torch.mm(gradient, weight, out=x_gradient[start : start + ROWS])
-            weight_gradient.addmm_(gradient.T, rows)
+            shares.scatter_add_(1, index, torch.full_like(score, -1))
+            gradient = shares.to(x.dtype)
+            torch.mm(gradient, weight, out=x_gradient[start : start + ROWS]).mul_(asked)
+            weight_gradient.addmm_(gradient.T, rows * asked)
         if learn:
             ctx.save_for_backward(x_gradient, weight_gradient)
         return total

@@ -83,7 +83,7 @@ class Sinusoidal(Table):
         super().__init__(dim, head_dim, context)
         if dim % 2:
             raise ValueError(f"position=sinusoidal pairs sines with cosines: model.dim must be even, got {dim}")
-        self.base = base
+        self.base = _over_zero(base)
 
     def values(self, positions: Tensor) -> Tensor:
         """`[positions, dim]`."""
@@ -108,7 +108,7 @@ class RoPE(Table):
             raise ValueError(
                 f"position=rope turns pairs of coordinates: the head width model.dim / model.heads must be even, got {head_dim}"
             )
-        self.base = base
+        self.base = _over_zero(base)
 
     def values(self, positions: Tensor) -> Tensor:
         """`[positions, 2, 1, head_dim / 2]`: cosines and sines, to be broadcast over heads."""
@@ -142,6 +142,12 @@ def _turn(x: Tensor, cosine: Tensor, sine: Tensor, direction: int) -> Tensor:
     torch.mul(first, cosine, out=left).addcmul_(second, sine, value=-direction)
     torch.mul(second, cosine, out=right).addcmul_(first, sine, value=direction)
     return out
+
+
+def _over_zero(base: float) -> float:
+    if not base > 0:
+        raise ValueError(f"position.base: {base}; a number over 0")
+    return base
 
 
 def _angles(positions: Tensor, width: int, base: float) -> Tensor:

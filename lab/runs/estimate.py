@@ -52,7 +52,8 @@ def _flops(config: DictConfig) -> float:
         "steps": budget.amount * config.batch.rows * context,
         "flops": budget.amount / (3 * forward),
     }[budget.unit]
-    return 3 * forward * tokens + forward * config.trainer.validations * config.split.max_bytes / BYTES_PER_TOKEN
+    validated = (config.split.max_bytes or 0) / BYTES_PER_TOKEN  # all held-out text is not known yet
+    return 3 * forward * tokens + forward * config.trainer.validations * validated
 
 
 def _flops_per_second(config: DictConfig) -> float:

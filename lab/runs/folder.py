@@ -31,7 +31,7 @@ CONFIG, OVERRIDES, RESULT, METRICS, TOKENIZER = (
     "metrics.csv",
     "tokenizer.json",
 )
-WEIGHTS, CHECKPOINT = "checkpoints/model.safetensors", "checkpoints/last.ckpt"
+WEIGHTS, CHECKPOINT = Path("checkpoints/model.safetensors"), Path("checkpoints/last.ckpt")
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -64,7 +64,7 @@ def new_folder(config: DictConfig) -> Path:
     label = config.name or "-".join([str(config.choices.preset), str(config.choices.model)])
     base = Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H%M%S}-{label}-seed{config.seed}"
     path, number = base, 2
-    while path.exists():
+    while os.path.exists(path):
         path, number = base.with_name(f"{base.name}-{number}"), number + 1
     return path
 
@@ -75,12 +75,28 @@ def open_folder(folder: Path, config: DictConfig) -> None:
     Raises:
         RequestError: the folder holds a run already, or cannot be written.
     """
-    if (folder / CONFIG).exists():
+    if os.path.exists(folder / CONFIG):
         raise RequestError(f"folder: {folder} holds a run already; choose another, or continue it with resume={folder}")
+    create(folder / CHECKPOINT.parent)
     try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_atomically(folder / OVERRIDES, OmegaConf.to_yaml(config.overrides))
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
+    except OSError as error:
+        (folder / OVERRIDES).unlink(missing_ok=True)
+        for made in (folder / CHECKPOINT.parent, folder):
+            if not any(made.iterdir()):
+                made.rmdir()
+        raise RequestError(f"folder: {folder} cannot be written ({error.strerror or error})") from None
+
+
+def create(folder: Path) -> None:
+    """Create a folder that someone named.
+
+    Raises:
+        RequestError: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(f"folder: {folder} cannot be written ({error.strerror or error})") from None
 
@@ -97,12 +113,11 @@ def read_config(folder: Path) -> DictConfig:
     try:
         config = OmegaConf.load(path)
         if not isinstance(config, DictConfig):
-            raise ValueError("not a mapping")
+            raise ValueError("not a mapping")  # noqa: TRY004, one more way to be damaged
         resolved(config)
-    except RequestError:
-        raise
-    except Exception as error:
-        raise RequestError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from None
+    except Exception as error:  # of the YAML parser, of OmegaConf, of a class that may not be built
+        raise RequestError(f"{path}: damaged ({' '.join(str(error).split())[:300]})") from None
+    OmegaConf.set_struct(config, True)
     return config
 
 
@@ -122,6 +137,26 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     except (ValueError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: damaged ({error})") from None
     return result
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """What a run continues from. Nothing in the file is executed.
+
+    Raises:
+        RequestError: there is none, or it is damaged.
+    """
+    import torch
+
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise RequestError(f"resume: {folder} left no {CHECKPOINT}; start it anew in another folder")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state["callbacks"]["Pace"]["spent"]["steps"]
+    except Exception as error:  # pickle, zip and torch have each their own
+        reason = " ".join(str(error).split())[:100]
+        raise RequestError(f"{path}: damaged ({type(error).__name__}: {reason}); start the run anew in another folder") from None
+    return state
 
 
 class MetricsFile:

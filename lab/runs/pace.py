@@ -65,6 +65,7 @@ class Pace(pl.Callback):
         self.observers, self.stop_requested = list(observers), stop_requested
         self.spent = Spent()
         self.latest: dict[str, Any] = {}
+        self.unreported = (0.0, 0)
         self.status = "finished"
         self.validated = 0
         self.micro = 0
@@ -77,6 +78,7 @@ class Pace(pl.Callback):
             "spent": asdict(self.spent),
             "validated": self.validated,
             "latest": self.latest,
+            "unreported": self.unreported,
             "random": torch.get_rng_state(),
         }
         if torch.cuda.is_available():
@@ -88,11 +90,14 @@ class Pace(pl.Callback):
         self.spent = Spent(**state_dict["spent"])
         self.validated = state_dict["validated"]
         self.latest = dict(state_dict["latest"])
+        self.unreported = state_dict["unreported"]
         self.random_state = state_dict["random"]
         self.random_state_cuda = state_dict.get("random_cuda")
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Begin to count time; restore the random numbers as late as possible."""
+        if _rank() == 0:
+            module.nats, module.targets = torch.tensor(self.unreported[0]), self.unreported[1]
         self.peak_rates = [group["initial_lr"] for group in self._remember_rates(trainer.optimizers[0])]
         if self.random_state is not None:
             torch.set_rng_state(self.random_state.cpu())
@@ -142,7 +147,7 @@ class Pace(pl.Callback):
         if stop and not over and self.status != "diverged":
             self.status = "stopped"
         if self.status == "stopped" or time.perf_counter() - self.saved_at > 60 * self.checkpoint_minutes:
-            self._save(trainer)
+            self._save(trainer, module)
         if over or self.status != "finished":
             trainer.should_stop = True
 
@@ -160,7 +165,7 @@ class Pace(pl.Callback):
 
     def _measure(self, module: Any, optimizer: Optimizer) -> dict[str, Any]:
         nats, targets = module.take_loss()
-        together = _over_ranks(torch.tensor([float(nats), targets], dtype=torch.float64), module.device)
+        together = _over_ranks(_pair(nats, targets), module.device)
         loss = (together[0] / together[1]).item()
         if not math.isfinite(loss):
             self.status = "diverged"
@@ -186,7 +191,7 @@ class Pace(pl.Callback):
         with torch.no_grad():
             for index, batch in enumerate(self.data.val_dataloader()):
                 nats = trainer.strategy.validation_step(batch.to(module.device), index)
-                sums += torch.tensor([float(nats), batch.counted], dtype=torch.float64)
+                sums += _pair(nats, batch.counted)
         module.train()
         nats, targets = _over_ranks(sums, module.device).tolist()
         if not math.isfinite(nats):
@@ -209,13 +214,19 @@ class Pace(pl.Callback):
             for observer in self.observers:
                 observer(row)
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        """Write the checkpoint whole or not at all."""
+    def _save(self, trainer: pl.Trainer, module: Any) -> None:
+        """Write the checkpoint whole or not at all, with the loss that no measurement has shown yet."""
+        nats, targets = _over_ranks(_pair(module.nats, module.targets), module.device).tolist()
+        self.unreported = (nats, int(targets))
         partial = self.checkpoint.with_suffix(".partial")
         trainer.save_checkpoint(partial)
         if _rank() == 0:
             os.replace(partial, self.checkpoint)
         self.saved_at = time.perf_counter()
+
+
+def _pair(nats: Any, targets: int) -> Tensor:
+    return torch.tensor([float(nats), targets], dtype=torch.float64)
 
 
 def _world() -> int:

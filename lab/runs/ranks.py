@@ -19,6 +19,7 @@ from lab.errors import RequestError
 from lab.runs.folder import METRICS, MetricsFile
 from lab.runs.pace import Observer
 
+STARTER = "LAB_STARTER"
 WAIT = 20.0
 """Seconds that ranks get to end by themselves once one is gone or all were asked to stop."""
 
@@ -27,6 +28,11 @@ def started_elsewhere() -> bool:
     """This process is a rank already: of the lab, torchrun, SLURM's srun or another launcher."""
     slurm = "SLURM_PROCID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
     return "LOCAL_RANK" in os.environ or slurm
+
+
+def orphaned() -> bool:
+    """This process is a rank of the lab whose starter is gone, so nobody waits for its result."""
+    return os.environ.get(STARTER, str(os.getppid())) != str(os.getppid())
 
 
 def run_ranks(
@@ -66,9 +72,11 @@ def _start(command: list[str], rank: int, processes: int, port: int) -> subproce
         "LOCAL_RANK": str(rank),
         "NODE_RANK": "0",
         "WORLD_SIZE": str(processes),
+        STARTER: str(os.getpid()),
     }
     # A session of their own: Ctrl-C reaches this process alone, which passes it on as a wish to stop.
-    return subprocess.Popen(command, env=environment, stdout=sys.stderr, start_new_session=True)
+    standard_error = 2  # the file itself: in a notebook `sys.stderr` is none
+    return subprocess.Popen(command, env=environment, stdout=standard_error, start_new_session=True)
 
 
 def _follow(path: Path, observers: Sequence[Observer]) -> Callable[[], None]:

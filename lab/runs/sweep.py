@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from lab.config import compose, construct, identity
+from lab.config import compose, identity
 from lab.console import say
 from lab.errors import RequestError
 from lab.runs import folder as files
@@ -22,7 +23,7 @@ from lab.runs.report import Report, report
 from lab.runs.signals import Stop
 from lab.runs.sweep_file import SweepFile, read_sweep
 from lab.runs.sweep_plan import Trial, plan
-from lab.runs.train import continue_run, train
+from lab.runs.train import continue_run, data_module, train
 
 PLAN, SWEEP, PAGE = "plan.json", "sweep.yaml", "report.html"
 ENDED = ("finished", "diverged", "pruned", "failed")
@@ -154,7 +155,7 @@ def _compose(described: SweepFile, trials: Sequence[Trial], folder: Path) -> lis
                 composed[trial.configuration] = compose(*trial.overrides)
             except RequestError as error:
                 raise RequestError(f"{described.path}: {error}") from None
-        config = composed[trial.configuration].copy()
+        config = deepcopy(composed[trial.configuration])
         config.seed, config.overrides = trial.seed, trial.overrides
         if config.logger.kind == "wandb":
             config.logger.tags = [*config.logger.tags, folder.name]
@@ -209,20 +210,9 @@ def _say_plan(described: SweepFile, planned: Sequence[Planned], missing: Sequenc
 
 def _prepare(missing: Sequence[Planned]) -> None:
     """Make the tokens of every trial before the first one runs; a wrong data request ends the sweep here."""
-    from lab.data.store import prepare
-
-    seen = set()
-    for one in missing:
-        wanted = json.dumps([_plain(one.config[key]) for key in ("data", "tokenizer", "split")], sort_keys=True)
-        if wanted not in seen:
-            seen.add(wanted)
-            prepare(construct(one.config, "data"), construct(one.config, "tokenizer"), one.config.split)
-
-
-def _plain(node: Any) -> Any:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(node, resolve=True)
+    configurations = {one.trial.configuration: one.config for one in missing}
+    for config in configurations.values():
+        data_module(config)
 
 
 def _write_plan(folder: Path, file: Path, planned: Sequence[Planned]) -> None:

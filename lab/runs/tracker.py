@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,8 @@ class Tracker:
             job_type=settings.job_type,
             tags=list(settings.tags),
             dir=folder,
+            id=None if "WANDB_RUN_ID" in os.environ else _identifier(folder),
+            resume="allow" if mode == "online" else None,
             mode=mode,
             config={**choices, **facts, "seed": config.seed, "lab": resolved(config)},
             reinit="finish_previous",
@@ -107,7 +110,16 @@ class Tracker:
     @property
     def place(self) -> str:
         """Where the run can be seen: its page, or its folder."""
-        return self.run.url or str(Path(self.run.settings.sync_dir))
+        return str(Path(self.run.settings.sync_dir)) if self.run.offline else str(self.run.url)
+
+
+def _identifier(folder: Path) -> str:
+    """The name of this folder's run in W&B, drawn once, so that a run that is continued here is continued there."""
+    path = folder / "wandb" / "run-id"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 def group_name(config: DictConfig) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -18,6 +18,9 @@ from lab.runs import folder as files
 from lab.runs.folder import Run
 from lab.runs.pace import Observer
 from lab.runs.signals import Stop
+
+if TYPE_CHECKING:
+    from lab.data.module import DataModule
 
 
 def train(
@@ -32,14 +35,20 @@ def train(
         observers: called with each measurement.
 
     Raises:
-        RequestError: a configuration that cannot be run, a folder that holds a run already or cannot be written.
+        RequestError: a configuration or data that cannot be run, a folder that holds a run already or cannot be written.
     """
-    check(config)
-    folder = Path(folder or config.folder or files.new_folder(config))
-    if not resume:
-        files.open_folder(folder, config)
     from lab.runs.ranks import run_ranks, started_elsewhere
 
+    check(config)
+    if config.trainer.nodes > 1 and not started_elsewhere():
+        raise RequestError(f"trainer.nodes: {config.trainer.nodes}; several are started from outside, by srun or torchrun")
+    _check_surroundings(config)
+    folder = Path(folder or config.folder or files.new_folder(config))
+    if resume:
+        saved = files.read_checkpoint(folder)
+        files.MetricsFile(folder / files.METRICS).keep_until(saved["callbacks"]["Pace"]["spent"]["steps"])
+    else:
+        files.open_folder(folder, config)
     with Stop() as stop:
         if config.trainer.devices == 1 or started_elsewhere():
             result = fit(config, folder, resume, observers)
@@ -48,9 +57,10 @@ def train(
                 run_ranks(folder, config.trainer.devices, resume, stop, observers)
             except RuntimeError as error:
                 _write(folder, _record(config, folder) | {"status": "failed", "error": str(error)})
-            result = files.read_result(folder)
-            if result is None:
+            found = files.read_result(folder)
+            if found is None:
                 raise RuntimeError(f"{folder}: the ranks ended without a result")
+            result = found
     return Run(folder, config, result)
 
 
@@ -65,9 +75,39 @@ def continue_run(folder: str | Path, observers: Sequence[Observer] = ()) -> Run:
     result = files.read_result(folder)
     if result is not None and result["status"] not in ("stopped", "failed"):
         raise RequestError(f"resume: {folder} has ended ({result['status']}); nothing is left to do")
-    if not (folder / files.CHECKPOINT).is_file():
-        raise RequestError(f"resume: {folder} left no {files.CHECKPOINT}; start it anew in another folder")
+    try:
+        check(config)
+    except RequestError as error:
+        raise RequestError(f"{folder / files.CONFIG}: {error}") from None
     return train(config, folder, resume=True, observers=observers)
+
+
+def _check_surroundings(config: DictConfig) -> None:
+    """Refuse devices and data that are not there, before a run leaves anything."""
+    from lab.runs.trainer import accelerator
+
+    accelerator(config)
+    data_module(config)
+
+
+def data_module(config: DictConfig) -> DataModule:
+    """The batches of a run. Its tokens are made if they are not there yet.
+
+    Raises:
+        RequestError: the data cannot be read, split, or fill one batch.
+    """
+    from lab.data.module import DataModule
+    from lab.data.store import prepare
+
+    prepared = prepare(construct(config, "data"), construct(config, "tokenizer"), config.split)
+    return DataModule(
+        prepared,
+        construct(config, "packing"),
+        context=config.model.context,
+        rows=config.batch.rows,
+        accumulate=config.batch.accumulate,
+        seed=config.seed,
+    )
 
 
 def fit(config: DictConfig, folder: Path, resume: bool = False, observers: Sequence[Observer] = ()) -> dict[str, Any]:
@@ -89,13 +129,22 @@ def fit(config: DictConfig, folder: Path, resume: bool = False, observers: Seque
         except KeyboardInterrupt:
             result = record | {"status": "stopped", "error": "interrupted at once; continues from its last checkpoint"}
         except Exception as error:
-            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            _leave_trace(folder)
             words = " ".join(str(error).split()) or type(error).__name__
             result = record | {"status": "failed", "error": f"{type(error).__name__}: {words}"[:1000]}
+        result = files.finite(result)
         record.update(result)
         if _first_rank():
             _write(folder, result)
         return result
+
+
+def _leave_trace(folder: Path) -> None:
+    """The traceback of a run that failed, and no file that it was about to write."""
+    for partial in (folder / files.CHECKPOINT.parent).glob("*.partial"):
+        partial.unlink()
+    with suppress(OSError):  # a full disk may be why the run failed
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
 
 
 def _record(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -129,29 +178,21 @@ def _fit(
     record: dict[str, Any],
     closing: ExitStack,
 ) -> dict[str, Any]:
-    from lab.data.module import DataModule
-    from lab.data.store import prepare
     from lab.runs import machine
     from lab.runs.budget import Budget
     from lab.runs.pace import Pace
+    from lab.runs.ranks import orphaned
     from lab.runs.tracker import Tracker
     from lab.runs.trainer import make_trainer
 
     machine.keep_buffers()
     threads = machine.use_threads(config.trainer.threads, config.trainer.devices)
-    prepared = prepare(construct(config, "data"), construct(config, "tokenizer"), config.split)
+    data = data_module(config)
+    prepared = data.prepared
     peak_known = machine.reset_peak_memory()
     began = time.perf_counter()
 
     trainer = make_trainer(config)
-    data = DataModule(
-        prepared,
-        construct(config, "packing"),
-        context=config.model.context,
-        rows=config.batch.rows,
-        accumulate=config.batch.accumulate,
-        seed=config.seed,
-    )
     data.setup("fit")
     model = build(config, vocab_size=prepared.tokenizer.vocab_size)
     optimizer = construct(config, "optimizer")
@@ -192,15 +233,13 @@ def _fit(
         config.trainer.log_every,
         config.trainer.checkpoint_minutes,
         watching,
-        stop,
+        lambda: stop() or orphaned(),
     )
     import torch
 
     torch.manual_seed(config.seed)  # dropout
     trainer.callbacks.append(pace)  # type: ignore[attr-defined]
     checkpoint = folder / files.CHECKPOINT
-    if resume and trainer.is_global_zero:
-        _forget_later_metrics(checkpoint, files.MetricsFile(folder / files.METRICS))
     trainer.fit(objective, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
     _save_weights(trainer, folder, pace.status)
     spent = pace.spent
@@ -215,13 +254,6 @@ def _fit(
         "peak_memory_bytes": machine.peak_memory() if peak_known else None,
         "seconds": time.perf_counter() - began,
     }
-
-
-def _forget_later_metrics(checkpoint: Path, metrics: files.MetricsFile) -> None:
-    import torch
-
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    metrics.keep_until(state["callbacks"]["Pace"]["spent"]["steps"])
 
 
 def _save_weights(trainer: Any, folder: Path, status: str) -> None:
@@ -248,6 +280,6 @@ def _write(folder: Path, result: dict[str, Any]) -> None:
     import json
 
     try:
-        files.write_atomically(folder / files.RESULT, json.dumps(files.finite(result), indent=2) + "\n")
+        files.write_atomically(folder / files.RESULT, json.dumps(result, indent=2) + "\n")
     except OSError as error:
         raise RequestError(f"{folder / files.RESULT}: cannot be written ({error.strerror or error})") from None

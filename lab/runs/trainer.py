@@ -13,14 +13,14 @@ from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from lab.errors import RequestError
 
 
-def make_trainer(config: DictConfig) -> pl.Trainer:
-    """A Trainer that runs until `Pace` ends it.
+def accelerator(config: DictConfig) -> str:
+    """What a run computes on, `cpu` or `cuda`.
 
     Raises:
         RequestError: devices that this machine does not have.
     """
     settings = config.trainer
-    accelerator = settings.accelerator
+    accelerator: str = settings.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator == "cuda" and torch.cuda.device_count() < settings.devices:
@@ -28,13 +28,23 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
             f"trainer.devices: {settings.devices}; this machine has {torch.cuda.device_count()} CUDA devices"
             + (" and trainer=fsdp takes them" if settings.strategy == "fsdp" else "; trainer.accelerator=cpu runs without")
         )
+    return accelerator
+
+
+def make_trainer(config: DictConfig) -> pl.Trainer:
+    """A Trainer that runs until `Pace` ends it.
+
+    Raises:
+        RequestError: devices that this machine does not have.
+    """
+    settings = config.trainer
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     return pl.Trainer(
-        accelerator=accelerator,
+        accelerator=accelerator(config),
         devices=settings.devices,
         num_nodes=settings.nodes,
-        strategy=_strategy(settings.strategy, accelerator),
+        strategy=_strategy(settings.strategy, accelerator(config)),
         precision="32-true" if str(settings.precision) == "32" else settings.precision,
         accumulate_grad_batches=config.batch.accumulate,
         max_epochs=1,

@@ -1,0 +1,63 @@
+"""Peak memory of the loss over a large vocabulary, beside all logits in one piece. Each is a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.measure import Finding, finding, main, prepare_machine
+from lab.parts.kernels import ROWS, linear_cross_entropy
+from lab.runs import machine
+
+TOKENS, DIM, VOCABULARY = 4096, 256, 32_768
+MIB = 1 << 20
+
+
+def peak_of(in_pieces: bool) -> int:
+    """Bytes that loss and gradients take beyond inputs and weights at the most."""
+    prepare_machine()
+    torch.manual_seed(0)
+    x = torch.randn(TOKENS, DIM, requires_grad=True)
+    weight = torch.randn(VOCABULARY, DIM, requires_grad=True)
+    targets = torch.randint(VOCABULARY, (TOKENS,))
+    # What the first products set up once, such as buffers of the math library, is not the loss's.
+    (x[:ROWS].detach() @ weight[:ROWS].detach().T).sum()
+    machine.reset_peak_memory()
+    before = machine.peak_memory()
+    if in_pieces:
+        loss = linear_cross_entropy(x, weight, targets)
+    else:
+        loss = F.cross_entropy(F.linear(x, weight), targets, reduction="sum")
+    loss.backward()
+    peak = machine.peak_memory()
+    if before is None or peak is None:
+        raise SystemExit("memory: this system has no /proc/self/status to read the peak from")
+    return peak - before
+
+
+def run() -> list[Finding]:
+    """The peak beyond the gradients, in pieces of logits; and how many times that of all logits."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as processes:
+        ours, whole = processes.map(peak_of, [True, False])
+    # The gradients of both inputs; that of the weight once more when it is scaled by what arrives from behind.
+    gradients = 4 * DIM * (TOKENS + 2 * VOCABULARY)
+    piece = 4 * ROWS * VOCABULARY
+    detail = f"{ours / MIB:.0f} MiB, of them {gradients / MIB:.0f} gradients; a piece of {ROWS} rows has {piece / MIB:.0f} MiB"
+    whole_detail = f"{whole / MIB:.0f} MiB against {ours / MIB:.0f}; all logits have {4 * TOKENS * VOCABULARY / MIB:.0f} MiB"
+    return [
+        finding(
+            "memory",
+            "peak of the loss, in pieces of logits",
+            [(ours - gradients) / piece],
+            at_most=1.25,
+            detail=detail,
+        ),
+        finding("memory", "peak with all logits / ours", [whole / ours], detail=whole_detail),
+    ]
+
+
+if __name__ == "__main__":
+    main(run)

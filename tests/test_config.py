@@ -1,0 +1,379 @@
+"""Composition: every option of every group, found by walking conf/, under every preset; and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+
+from lab.config import (
+    APART,
+    BUDGETS,
+    build,
+    check,
+    compose,
+    conf_folder,
+    construct,
+    flatten,
+    groups,
+    identity,
+    resolved,
+    trusted,
+)
+from lab.errors import RequestError
+from lab.parts.attention import Attention
+from lab.parts.linear import named_matrices
+
+PRESETS = groups()["preset"]
+COMPONENTS = {group: options for group, options in groups().items() if group not in ("preset", "model")}
+CHOICES = [(group, option) for group, options in groups().items() for option in options]
+SMALL = ("preset=tiny", "model.dim=32", "tokenizer.vocab_size=300")
+
+
+def plain(config: DictConfig) -> dict:
+    """A configuration as it was composed, references unresolved, without what names the choices."""
+    tree = OmegaConf.to_container(config)
+    return {key: value for key, value in tree.items() if key not in ("choices", "overrides")}
+
+
+@functools.cache
+def needed(group: str, option: str) -> tuple[str, ...]:
+    """What an option cannot go without, as the refusal names it: `data=files` needs `data.path`."""
+    try:
+        compose(f"{group}={option}")
+    except RequestError as error:
+        key = str(error).partition(":")[0]
+        assert key.startswith(f"{group}."), error
+        return (f"{key}=x",)
+    return ()
+
+
+@functools.cache
+def alone(group: str, option: str) -> DictConfig:
+    """The defaults with one option chosen."""
+    return compose(f"{group}={option}", *needed(group, option))
+
+
+@functools.cache
+def based(preset: str) -> DictConfig:
+    return compose(f"preset={preset}")
+
+
+def model_groups() -> list[str]:
+    """The groups that the model is built from."""
+    text = OmegaConf.to_yaml(compose().model.build) + OmegaConf.to_yaml(alone("ffn", "moe").ffn)
+    return [group for group in COMPONENTS if f"${{{group}}}" in text]
+
+
+# Every option, every preset
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: value)
+def test_one_word_changes_one_thing(group, option):
+    if group == "preset":
+        pytest.skip("a preset chooses options of several groups")
+    before, after = plain(compose()), plain(alone(group, option))
+    assert {key for key in before | after if before.get(key) != after.get(key)} <= {group}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_sets_nothing_inside_a_component(preset):
+    config = based(preset)
+    for group in COMPONENTS:
+        assert plain(config)[group] == plain(alone(group, config.choices[group]))[group], group
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_command_line_chooses_each_option_over_the_preset(preset):
+    """Every option of every group is once composed over the preset, one of each group at a time."""
+    sizes = {key: value for key, value in plain(based(preset)).items() if key not in COMPONENTS}
+    for turn in range(max(map(len, COMPONENTS.values()))):
+        chosen = {group: options[turn % len(options)] for group, options in COMPONENTS.items()}
+        words = [f"{group}={option}" for group, option in chosen.items()]
+        config = compose(f"preset={preset}", *words, *(w for choice in chosen.items() for w in needed(*choice)))
+        assert config.choices.items() >= chosen.items()
+        assert {key: plain(config)[key] for key in sizes} == sizes
+        for group, option in chosen.items():
+            assert plain(config)[group] == plain(alone(group, option))[group]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_swap_can_be_built_and_is_another_configuration(preset):
+    """Swaps are put in place by hand: the tests above say that composing them gives the same."""
+    for group, options in COMPONENTS.items():
+        found = {}
+        for option in options:
+            config = copy.deepcopy(based(preset))
+            OmegaConf.set_struct(config, False)
+            config[group] = alone(group, option)[group]
+            config.choices[group] = option
+            OmegaConf.set_struct(config, True)
+            check(config)
+            tree = resolved(config)
+            found[option] = str({key: value for key, value in tree.items() if key not in ("choices", "overrides")})
+        assert len(set(found.values())) == len(options), group
+
+
+def test_every_option_of_the_model_shows_in_what_it_computes():
+    tokens = torch.randint(300, (1, 64), generator=torch.Generator().manual_seed(0))
+    for group in [*model_groups(), "init"]:
+        found = set()
+        for option in COMPONENTS[group]:
+            model = build(compose(*SMALL, *(["ffn=moe"] if group == "expert" else []), f"{group}={option}")).eval()
+            with torch.no_grad():
+                found.add(tuple(model(tokens).flatten().tolist()))
+        assert len(found) == len(COMPONENTS[group]), group
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_attention_shares_as_its_name_says(preset):
+    heads = based(preset).model.heads
+    for option, holds in {
+        "gqa": lambda kv_heads: 1 <= kv_heads < heads,
+        "mqa": lambda kv_heads: kv_heads == 1,
+        "mha": lambda kv_heads: kv_heads == heads,
+    }.items():
+        with torch.device("meta"):
+            config = compose(f"preset={preset}", f"attention={option}")
+            model = construct(config, "model.build", vocab_size=300)
+        layers = [module for module in model.modules() if isinstance(module, Attention)]
+        assert layers
+        assert all(layer.heads == heads and holds(layer.kv_heads) for layer in layers)
+
+
+@pytest.mark.parametrize("path", sorted(conf_folder().rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_file_is_an_option_that_can_be_reached(path):
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    for key, value in flatten(content).items():
+        if key.endswith("_target_"):
+            trusted(key, value)
+    folders = path.relative_to(conf_folder()).parts[:-1]
+    listed = yaml.safe_load((conf_folder() / "config.yaml").read_text())["defaults"]
+    if folders and folders[0] != "hydra":
+        assert path.stem in groups()[folders[0]]
+        assert any(folders[0] in entry for entry in listed if isinstance(entry, dict))
+
+
+# Who wins
+
+
+def test_the_command_line_beats_the_preset_and_the_preset_the_defaults():
+    assert compose().model.dim == based("tiny").model.dim != based("llm_2024").model.dim
+    assert compose("preset=llm_2024", "model.dim=32").model.dim == 32
+    assert compose("model.dim=32", "preset=llm_2024").model.dim == 32
+    assert compose("attention=mqa", "preset=llm_2024").choices.attention == "mqa"
+
+
+@pytest.mark.parametrize("unit", BUDGETS)
+def test_a_named_budget_is_the_only_one(unit):
+    for preset in ("tiny", "llm_2024"):
+        budget = compose(f"preset={preset}", f"budget.{unit}=7").budget
+        assert {key for key, value in budget.items() if value is not None} == {unit}
+
+
+def test_the_budget_named_last_counts():
+    assert compose("budget.tokens=5", "budget.steps=3").budget == {
+        "tokens": None,
+        "steps": 3,
+        "flops": None,
+        "minutes": None,
+    }
+    assert compose("budget.steps=3", "budget.tokens=null").budget.steps == 3
+    with pytest.raises(RequestError, match=r"^budget: none; set exactly one of tokens, steps, flops, minutes"):
+        compose("budget.tokens=null")
+
+
+def test_identity_is_of_everything_but_the_seed_the_name_the_place_and_the_log():
+    tree = resolved(compose())
+    ignored = set()
+    for key in flatten(tree):
+        other = OmegaConf.create(tree)
+        OmegaConf.update(other, key, "another")
+        if identity(OmegaConf.to_container(other)) == identity(tree):
+            ignored.add(key)
+    assert {key.partition(".")[0] for key in ignored if key != "trainer.threads"} == set(APART)
+    assert identity(compose("seed=1", "name=a", "folder=b", "logger=none")) == identity(compose())
+
+
+def test_a_value_keeps_its_kind():
+    examples = {bool: ("3", "yes"), int: ("word", "1.5", "true", "inf"), float: ("word", "[1]"), str: ("[a]", "{a: 1}")}
+    for key, value in flatten(plain(compose())).items():
+        if "${" in str(value) or value is None or key.startswith(("model.build", "hydra")):
+            continue
+        for text in examples.get(type(value), ()):
+            with pytest.raises(RequestError, match=rf"^{re.escape(key)}: .*expected"):
+                compose(f"{key}={text}")
+    assert isinstance(compose("model.dim=64.0").model.dim, int)
+    assert isinstance(compose("optimizer.lr=1").optimizer.lr, float)
+    assert identity(compose("optimizer.lr=1")) == identity(compose("optimizer.lr=1.0"))
+    assert compose("name=007").name == "007" or compose("name=007").name == "7"
+
+
+# What is refused
+
+
+def test_a_misspelt_key_gets_the_nearest_names():
+    for key in flatten(plain(compose())):
+        if "_target_" in key or "." not in key:
+            continue
+        middle = len(key) - 2
+        with pytest.raises(RequestError, match=r"no such key") as refused:
+            compose(f"{key[:middle]}{key[middle + 1 :]}=1")
+        assert key in str(refused.value), refused.value
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("attention=gqaa", "attention=gqaa: no such option; attention is one of gqa, mha, mqa"),
+        ("pattern=[full,sliding]", "a mixed layout is an option of its own, a file in its folder"),
+        ("+attention=gqa", "a group is chosen with attention=OPTION"),
+        ("attention@model=gqa", "a group is chosen with attention=OPTION"),
+        ("~attention", "nothing can be taken out"),
+        ("seed=0,1", "several values for one run; use `lab train -m`"),
+        ("hydra.run.dir=x", "Hydra's own settings are for `lab train -m`"),
+        ("rope", "not an override; write KEY=VALUE or GROUP=OPTION"),
+        ("=3", "not an override"),
+        ("model.attention.kv_heads=3", "did you mean attention.kv_heads?"),
+        ("lr=0.1", "did you mean optimizer.lr?"),
+        ("pattern.window=4", "pattern=full has no such key; it belongs to pattern=sliding"),
+        ("batch={row: 8}", "batch.row: no such key in the configuration; did you mean batch.rows?"),
+        ("batch=8", "batch: 8; expected keys of its own (rows, accumulate)"),
+        ("+model.width=3", "model.width: no such key"),
+        ("+optimizer.amsgrd=true", "optimizer: AdamW.__init__() got an unexpected keyword argument 'amsgrd'"),
+        ("model.dim='${nowhere}'", "'nowhere' not found"),
+        ("model.dim='${model.dim}'", "model.dim"),
+        ("budget.steps=0", "budget.steps: 0; a number over 0"),
+        ("budget.minutes=inf", "budget.minutes: inf; a number over 0"),
+        ("optimizer.lr=nan", "optimizer.lr: nan; a rate over 0"),
+        ("optimizer.betas=[0.9]", "optimizer: "),
+        ("seed=-1", "seed: -1; a whole number, at least 0"),
+        ("seed=99999999999999999999", "seed: 99999999999999999999; a whole number under 2^63"),
+        ("trainer.devices=2", "several devices take trainer=ddp or trainer=fsdp"),
+        ("trainer.precision=16", "trainer.precision: 16; choose from 32, bf16-mixed"),
+        ("batch.accumulate=3", "batch.rows: 16; must divide by"),
+    ],
+)
+def test_what_is_refused_is_named_with_what_is_accepted(override, message):
+    with pytest.raises(RequestError, match=re.escape(message)) as refused:
+        compose(override)
+    assert "\n" not in str(refused.value)
+
+
+EVIL = [
+    "os.mkdir",
+    "builtins.eval",
+    "lab.config.importlib.import_module",
+    "lab.runs.folder.os.mkdir",
+    "lab.runs.folder.Path",  # a class, of another library
+    "lab.runs.train.train",  # a function
+    "torch.nn.init.normal_",
+    "torch.nn.modules.module.Path",
+    "torch.nn.functional.torch.load",
+    "torch.utils.collect_env.run",
+    "torch.nn.",
+    "lab..config",
+    "lab",
+    "3",
+    "[os.mkdir]",
+]
+
+
+@pytest.mark.parametrize("target", EVIL)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "init._target_={}",
+        "model.build.norm._target_={}",
+        "+optimizer.x={{_target_: {}, path: canary}}",
+        "+optimizer.x=[[{{a: [{{_target_: {}, path: canary}}]}}]]",
+    ],
+)
+def test_only_classes_of_the_lab_and_of_torch_are_built(place, target, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=r"_target_"):
+        compose(place.format(target))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_target_is_checked_behind_a_reference():
+    with pytest.raises(RequestError, match=r"^init\._target_: os\.mkdir; only classes defined in lab, torch"):
+        compose("name=os.mkdir", "init._target_='${name}'")
+
+
+def test_a_component_that_no_yaml_names_can_be_given_arguments():
+    assert compose("+optimizer.amsgrad=true").optimizer.amsgrad is True
+    assert compose("optimizer._target_=torch.optim.NAdam", "+optimizer.foreach=false").optimizer.foreach is False
+
+
+KEYS = [*flatten(plain(compose())), *groups(), "nonsense", "", "model.", "a.b.c", "hydra.job.name", "choices.data", "+seed"]
+VALUES = [
+    *("", "0", "-1", "1", "3", "0.5", "1e400", "nan", "null", "true", "word", "[]", "[1,a]", "{}", "{a: 1}", "1,2"),
+    *("'quoted'", "${model.dim}", "${a.b}", "${oc.env:NO_SUCH}", "???", "a=b", "\\", "é", "[[{_target_: os.abort}]]"),
+]
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.builds("{}={}".format, st.sampled_from(KEYS), st.sampled_from(VALUES)),
+            st.builds("{}={}".format, st.sampled_from(KEYS), st.text(max_size=8)),
+            st.text(max_size=20),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_any_words_compose_or_are_refused_in_one_line(words):
+    try:
+        compose(*words)
+    except RequestError as error:
+        assert str(error)
+        assert "\n" not in str(error)
+
+
+# Initial values
+
+
+def matrices(*words: str) -> dict[str, torch.Tensor]:
+    return {name: matrix for name, matrix, _ in named_matrices(build(compose(*SMALL, *words)))}
+
+
+def test_a_swap_leaves_the_other_matrices_as_they_were():
+    for group in model_groups():
+        base = ["ffn=moe"] if group == "expert" else []
+        first, *others = (matrices(*base, f"{group}={option}") for option in COMPONENTS[group])
+        for other in others:
+            shared = [name for name in first if name in other and first[name].shape == other[name].shape]
+            assert shared
+            assert all(torch.equal(first[name], other[name]) for name in shared), group
+            if group in ("norm", "block", "pattern"):
+                assert len(shared) == len(first) == len(other)
+
+
+def test_the_seed_changes_every_matrix():
+    zero, one = matrices("seed=0"), matrices("seed=1")
+    assert zero.keys() == one.keys()
+    assert not any(torch.equal(zero[name], one[name]) for name in zero)
+
+
+def test_queries_start_alike_however_keys_are_shared():
+    full, shared = matrices("attention=mha"), matrices("attention=gqa")
+    for layer in range(2):
+        query, key = (f"blocks.{layer}.attention.project.{part}.weight" for part in ("query", "key"))
+        assert torch.equal(full[query], shared[query])
+        assert full[key].shape != shared[key].shape
+
+
+def test_more_layers_leave_the_first_ones_as_they_were():
+    two, three = matrices("model.layers=2"), matrices("model.layers=3")
+    assert all(torch.equal(two[name], three[name]) for name in two)

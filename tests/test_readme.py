@@ -1,0 +1,92 @@
+"""Every command of the README, run."""
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL = ["budget.steps=2", "batch.rows=2", "model.context=32", "model.dim=32", "model.layers=1", "split.max_bytes=2000"]
+SMALL += ["logger=none", "tokenizer=byte", "data=files", "data.path=notes.jsonl"]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands():
+    lines = [line.partition("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with what the README assumes: notes, the sweeps, a finished sweep."""
+    monkeypatch.chdir(tmp_path)
+    rows = (json.dumps({"text": f"Note {i}: " + "the quick brown fox jumps over the lazy dog. " * 9}) for i in range(80))
+    (tmp_path / "notes.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
+    return tmp_path
+
+
+def smaller(words):
+    """The same command on tiny sizes: what it sets by itself stays, except sizes and the machine's devices."""
+    keys = {word.partition("=")[0] for word in words}
+    kept = [word for word in words if not word.startswith("tokenizer.vocab_size")]
+    return kept + [word for word in SMALL if word.partition("=")[0] not in keys]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command(command, here, capsys):
+    words = shlex.split(command)
+    if words[0] == "make":
+        assert subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True).returncode == 0
+    elif words[0] == "wandb":
+        if words[1] == "sweep":
+            assert main(["sweep", words[2], "--plan", *SMALL]) == 0
+    elif "trainer=fsdp" in words:
+        assert main(["train", "--cfg", "job", *words[2:]]) == 0
+    elif words[0] == "torchrun":
+        assert words[3:5] == ["lab", "train"]
+        assert main(["train", *smaller(words[5:])]) == 0
+    elif "resume=FOLDER" in words:
+        assert main(["train", *smaller([]), "folder=done"]) == 0
+        assert main(["train", "resume=done"]) == 2
+        assert "has ended" in capsys.readouterr().err
+    elif words[:2] == ["lab", "train"]:
+        assert main(["train", *(words[2:] if "--help" in words else smaller(words[2:]))]) == 0
+    elif words[:2] == ["lab", "sweep"]:
+        assert main(["sweep", *words[2:], *[w for w in SMALL if not w.startswith("preset")]]) == 0
+    else:
+        assert words[:2] == ["lab", "report"]
+        assert main(["sweep", "sweeps/attention.yaml", *SMALL]) == 0
+        assert main(words[1:]) == 0
+        assert (here / "attention.csv").exists()
+
+
+def test_python(here):
+    first, component = blocks("python")
+    names = {}
+    exec(first.replace('"seed=1"', ", ".join(['"seed=1"', *map(repr, SMALL[1:])])), names)
+    assert names["run"].status == "finished"
+    assert names["again"].result["val/bpb"] == names["run"].result["val/bpb"]
+    exec("import torch\nfrom torch import Tensor, nn\n" + component, names)
+    assert names["Scale"](4)(names["torch"].ones(2, 4)).shape == (2, 4)
+
+
+def test_options_are_those_of_conf():
+    """The table names every option there is, and none that is not."""
+    from lab.config import groups
+
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|$", README, re.MULTILINE)
+    named = {word for names, options in rows for word in re.findall(r"`(\w+)`", f"{names} {options}")}
+    there = {option for options in groups().values() for option in options if not option.startswith("ladder_")}
+    there |= set(groups())
+    assert named >= there - {"decoder", "causal", "model", "objective"}
+    assert named <= there
