@@ -30,11 +30,7 @@ def run() -> list[Finding]:
 
     turns = take_turns(make_batch, step, PAIRS, WARM_UP)
     shares = [1 / ratio for ratio in turns.ratios]
-    return [
-        finding(
-            "data", "making a batch / its step", shares, at_most=0.02, detail=turns.words("batch", "step")
-        )
-    ]
+    return [finding("data", "making a batch / its step", shares, at_most=0.02, detail=turns.words("batch", "step"))]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Interleaved timing. The two ways of doing the same work take turns, so that a busy machine slows both alike."""
+"""Interleaved timing. Two ways of doing the same work take turns, so that a busy machine slows both alike."""
 
 from __future__ import annotations
 
@@ -69,13 +69,12 @@ class Pairs:
 
     def words(self, ours: str = "ours", theirs: str = "theirs") -> str:
         """Both medians in milliseconds."""
-        return f"{ours} {1e3 * statistics.median(self.ours):.1f} ms, {theirs} {1e3 * statistics.median(self.theirs):.1f} ms"
+        mine, other = (1e3 * statistics.median(seconds) for seconds in (self.ours, self.theirs))
+        return f"{ours} {mine:.1f} ms, {theirs} {other:.1f} ms"
 
 
-def take_turns(
-    ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int = 40, warm_up: int = 5
-) -> Pairs:
-    """Time both in turn; who goes first alternates, since the second finds the caches as the first left them."""
+def take_turns(ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int = 40, warm_up: int = 5) -> Pairs:
+    """Time both in turn; who goes first alternates, as each finds the caches that the other left."""
     measured = Pairs([], [])
     for turn in range(-warm_up, pairs):
         order = [(ours, measured.ours), (theirs, measured.theirs)]
@@ -94,7 +93,7 @@ def finding(benchmark: str, what: str, values: Sequence[float], **goal: Any) -> 
 
 
 def matrix_product_rate(size: int = 1536, repeats: int = 8) -> float:
-    """FLOPs per second of a large float32 matrix product: the most this machine gives. The best of several."""
+    """FLOPs per second of a large float32 matrix product: the most this machine gives. Best of several."""
     a, b = torch.randn(2, size, size)
     best = min(_seconds(lambda: a @ b) for _ in range(repeats))
     return 2 * size**3 / best
@@ -107,7 +106,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def prepare_machine() -> None:
-    """Threads and allocator as training sets them, for everything in this process: ours and the peers alike."""
+    """Threads and allocator as training sets them, for all in this process: ours and the peers alike."""
     machine.keep_buffers()
     machine.use_threads(None)
 
@@ -153,9 +152,7 @@ def show(document: dict[str, Any], as_json: bool) -> None:
         spread = "" if found.low == found.high else f"[{found.low:.2f} to {found.high:.2f}]"
         mark = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[found.met]
         spread = spread.replace("[", r"\[")
-        table.add_row(
-            found.benchmark, found.what, f"{found.value:.2f}", spread, found.goal, mark, found.detail
-        )
+        table.add_row(found.benchmark, found.what, f"{found.value:.2f}", spread, found.goal, mark, found.detail)
     console = Console()
     console.print(table)
     console.print(

@@ -1,4 +1,4 @@
-"""Peak memory of the loss over a large vocabulary, beside all logits in one piece. Each is a process of its own."""
+"""Peak memory of the loss over a large vocabulary, beside all logits in one piece, each in its own process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from lab.parts.kernels import ROWS, linear_cross_entropy
 from lab.runs import machine
 
 TOKENS, DIM, VOCABULARY = 4096, 256, 32_768
-MIB = 1 << 20
 
 
 def peak_of(in_pieces: bool) -> int:
@@ -42,11 +41,12 @@ def run() -> list[Finding]:
     """The peak beyond the gradients, in pieces of logits; and how many times that of all logits."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as processes:
         ours, whole = processes.map(peak_of, [True, False])
-    # The gradients of both inputs; that of the weight once more when it is scaled by what arrives from behind.
+    # The gradients of both inputs; that of the weight once more, scaled by what arrives from behind.
     gradients = 4 * DIM * (TOKENS + 2 * VOCABULARY)
     piece = 4 * ROWS * VOCABULARY
-    detail = f"{ours / MIB:.0f} MiB, of them {gradients / MIB:.0f} gradients; a piece of {ROWS} rows has {piece / MIB:.0f} MiB"
-    whole_detail = f"{whole / MIB:.0f} MiB against {ours / MIB:.0f}; all logits have {4 * TOKENS * VOCABULARY / MIB:.0f} MiB"
+    logits = 4 * TOKENS * VOCABULARY
+    detail = f"{_mib(ours)} with gradients of {_mib(gradients)}; a piece of {ROWS} rows has {_mib(piece)}"
+    whole_detail = f"{_mib(whole)} against {_mib(ours)}; all logits have {_mib(logits)}"
     return [
         finding(
             "memory",
@@ -57,6 +57,10 @@ def run() -> list[Finding]:
         ),
         finding("memory", "peak with all logits / ours", [whole / ours], detail=whole_detail),
     ]
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:.0f} MiB"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Hugging Face's models with the weights of ours: the same function of the same parameters, so that times compare."""
+"""Hugging Face's models with the weights of ours: the same function of the same parameters, so times compare."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-
-from lab.models.decoder import Decoder
 
 DIM, LAYERS, HEADS, TIME, INNER, VOCABULARY = 256, 4, 8, 256, 1024, 8192
 SIZES = [
@@ -21,11 +21,11 @@ LLAMA = ["preset=llm_2024", *SIZES]
 """What makes ours the same model as `llama`."""
 
 
-def gpt2(ours: Decoder, activation: str = "gelu_new") -> nn.Module:
+def gpt2(ours: Any, activation: str = "gelu_new") -> Any:
     """GPT-2 with our weights.
 
     Args:
-        ours: composed from `GPT2`.
+        ours: a decoder composed from `GPT2`.
         activation: `gelu_new` as published, or `gelu_pytorch_tanh`, which is the same function in one kernel.
     """
     config = GPT2Config(
@@ -54,14 +54,14 @@ def gpt2(ours: Decoder, activation: str = "gelu_new") -> nn.Module:
     return peer
 
 
-def llama(ours: Decoder) -> nn.Module:
-    """Llama with our weights. `ours` is composed from `LLAMA`."""
+def llama(ours: Any) -> Any:
+    """Llama with our weights. `ours` is a decoder composed from `LLAMA`."""
     first = ours.blocks[0]
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=DIM, intermediate_size=first.ffn.inner, num_hidden_layers=LAYERS,
         num_attention_heads=HEADS, num_key_value_heads=first.attention.kv_heads, max_position_embeddings=TIME,
-        rms_norm_eps=first.ffn_norm.eps, rope_parameters={"rope_type": "default", "rope_theta": ours.position.base},
-        tie_word_embeddings=False, attn_implementation="sdpa", use_cache=False,
+        rope_parameters={"rope_type": "default", "rope_theta": ours.position.base},
+        rms_norm_eps=first.ffn_norm.eps, tie_word_embeddings=False, attn_implementation="sdpa", use_cache=False,
     )  # fmt: skip
     peer = LlamaForCausalLM(config)
     weights = {
@@ -94,17 +94,15 @@ def _of(name: str, part: nn.Module, transposed: bool = False) -> dict[str, Tenso
     return {key: value.T if transposed and value.ndim == 2 else value for key, value in found.items()}
 
 
-def loss_of(peer: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
+def loss_of(peer: Any, tokens: Tensor, targets: Tensor) -> Tensor:
     """The peer's own loss, against targets that stand beside the tokens."""
     return peer(input_ids=tokens, labels=targets, shift_labels=targets).loss
 
 
-def assert_same(ours: Decoder, peer: nn.Module, tokens: Tensor, targets: Tensor) -> None:
+def assert_same(ours: Any, peer: Any, tokens: Tensor, targets: Tensor) -> None:
     """Equal parameters, equal loss, equal gradient of the token table."""
     count = sum(p.numel() for p in peer.parameters())
-    assert ours.parameters_total == count, (
-        f"ours has {ours.parameters_total:,} parameters, the peer {count:,}"
-    )
+    assert ours.parameters_total == count, f"ours has {ours.parameters_total:,} parameters, the peer {count:,}"
     mine, theirs = ours.loss(tokens, targets), loss_of(peer, tokens, targets)
     torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
     mine.backward()

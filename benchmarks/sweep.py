@@ -45,9 +45,7 @@ def run() -> list[Finding]:
             env=os.environ | {"WANDB_MODE": "offline"},
         )
         wall = time.perf_counter() - began
-        results = [
-            json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob("sweep/*/result.json")
-        ]
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob("sweep/*/result.json")]
     assert all(result["status"] == "finished" for result in results), "a trial did not finish"
     fits = [result["seconds"] for result in results]
     detail = f"{wall:.1f} s for {len(fits)} fits of {sum(fits) / len(fits):.1f} s"

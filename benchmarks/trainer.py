@@ -1,8 +1,9 @@
 """The Trainer's own time: `lab.train` as it comes, beside a bare loop over the same model and batches.
 
-The two take turns between measurements: when the run reports one, an observer holds it and trains the bare loop for as
-many steps. So the run's turns hold its data, Lightning, the measurement, its progress bar, `metrics.csv` and W&B; the bare
-loop's batches are made beforehand. Both train the same model from the same start: that their losses agree is checked.
+The two take turns: when the run reports a measurement, an observer holds it and trains the bare loop for
+as many steps. So the run's turns hold its data, Lightning, the measurement, its progress bar,
+`metrics.csv` and W&B; the bare loop's batches are made beforehand. Both train the same model from the same
+start: that their losses agree is checked.
 """
 
 from __future__ import annotations
@@ -63,9 +64,7 @@ class BareLoop:
 
 def run() -> list[Finding]:
     """The run's time a step over the bare loop's."""
-    config = workload.composed(
-        f"trainer.log_every={BLOCK}", f"budget.steps={BLOCK * TURNS}", "logger.mode=offline"
-    )
+    config = workload.composed(f"trainer.log_every={BLOCK}", f"budget.steps={BLOCK * TURNS}", "logger.mode=offline")
     bare = BareLoop(workload.make(config), config.optimizer.lr)
     with tempfile.TemporaryDirectory() as folder, Bar() as bar:
         lab.train(config, Path(folder) / "run", observers=[bare, bar])
@@ -73,9 +72,7 @@ def run() -> list[Finding]:
         assert abs(theirs - ours) < 1e-2 * ours, (
             f"the run's loss is {theirs}, the bare loop's {ours}: not the same work"
         )
-    overhead = [
-        ours / theirs - 1 for ours, theirs in zip(bare.measured.ours, bare.measured.theirs, strict=True)
-    ]
+    overhead = [ours / theirs - 1 for ours, theirs in zip(bare.measured.ours, bare.measured.theirs, strict=True)]
     detail = bare.measured.words("lab.train", "bare step")
     return [finding("trainer", "the Trainer's own time / a bare step", overhead, at_most=0.1, detail=detail)]
 

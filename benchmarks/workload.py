@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import DictConfig
-from torch import nn
 from torch.optim import Optimizer
 
 import lab
@@ -25,7 +25,7 @@ OVERRIDES = [
 class Workload:
     """The model, optimizer and data that `lab.train` would make from a configuration."""
 
-    model: nn.Module
+    model: Any
     optimizer: Optimizer
     data: DataModule
     clip: float

@@ -145,7 +145,9 @@ def _hydra_application(arguments: list[str], as_json: bool) -> int:
     options = parser.parse_intermixed_args(arguments)
     for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):
         if getattr(options, flag):
-            raise RequestError(f"--{flag.replace('_', '-')}: the lab's configuration is in conf/; a new option is a file there")
+            raise RequestError(
+                f"--{flag.replace('_', '-')}: the lab's configuration is in conf/; a new option is a file there"
+            )
     if not (options.multirun or options.cfg or options.info or options.help or options.hydra_help):
         raise RequestError("--resolve, --package: go with --cfg job, which prints the configuration")
     given = [text for text in arguments if text not in options.overrides] + options.overrides
@@ -242,7 +244,9 @@ def sweep(arguments: list[str]) -> int:
 
 def report(arguments: list[str]) -> int:
     """Compare runs."""
-    parser = Parser(prog="lab report", allow_abbrev=False, description="Compare the runs of folders, over paired seeds.")
+    parser = Parser(
+        prog="lab report", allow_abbrev=False, description="Compare the runs of folders, over paired seeds."
+    )
     parser.add_argument("folders", nargs="+", type=Path, help="runs, sweeps or multiruns")
     parser.add_argument("--baseline", help="a configuration, `first` or `previous`")
     parser.add_argument("--html", type=Path, help="the page (default: report.html in the first folder)")

@@ -122,7 +122,9 @@ def parse(text: str) -> Override:
     except HydraException:
         override = None
     if override is None or not override.key_or_group:
-        raise RequestError(f"{text}: not an override; write KEY=VALUE or GROUP=OPTION, as in attention=gqa or model.dim=256")
+        raise RequestError(
+            f"{text}: not an override; write KEY=VALUE or GROUP=OPTION, as in attention=gqa or model.dim=256"
+        )
     return override
 
 
@@ -170,12 +172,15 @@ def _default() -> DictConfig:
 
 def _hydra(overrides: list[str]) -> DictConfig:
     process = GlobalHydra.instance()
-    application, process.hydra = process.hydra, None  # a job of a multirun composes inside a Hydra application
+    application, process.hydra = (
+        process.hydra,
+        None,
+    )  # a job of a multirun composes inside a Hydra application
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return hydra_compose("config", overrides=overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(" ".join(str(error.__cause__ or error).split())) from None
+        raise RequestError(str(error.__cause__ or error)) from None
     finally:
         process.hydra = application
 
@@ -186,7 +191,10 @@ def hydra_settings(overrides: list[str]) -> DictConfig:
 
 
 def _set(config: DictConfig, override: Override, plain: DictConfig) -> None:
-    """Set one value, of the kind that it has in the plain configuration. A new key, `+KEY=VALUE`, is for a component alone, whose constructor says whether it takes it."""
+    """Set one value, of the kind that it has in the plain configuration.
+
+    A new key, `+KEY=VALUE`, is for a component alone, whose constructor says whether it takes it.
+    """
     key, value = override.key_or_group, override.value()
     added = override.is_add() or override.is_force_add()
     if key.partition(".")[0] == "choices" or (added and not _in_component(config, key)):
@@ -197,14 +205,16 @@ def _set(config: DictConfig, override: Override, plain: DictConfig) -> None:
     except (ConfigKeyError, ConfigAttributeError) as error:
         raise _no_such_key(config, str(error.full_key) if isinstance(value, Mapping) else key) from None
     except OmegaConfBaseException as error:
-        raise RequestError(f"{override.input_line}: {' '.join(str(error).split())}") from None
+        raise RequestError(f"{override.input_line}: {error}") from None
 
 
 def _in_component(config: DictConfig, key: str) -> bool:
     """Whether a key lies in a constructor call, or exists."""
     parts = key.split(".")
     above = [OmegaConf.select(config, ".".join(parts[:n])) for n in range(1, len(parts))]
-    return OmegaConf.select(config, key) is not None or any(isinstance(n, DictConfig) and "_target_" in n for n in above)
+    return OmegaConf.select(config, key) is not None or any(
+        isinstance(n, DictConfig) and "_target_" in n for n in above
+    )
 
 
 def _no_such_key(config: DictConfig, key: str) -> RequestError:
@@ -212,7 +222,9 @@ def _no_such_key(config: DictConfig, key: str) -> RequestError:
     group, _, inside = key.partition(".")
     having = [f"{group}={option}" for option in groups().get(group, ()) if inside in flatten(_file(group, option))]
     if having:
-        return RequestError(f"{key}: {group}={config.choices[group]} has no such key; it belongs to {', '.join(having)}")
+        return RequestError(
+            f"{key}: {group}={config.choices[group]} has no such key; it belongs to {', '.join(having)}"
+        )
     known = [*flatten({k: v for k, v in config.items() if k != "choices"}), *groups()]
     same = [k for k in known if key.endswith(f".{k}") or k.endswith(f".{key}")]
     near = same or difflib.get_close_matches(key, known, n=3, cutoff=0.5)
@@ -274,7 +286,7 @@ def check(config: DictConfig) -> None:
     try:
         _check(config)
     except OmegaConfBaseException as error:  # a key is missing, in a file that was damaged
-        raise RequestError(" ".join(str(error).split())) from None
+        raise RequestError(str(error)) from None
 
 
 def _check(config: DictConfig) -> None:
@@ -284,7 +296,7 @@ def _check(config: DictConfig) -> None:
     for key in map(str, config):
         if key not in known:
             raise RequestError(f"{key}: no such key in the configuration; there are {', '.join(sorted(known))}")
-    resolved(config)
+    plain = resolved(config)
     _check_budget(config)
     _at_least(config, "seed", 0)
     if config.seed >= SEEDS:
@@ -304,10 +316,10 @@ def _check(config: DictConfig) -> None:
         raise RequestError(f"optimizer.lr: {config.optimizer.lr}; a rate over 0")
     _check_trainer(config.trainer, config.batch)
     with torch.device("meta"):
-        model = construct(config, "model.build", vocab_size=config.tokenizer.vocab_size)
+        model = _construct(plain["model"]["build"], "model.build", vocab_size=config.tokenizer.vocab_size)
     for key in ("init", "schedule", "packing", "tokenizer", "data"):
-        construct(config, key)
-    construct(config, "optimizer", params=list(model.parameters()))
+        _construct(plain[key], key)
+    _construct(plain["optimizer"], "optimizer", params=list(model.parameters()))
 
 
 def _check_budget(config: DictConfig) -> None:
@@ -354,7 +366,7 @@ def resolved(config: DictConfig) -> dict:
     try:
         plain: dict = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise RequestError(" ".join(str(error).split())) from None
+        raise RequestError(str(error)) from None
     for key, value in flatten(plain).items():
         if key.endswith("_target_"):
             trusted(key, value)
@@ -386,10 +398,13 @@ def construct(config: DictConfig, key: str, **known: Any) -> Any:
     Raises:
         RequestError: the component refused its values, or does not take a key.
     """
+    # Plain values: in a DictConfig, Hydra would resolve the references for good.
+    return _construct(OmegaConf.to_container(OmegaConf.select(config, key), resolve=True), key, **known)
+
+
+def _construct(call: Any, key: str, **known: Any) -> Any:
     from hydra.utils import instantiate
 
-    # Of a DictConfig, Hydra would resolve the references where they stand, and the configuration could not be changed any more.
-    call = OmegaConf.to_container(OmegaConf.select(config, key), resolve=True)
     for place, target in flatten(call, key).items():
         if place.endswith("_target_"):
             trusted(place, target)
@@ -405,8 +420,10 @@ def construct(config: DictConfig, key: str, **known: Any) -> Any:
 
 def _say(key: str, error: BaseException) -> str:
     """A component's complaint; what does not name a key of the configuration gets the component's."""
-    text = " ".join(str(error).split())
-    return text if text.split(":")[0].split("=")[0].split(".")[0] in (*groups(), "batch", "budget") else f"{key}: {text}"
+    text = str(error)
+    return (
+        text if text.split(":")[0].split("=")[0].split(".")[0] in (*groups(), "batch", "budget") else f"{key}: {text}"
+    )
 
 
 def build(config: DictConfig, vocab_size: int | None = None) -> nn.Module:
@@ -428,6 +445,7 @@ def identity(config: DictConfig | Mapping) -> str:
     """A name for a configuration, the same for its replicates: they differ in seed, name, folder or logger alone."""
     plain = resolved(config) if isinstance(config, DictConfig) else dict(config)
     kept = {k: v for k, v in plain.items() if k not in APART}
+    kept["choices"] = {k: v for k, v in kept["choices"].items() if k != "logger"}
     kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k != "threads"}
     return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=6).hexdigest()
 

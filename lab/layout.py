@@ -44,7 +44,11 @@ class Layout:
 
     @classmethod
     def packed(
-        cls, lengths: Sequence[Sequence[int]], time: int | None = None, restart: bool = True, mask: bool = True
+        cls,
+        lengths: Sequence[Sequence[int]],
+        time: int | None = None,
+        restart: bool = True,
+        mask: bool = True,
     ) -> Layout:
         """Rows from the lengths of their documents: `[[5, 3], [8]]` is two rows of 8 tokens, the first with two documents.
 

@@ -12,7 +12,14 @@ from lab.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = ["budget.steps=2", "batch.rows=2", "model.context=32", "model.dim=32", "model.layers=1", "split.max_bytes=2000"]
+SMALL = [
+    "budget.steps=2",
+    "batch.rows=2",
+    "model.context=32",
+    "model.dim=32",
+    "model.layers=1",
+    "split.max_bytes=2000",
+]
 SMALL += ["logger=none", "tokenizer=byte", "data=files", "data.path=notes.jsonl"]
 
 
@@ -29,7 +36,9 @@ def commands():
 def here(tmp_path, monkeypatch):
     """A folder with what the README assumes: notes, the sweeps, a finished sweep."""
     monkeypatch.chdir(tmp_path)
-    rows = (json.dumps({"text": f"Note {i}: " + "the quick brown fox jumps over the lazy dog. " * 9}) for i in range(80))
+    rows = (
+        json.dumps({"text": f"Note {i}: " + "the quick brown fox jumps over the lazy dog. " * 9}) for i in range(80)
+    )
     (tmp_path / "notes.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
     return tmp_path

@@ -67,13 +67,9 @@ def _library_sources() -> list[Path]:
     found = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not _NOT_LIBRARY.fullmatch(name)]
-        found += [
-            Path(folder, name) for name in names if name.endswith(".py") and not _NOT_SOURCE.fullmatch(name)
-        ]
+        found += [Path(folder, name) for name in names if name.endswith(".py") and not _NOT_SOURCE.fullmatch(name)]
     if not found:
-        raise RequestError(
-            f"{root}: this Python came without the source of its library; choose another data="
-        )
+        raise RequestError(f"{root}: this Python came without the source of its library; choose another data=")
     return sorted(found)
 
 
@@ -92,13 +88,9 @@ class PythonDocs:
         self.shortest = shortest
 
     def documents(self) -> Iterator[str]:
-        texts = (
-            text.strip() for text in itertools.chain(self._topics(), *map(_docstrings, _library_sources()))
-        )
+        texts = (text.strip() for text in itertools.chain(self._topics(), *map(_docstrings, _library_sources())))
         # A docstring may spell half a surrogate pair, which no encoding can write.
-        whole = (
-            text.encode("utf-8", "replace").decode("utf-8") for text in texts if len(text) >= self.shortest
-        )
+        whole = (text.encode("utf-8", "replace").decode("utf-8") for text in texts if len(text) >= self.shortest)
         yield from dict.fromkeys(whole)
 
     def fingerprint(self) -> str:
@@ -172,9 +164,7 @@ class Files:
 
     def __init__(self, path: str | Iterable[str] | None, field: str = "text") -> None:
         if path is None or path == "":
-            raise RequestError(
-                "data.path: needs a file, a folder or a glob, for example data.path=texts/notes.jsonl"
-            )
+            raise RequestError("data.path: needs a file, a folder or a glob, for example data.path=texts/notes.jsonl")
         several = isinstance(path, Iterable) and not isinstance(path, str)
         self.paths = [str(each) for each in path] if several else [str(path)]
         self.field = field
@@ -272,9 +262,7 @@ class HuggingFace:
             raise RequestError(f"data.begins={begins!r}: not a regular expression ({error})") from error
         self.name, self.config, self.split, self.field = name, config, split, field
         self.streaming, self.revision, self.max_documents = streaming, revision, max_documents
-        self.data_files = (
-            data_files if data_files is None or isinstance(data_files, str) else list(data_files)
-        )
+        self.data_files = data_files if data_files is None or isinstance(data_files, str) else list(data_files)
 
     def documents(self) -> Iterator[str]:
         """Raises `ConnectionError` when reading breaks off: what came until then holds."""

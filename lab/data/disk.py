@@ -63,9 +63,7 @@ class Documents:
 
 def open_documents(folder: Path, part: str, dtype: np.dtype) -> Documents:
     """The documents of a published folder."""
-    return Documents(
-        _mapped(folder / f"{part}.bin", dtype), _mapped(folder / f"{part}.offsets", np.dtype(np.int64))
-    )
+    return Documents(_mapped(folder / f"{part}.bin", dtype), _mapped(folder / f"{part}.offsets", np.dtype(np.int64)))
 
 
 def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:
@@ -138,9 +136,7 @@ class Writer:
         names = [f"{part}.{suffix}" for part in PARTS for suffix in ("bin", "offsets")] + list(others)
         files = {name: [(self.folder / name).stat().st_size, checksum(self.folder / name)] for name in names}
         meta = facts | {"files": files}
-        replace_file(
-            self.folder / META, json.dumps(meta | {"checksum": _meta_checksum(meta)}, indent=1).encode()
-        )
+        replace_file(self.folder / META, json.dumps(meta | {"checksum": _meta_checksum(meta)}, indent=1).encode())
         (self.folder / STATE).unlink()
 
 

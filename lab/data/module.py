@@ -102,9 +102,7 @@ class DataModule(pl.LightningDataModule):
         """
         for name, value in self._counted().items():
             if state_dict.get(name) != value:
-                raise RequestError(
-                    f"resume: the data is another: {name} was {state_dict.get(name)} and is {value}"
-                )
+                raise RequestError(f"resume: the data is another: {name} was {state_dict.get(name)} and is {value}")
         self.consumed = state_dict["consumed"]
 
     def _counted(self) -> dict[str, int]:
@@ -164,6 +162,4 @@ class Validation:
             else:
                 spare = self.rows.batch(np.array([0]))
                 spare.targets.fill_(NOTHING)
-                yield Batch(
-                    spare.tokens, spare.targets, spare.layout, scored=0, counted=0, lengths=np.zeros(0, int)
-                )
+                yield Batch(spare.tokens, spare.targets, spare.layout, scored=0, counted=0, lengths=np.zeros(0, int))

@@ -75,9 +75,7 @@ class Packed:
         """Rows of `context` tokens each. Training leaves out what doesn't fill a row, validation pads it."""
         total = len(tokens.ids)
         starts = np.arange(0, total - context + 1 if training else total, context)
-        return Rows(
-            tokens, context, starts, np.minimum(context, total - starts), training, self.mask, self.restart
-        )
+        return Rows(tokens, context, starts, np.minimum(context, total - starts), training, self.mask, self.restart)
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,7 @@ def _decode(data: bytes, path: Path, offset: int) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         where = f"at byte {offset + error.start:,} (0x{data[error.start]:02x})"
-        raise RequestError(
-            f"{path}: not UTF-8 {where}; text is read as UTF-8, convert the file first"
-        ) from error
+        raise RequestError(f"{path}: not UTF-8 {where}; text is read as UTF-8, convert the file first") from error
     return text.removeprefix("\ufeff") if offset == 0 else text
 
 
@@ -142,9 +140,7 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
     try:
         with parquet.ParquetFile(path) as file:
             check_field(field, file.schema_arrow.names, str(path))
-            values = (
-                value for batch in file.iter_batches(1024, columns=[field]) for value in batch[0].to_pylist()
-            )
+            values = (value for batch in file.iter_batches(1024, columns=[field]) for value in batch[0].to_pylist())
             for number, value in enumerate(values, 1):
                 yield _text({field: value}, field, f"{path}, row {number}")
     except pyarrow.ArrowException as error:

@@ -64,9 +64,7 @@ class Split:
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:
-            raise RequestError(
-                f"split.validation={self.validation}: needs a share between 0 and 1, for example 0.05"
-            )
+            raise RequestError(f"split.validation={self.validation}: needs a share between 0 and 1, for example 0.05")
         if self.max_bytes is not None and self.max_bytes < 1:
             raise RequestError(f"split.max_bytes={self.max_bytes}: needs 1 or more, or null for all")
 
@@ -243,9 +241,7 @@ def _build_texts(folder: Path, corpus: Corpus, split: Split, show: Console) -> N
         for batch in _batched(_shown(encoded, "Reading documents", show, done)):
             for part in PARTS:
                 held = part == "validation"
-                writer.append(
-                    part, [document for document in batch if held == (drawn(document) < split.validation)]
-                )
+                writer.append(part, [document for document in batch if held == (drawn(document) < split.validation)])
             writer.commit()
         _check_split(writer, folder, split)
         writer.publish({})
@@ -334,9 +330,7 @@ def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
     first = np.array([tokenizer.document_id], tokenizer.dtype)
     encoded = tokenizer.encode(texts)
     if any((tokens == tokenizer.document_id).any() for tokens in encoded):
-        raise RequestError(
-            "tokenizer: takes a text for the document token, so documents would not be told apart"
-        )
+        raise RequestError("tokenizer: takes a text for the document token, so documents would not be told apart")
     return [np.concatenate((first, tokens)) for tokens in encoded]
 
 

@@ -115,9 +115,7 @@ class Tokenizer:
         unknown = getattr(self.inner.model, "unk_token", None)
         unknown_id = None if unknown is None else self.inner.token_to_id(unknown)
         lost = 0
-        for text, encoding in zip(
-            texts, self.inner.encode_batch(list(texts), add_special_tokens=False), strict=True
-        ):
+        for text, encoding in zip(texts, self.inner.encode_batch(list(texts), add_special_tokens=False), strict=True):
             known, end = 0, 0
             for token, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
                 if token != unknown_id:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from torch import Tensor, nn
 
 from lab.layout import Layout
+from lab.models.model import Costed, Model
 from lab.parts.block import Block
 from lab.parts.embedding import Embedding
-from lab.parts.experts import MixtureOfExperts
-from lab.parts.kernels import IGNORE
-from lab.parts.linear import count
 from lab.parts.position import Position
 
 
-class Decoder(nn.Module):
+class Decoder(Model):
     """Embedding, blocks, norm, head. Every part is given as a callable that is completed with what only the model knows.
 
     Args:
@@ -69,43 +66,12 @@ class Decoder(nn.Module):
 
     def hidden(self, tokens: Tensor, layout: Layout | None = None) -> Tensor:
         """What enters the head: `[batch, time]` int64 to `[batch, time, dim]`."""
-        layout = layout or Layout.full(*tokens.shape, device=tokens.device)
+        layout = layout or Layout.full(tokens.shape[0], tokens.shape[1], tokens.device)
         x = self.position.embed(self.embedding(tokens), layout)
         for block in self.blocks:
             x = block(x, layout, self.position)
         return self.norm(x)
 
-    def forward(self, tokens: Tensor, layout: Layout | None = None) -> Tensor:
-        """Scores of the next token: `[batch, time]` int64 to `[batch, time, vocab]`."""
-        return self.embedding.logits(self.hidden(tokens, layout))
-
-    def loss(self, tokens: Tensor, targets: Tensor, layout: Layout | None = None, reduction: str = "mean") -> Tensor:
-        """Cross-entropy in nats, over the targets that are not `IGNORE`, without ever holding all logits.
-
-        Args:
-            tokens, targets: `[batch, time]` int64.
-            layout: of the tokens.
-            reduction: `mean` over targets or `sum`.
-        """
-        total = self.embedding.loss(self.hidden(tokens, layout), targets)
-        return total / (targets != IGNORE).sum().clamp_min(1) if reduction == "mean" else total
-
-    @property
-    def expert_layers(self) -> list[MixtureOfExperts]:
-        """The mixtures of experts, in order."""
-        return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
-
-    @property
-    def parameters_total(self) -> int:
-        """Parameters, a shared one counted once."""
-        return count(self)
-
-    @property
-    def parameters_active(self) -> int:
-        """Parameters that one token uses: of a mixture only the chosen experts."""
-        return count(self) - sum(count(layer) - layer.active_parameters for layer in self.expert_layers)
-
-    def flops(self, lengths: np.ndarray) -> np.ndarray:
-        """Forward FLOPs on documents of these lengths, over the visible pairs; a training step takes three times that."""
-        head = 2 * self.embedding.scorer.numel() * np.asarray(lengths)
-        return head + sum(block.attention.flops(lengths) + block.ffn.flops(lengths) for block in self.blocks)
+    def layers(self) -> list[Costed]:
+        """Attention and feed-forward of every block."""
+        return [layer for block in self.blocks for layer in (block.attention, block.ffn)]  # type: ignore[misc]

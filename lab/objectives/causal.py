@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from lab.optim.groups import parameter_groups
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
+    from lab.models.model import Model
 
 
 class Causal(pl.LightningModule):
@@ -31,7 +32,7 @@ class Causal(pl.LightningModule):
 
     headline: ClassVar[Mapping[str, str]] = {"name": "val/bpb", "unit": "bits per byte", "direction": "min"}
 
-    def __init__(self, model: nn.Module, optimizer: Callable[..., Optimizer], clip: float | None = 1.0) -> None:
+    def __init__(self, model: Model, optimizer: Callable[..., Optimizer], clip: float | None = 1.0) -> None:
         super().__init__()
         self.model = model
         self.make_optimizer = optimizer
@@ -52,6 +53,7 @@ class Causal(pl.LightningModule):
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         loss = nats * (parts / batch.scored)
         for layer in self.model.expert_layers:
+            assert layer.auxiliary is not None  # set by every forward pass in training
             loss = loss + layer.auxiliary
         return loss
 
@@ -61,10 +63,10 @@ class Causal(pl.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *args, **kwargs) -> None:
         """Clip to `clip`, and keep the norm from before."""
-        root = self.trainer.strategy.model
         limit = math.inf if self.clip is None else self.clip
-        if hasattr(root, "clip_grad_norm_"):  # fully sharded: each device holds a part of every gradient
-            self.gradient_norm = root.clip_grad_norm_(limit)
+        sharded = getattr(self.trainer.strategy.model, "clip_grad_norm_", None)
+        if sharded is not None:  # each device holds a part of every gradient
+            self.gradient_norm = sharded(limit)
         else:
             self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 

@@ -11,7 +11,8 @@ def parameter_groups(model: nn.Module) -> list[dict]:
     A head tied to the embedding is an embedding.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for parameter in model.parameters():
         matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
         (decayed if matrix else kept).append(parameter)

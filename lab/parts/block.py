@@ -26,7 +26,12 @@ class Block(nn.Module):
     """The stream that leaves the last block is not normalised yet."""
 
     def __init__(
-        self, dim: int, attention: nn.Module, ffn: nn.Module, norm: Callable[..., nn.Module], dropout: float = 0.0
+        self,
+        dim: int,
+        attention: nn.Module,
+        ffn: nn.Module,
+        norm: Callable[..., nn.Module],
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:

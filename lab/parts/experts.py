@@ -96,5 +96,3 @@ class MixtureOfExperts(nn.Module):
     def active_parameters(self) -> int:
         """Parameters that one token uses: the router and `top_k` experts."""
         return count(self.router) + self.top_k * count(self.experts[0])
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from lab.layout import Layout
 from lab.parts.linear import Merged, count, matmul_flops
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -53,7 +55,13 @@ class Dense(FeedForward):
     """
 
     def __init__(
-        self, dim: int, inner: int, activation: str = "gelu", bias: bool = False, share: float = 1.0, layer: int = 0
+        self,
+        dim: int,
+        inner: int,
+        activation: str = "gelu",
+        bias: bool = False,
+        share: float = 1.0,
+        layer: int = 0,
     ) -> None:
         super().__init__(round(inner * share), activation)
         self.up = nn.Linear(dim, self.inner, bias=bias)

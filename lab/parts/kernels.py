@@ -30,8 +30,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, visibility
     """
     grouped = query.shape[2] != key.shape[2]
     time = query.shape[1]
-    everything = visibility.window is None or visibility.window >= time
-    if layout.plain and everything:
+    if layout.plain and visibility.window >= time:
         mask, causal = None, visibility.causal
     else:
         mask, causal = additive_mask(layout, visibility, query.dtype), False
@@ -80,7 +79,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, learn: bool) -> Tensor:  # type: ignore[override]
+    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, learn: bool) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         x_gradient = torch.empty_like(x) if learn else None
         weight_gradient = torch.zeros_like(weight) if learn else None
@@ -105,6 +104,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+    def backward(ctx, gradient: Tensor):
         x_gradient, weight_gradient = ctx.saved_tensors
         return x_gradient * gradient, weight_gradient * gradient, None, None

@@ -46,5 +46,3 @@ def matmul_flops(module: nn.Module) -> int:
 def count(module: nn.Module) -> int:
     """Parameters inside, each counted once."""
     return sum(p.numel() for p in module.parameters())
-
-

@@ -125,12 +125,12 @@ class _Rotation(torch.autograd.Function):
     """Turns the two halves of the last dimension. The gradient is the same turn backwards, so nothing of `x` is kept."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         ctx.save_for_backward(cosine, sine)
         return _turn(x, cosine, sine, 1)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+    def backward(ctx, gradient: Tensor):
         cosine, sine = ctx.saved_tensors
         return _turn(gradient, cosine, sine, -1), None, None
 

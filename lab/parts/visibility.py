@@ -15,7 +15,7 @@ class Visibility:
     Patterns narrow that down by overriding `near` and `pairs`.
     """
 
-    window: int | None = None
+    window: float = float("inf")
 
     def __init__(self, causal: bool = True, layer: int = 0) -> None:
         self.causal = causal
@@ -66,7 +66,6 @@ class Sliding(Visibility):
     def pairs(self, lengths: np.ndarray) -> np.ndarray:
         """Visible pairs: a full triangle up to the window, then `window` a token."""
         lengths = np.asarray(lengths, dtype=np.int64)
-        assert self.window is not None
         inside = np.minimum(lengths, self.window)
         causal = inside * (inside + 1) // 2 + (lengths - inside) * self.window
         return causal if self.causal else 2 * causal - lengths

@@ -59,7 +59,9 @@ def summary(run: Run) -> str:
         parts.append(f"{result['val/bpb']:.4f} bits per byte")
     elif result.get("val/loss") is not None:
         lost = result.get("tokenizer/lost_share") or 0
-        parts.append(f"{result['val/loss']:.4f} nats per token (no bits per byte: the tokenizer loses {lost:.1%} of them)")
+        parts.append(
+            f"{result['val/loss']:.4f} nats per token (no bits per byte: the tokenizer loses {lost:.1%} of them)"
+        )
     if result.get("tokens_seen"):
         parts.append(f"{result['tokens_seen']:,} tokens in {result['seconds']:.0f} s")
     if result.get("error"):

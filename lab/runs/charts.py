@@ -31,9 +31,7 @@ def chart_data(table: Table) -> dict[str, Any]:
         "configurations": [
             {
                 "label": escape(each.label),
-                "curves": {
-                    name: curve for name in {table.measure.name, *CURVES} if (curve := _curve(each, name))
-                },
+                "curves": {name: curve for name in {table.measure.name, *CURVES} if (curve := _curve(each, name))},
                 "mean": each.mean,
                 "sd": each.spread or 0,
                 "cost": {key: each.average(key) for key in COST_AXES},
@@ -59,11 +57,7 @@ def _curve(configuration: Configuration, name: str) -> dict[str, list[float]]:
     values = np.stack([np.interp(steps, curve["step"][rows], curve[name][rows]) for curve, rows in measured])
     drawn = {"mean": values.mean(0), "low": values.min(0), "high": values.max(0)}
     for axis in AXES.keys() & first.keys():
-        along = [
-            np.interp(steps, curve["step"][rows], curve[axis][rows])
-            for curve, rows in measured
-            if axis in curve
-        ]
+        along = [np.interp(steps, curve["step"][rows], curve[axis][rows]) for curve, rows in measured if axis in curve]
         if np.isfinite(along).all():
             drawn[axis] = np.mean(along, axis=0)
     return {key: [float(f"{value:.6g}") for value in _thinned(column)] for key, column in drawn.items()}

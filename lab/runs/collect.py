@@ -115,11 +115,7 @@ class RunRecord:
             started = datetime.fromisoformat(str(self.result.get("started")))
         except ValueError:
             written = self.folder.stat().st_mtime if self.folder.exists() else math.inf
-            return (
-                datetime.max.replace(tzinfo=UTC)
-                if written == math.inf
-                else datetime.fromtimestamp(written, UTC)
-            )
+            return datetime.max.replace(tzinfo=UTC) if written == math.inf else datetime.fromtimestamp(written, UTC)
         return started if started.tzinfo else started.replace(tzinfo=UTC)
 
     @cached_property
@@ -192,9 +188,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:
         raise RequestError(f"{error.filename} can't be read: {error.strerror}")
 
     for path, folders, files in os.walk(root, onerror=refuse):
-        folders[:] = (
-            [] if "result.json" in files else sorted(name for name in folders if not name.startswith("."))
-        )
+        folders[:] = [] if "result.json" in files else sorted(name for name in folders if not name.startswith("."))
         yield Path(path), set(files)
 
 
@@ -236,9 +230,7 @@ def _read_plan(folder: Path) -> list[RunRecord]:
     try:
         plan = json.loads(path.read_text("utf-8"))
         return [
-            RunRecord(
-                folder / trial["folder"], NOT_STARTED, overrides=tuple(map(str, trial.get("overrides") or ()))
-            )
+            RunRecord(folder / trial["folder"], NOT_STARTED, overrides=tuple(map(str, trial.get("overrides") or ())))
             for trial in plan
         ]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -180,9 +180,7 @@ class Table:
 
     def comparison_of(self, configuration: Configuration) -> Comparison | None:
         """The row's own comparison: with the baseline, or with the one before."""
-        own = (
-            each for each in self.comparisons if each.configuration is configuration and not each.whole_road
-        )
+        own = (each for each in self.comparisons if each.configuration is configuration and not each.whole_road)
         return next(own, None)
 
 
@@ -226,16 +224,12 @@ def compare(runs: Sequence[RunRecord], baseline: str | None = None) -> Results:
     counted, not_counted, notes = _count(runs, names)
     chosen = None if baseline is None or ladder else _named(baseline, groups, names, counted)
     sorts = _comparable(counted, names)
-    tables = _correct(
-        [_table(sort, configurations, chosen, ladder) for sort, configurations in sorts.items()]
-    )
+    tables = _correct([_table(sort, configurations, chosen, ladder) for sort, configurations in sorts.items()])
     notes += _missing(tables, names, chosen, ladder) + _cautions(tables, counted)
     return Results(tables, ladder, not_counted, notes)
 
 
-def _named(
-    baseline: str, groups: Mapping[str, RunRecord], names: Mapping[str, str], counted: list[RunRecord]
-) -> str:
+def _named(baseline: str, groups: Mapping[str, RunRecord], names: Mapping[str, str], counted: list[RunRecord]) -> str:
     """The key of the configuration that `--baseline` means."""
     chosen = list(names)[labels.find(baseline, list(names.values()), list(groups.values()), "--baseline")]
     finished = dict.fromkeys(names[_key(run)] for run in counted)
@@ -258,11 +252,7 @@ def _count(
     newest: dict[tuple[str, int, str | None], RunRecord] = {}
     not_counted, notes = [], []
     for run in runs:
-        label = (
-            names[_key(run)]
-            if run.result
-            else " ".join(labels.told(run.overrides).values()) or run.folder.name
-        )
+        label = names[_key(run)] if run.result else " ".join(labels.told(run.overrides).values()) or run.folder.name
         if run.status != FINISHED:
             not_counted.append((label, run, run.error or ""))
         elif run.seed is None or run.value is None:
@@ -274,8 +264,7 @@ def _count(
             newest[place] = newer
             if older is not newer:
                 notes.append(
-                    f"{label} seed {run.seed} ran twice: {newer.folder} counts, "
-                    f"being newer than {older.folder}."
+                    f"{label} seed {run.seed} ran twice: {newer.folder} counts, being newer than {older.folder}."
                 )
     return list(newest.values()), not_counted, notes
 
@@ -292,11 +281,7 @@ def _comparable(runs: Iterable[RunRecord], names: Mapping[str, str]) -> dict[Sor
         by_key.setdefault(_key(run), {})[run.seed or 0] = run
     order = list(names)
     return {
-        sort: [
-            Configuration(key, names[key], dict(sorted(by_key[key].items())))
-            for key in order
-            if key in by_key
-        ]
+        sort: [Configuration(key, names[key], dict(sorted(by_key[key].items()))) for key in order if key in by_key]
         for sort, by_key in sorts.items()
     }
 
@@ -347,9 +332,7 @@ def _correct(tables: Sequence[Table]) -> list[Table]:
     ]
 
 
-def _missing(
-    tables: Sequence[Table], names: Mapping[str, str], chosen: str | None, ladder: bool
-) -> list[str]:
+def _missing(tables: Sequence[Table], names: Mapping[str, str], chosen: str | None, ladder: bool) -> list[str]:
     """What is said of configurations that were asked for and have no finished run."""
     present = {each.key for table in tables for each in table.configurations}
     absent = [name for key, name in names.items() if key not in present]
@@ -358,13 +341,10 @@ def _missing(
     notes = []
     if ladder and absent:
         notes.append(
-            f"Without a finished run: {labels.listing(absent)}; "
-            "the next is compared with the last that has one."
+            f"Without a finished run: {labels.listing(absent)}; the next is compared with the last that has one."
         )
     elif chosen is None and names[next(iter(names))] in absent:
-        notes.append(
-            f"The first configuration, {absent[0]}, has no finished run; the first that has is the baseline."
-        )
+        notes.append(f"The first configuration, {absent[0]}, has no finished run; the first that has is the baseline.")
     for table in tables:
         if chosen is not None and table.baseline is not None and table.baseline.key != chosen:
             notes.append(
@@ -381,9 +361,7 @@ def _cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
         notes.append("The runs were validated on different data; runs on different data are not compared.")
     if len({table.measure.name for table in tables}) > 1:
         names = ", ".join(dict.fromkeys(table.measure.name for table in tables))
-        notes.append(
-            f"The runs have different headline measures ({names}); they are not compared across them."
-        )
+        notes.append(f"The runs have different headline measures ({names}); they are not compared across them.")
     for table in tables:
         lost = [share for each in table.configurations for share in each.numbers("tokenizer/lost_share")]
         if table.measure == LOSS_PER_TOKEN and any(lost):
@@ -392,8 +370,7 @@ def _cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
                 "of the text: its runs are compared by val/loss, with each other alone."
             )
         notes += [
-            f"All seeds of {each.label} reached the same value: "
-            "they are no replicates, and its intervals mean nothing."
+            f"All seeds of {each.label} reached the same value: they are no replicates, and its intervals mean nothing."
             for each in table.configurations
             if each.spread == 0
         ]
@@ -404,9 +381,7 @@ def _cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
                 f"The runs used different numbers of {key} ({', '.join(f'{count:g}' for count in counts)}); "
                 "times and last digits differ for that reason alone."
             )
-    versions = {
-        str(found.get("torch")) for run in runs if isinstance(found := run.result.get("versions"), dict)
-    }
+    versions = {str(found.get("torch")) for run in runs if isinstance(found := run.result.get("versions"), dict)}
     if len(versions) > 1:
         notes.append(f"The runs were made with different versions of torch ({', '.join(sorted(versions))}).")
     return notes

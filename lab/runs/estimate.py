@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -64,7 +65,7 @@ def _flops_per_second(config: DictConfig) -> float:
 
     machine.keep_buffers()
     machine.use_threads(config.trainer.threads, config.trainer.devices)
-    model = build(config)
+    model: Any = build(config)
     rows = max(config.batch.rows // config.batch.accumulate, 1)
     tokens = torch.randint(model.vocab_size, (rows, config.model.context))
     seconds = float("inf")

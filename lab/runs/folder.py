@@ -116,7 +116,7 @@ def read_config(folder: Path) -> DictConfig:
             raise ValueError("not a mapping")  # noqa: TRY004, one more way to be damaged
         resolved(config)
     except Exception as error:  # of the YAML parser, of OmegaConf, of a class that may not be built
-        raise RequestError(f"{path}: damaged ({' '.join(str(error).split())[:300]})") from None
+        raise RequestError(f"{path}: damaged ({str(error)[:300]})") from None
     OmegaConf.set_struct(config, True)
     return config
 
@@ -154,8 +154,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         state["callbacks"]["Pace"]["spent"]["steps"]
     except Exception as error:  # pickle, zip and torch have each their own
-        reason = " ".join(str(error).split())[:100]
-        raise RequestError(f"{path}: damaged ({type(error).__name__}: {reason}); start the run anew in another folder") from None
+        raise RequestError(
+            f"{path}: damaged ({type(error).__name__}: {str(error)[:100]}); start the run anew in another folder"
+        ) from None
     return state
 
 
@@ -238,7 +239,7 @@ class Run:
         try:
             model.load_state_dict(load_file(path))
         except (SafetensorError, RuntimeError, OSError) as error:
-            raise RequestError(f"{path}: damaged or of another model ({' '.join(str(error).split())[:200]})") from None
+            raise RequestError(f"{path}: damaged or of another model ({str(error)[:200]})") from None
         return model.eval()
 
 

@@ -90,9 +90,7 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     keys = dict.fromkeys(key for setting in settings for key in setting)
     missing = object()
     return [
-        key
-        for key in keys
-        if any(setting.get(key, missing) != settings[0].get(key, missing) for setting in settings)
+        key for key in keys if any(setting.get(key, missing) != settings[0].get(key, missing) for setting in settings)
     ]
 
 
@@ -119,11 +117,7 @@ def _by_choices(runs: Sequence[RunRecord]) -> list[str]:
 
 def _by_config(runs: Sequence[RunRecord]) -> list[str]:
     configs = [
-        {
-            key: value
-            for key, value in run.config.items()
-            if not _silent(key) and key.partition(".")[0] not in SILENT
-        }
+        {key: value for key, value in run.config.items() if not _silent(key) and key.partition(".")[0] not in SILENT}
         for run in runs
     ]
     keys = _differing(configs)

@@ -59,7 +59,11 @@ class Live:
         value = _value(result)
         figure = f"{value:.4f}" if value is not None else (result.get("error") or "")
         line = f"[{done}/{len(self.planned)}] {self.labels[one.trial.configuration]} seed={one.trial.seed}"
-        notes.print(f"{line}  {result['status']}  {figure}  {result.get('seconds') or 0:.0f} s", markup=False, soft_wrap=True)
+        notes.print(
+            f"{line}  {result['status']}  {figure}  {result.get('seconds') or 0:.0f} s",
+            markup=False,
+            soft_wrap=True,
+        )
 
     @property
     def left(self) -> float:

@@ -112,14 +112,12 @@ class Pace(pl.Callback):
             group.setdefault("initial_lr", group["lr"])
         return optimizer.param_groups
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, index: int) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Batch, index: int) -> None:
         """Count what the batch costs: forward once, backward twice that."""
         self.flops += 3 * float(module.model.flops(batch.lengths).sum())
         self.step_tokens = batch.scored
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
         """Set the learning rate of this step."""
         share = self.schedule(self.budget.progress_after(self.spent, self.step_tokens))
         for group, peak in zip(optimizer.param_groups, self.peak_rates, strict=True):

@@ -120,9 +120,7 @@ def _name(configuration: Configuration, table: Table) -> str:
     name = words.short_names(table)[1][table.configurations.index(configuration)]
     breakable = re.sub(r"([_.])(?=\w)", r"\1<wbr>", escape(name))
     parts = (word.partition("=") for word in breakable.split(" "))
-    return " ".join(
-        f'<span class="key">{key}=</span>{value}' if equals else key for key, equals, value in parts
-    )
+    return " ".join(f'<span class="key">{key}=</span>{value}' if equals else key for key, equals, value in parts)
 
 
 def _verdict_class(verdict: str) -> str:
@@ -317,7 +315,5 @@ def _method(report: Report) -> str:
     rule = f"<p>{escape(words.rule(report.results))}</p>" if report.results.comparisons else ""
     runs = "".join(f"<p>{escape(line)}</p>" for line in words.wandb_runs(report.results))
     return (
-        f'<section class="method"><h2>How the verdicts are reached</h2>{rule}{runs}</section>'
-        if rule or runs
-        else ""
+        f'<section class="method"><h2>How the verdicts are reached</h2>{rule}{runs}</section>' if rule or runs else ""
     )

@@ -36,7 +36,11 @@ def orphaned() -> bool:
 
 
 def run_ranks(
-    folder: Path, processes: int, resume: bool, stop_requested: Callable[[], bool], observers: Sequence[Observer] = ()
+    folder: Path,
+    processes: int,
+    resume: bool,
+    stop_requested: Callable[[], bool],
+    observers: Sequence[Observer] = (),
 ) -> None:
     """Train the run of a folder in so many processes, and wait for them. The first rank writes the result.
 

@@ -120,11 +120,7 @@ class Report:
         Raises:
             RequestError: the path can't be written.
         """
-        rows = [
-            _row(table, configuration)
-            for table in self.results.tables
-            for configuration in table.configurations
-        ]
+        rows = [_row(table, configuration) for table in self.results.tables for configuration in table.configurations]
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, fieldnames=CSV_COLUMNS)
         writer.writeheader()

@@ -78,13 +78,19 @@ class Outcome:
             return
         for planned in self.planned:
             Console(soft_wrap=True, highlight=False).print(
-                f"{planned.folder}  {planned.status or 'to run'}  {' '.join(planned.trial.argv)}", markup=False
+                f"{planned.folder}  {planned.status or 'to run'}  {' '.join(planned.trial.argv)}",
+                markup=False,
             )
 
     def to_json(self) -> dict[str, Any]:
         """The same as one document."""
         trials = [
-            {"folder": str(p.folder), "status": p.status, "overrides": p.trial.overrides, "seed": p.trial.seed}
+            {
+                "folder": str(p.folder),
+                "status": p.status,
+                "overrides": p.trial.overrides,
+                "seed": p.trial.seed,
+            }
             for p in self.planned
         ]
         document = {"folder": str(self.folder), "estimated_seconds": self.seconds, "trials": trials}
@@ -128,7 +134,9 @@ def sweep(
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
-        raise RequestError(f"{folder}: another process runs this sweep; wait for it, or name another --folder") from None
+        raise RequestError(
+            f"{folder}: another process runs this sweep; wait for it, or name another --folder"
+        ) from None
     except OSError as error:
         raise RequestError(f"{folder}: cannot be written ({error.strerror or error})") from None
     with lock, Stop("stopping the sweep after this step; Ctrl-C again interrupts at once") as stop:
@@ -201,7 +209,9 @@ def _say_plan(described: SweepFile, planned: Sequence[Planned], missing: Sequenc
     what = f"{len(planned)} trials, {configurations} configurations with {seeds} seeds"
     done = len(planned) - len(missing)
     if described.nested:
-        say(f"{described.path}: nested parameters are run here; `wandb agent` would pass them as one text that is no override")
+        say(
+            f"{described.path}: nested parameters are run here; `wandb agent` would pass them as one text that is no override"
+        )
     if not missing:
         say(f"{what}: all done, nothing to run")
     else:

@@ -40,13 +40,9 @@ def read_command(command: Any, program: str | None) -> list[str]:
             accepted = ", ".join([*MACROS, "${envvar:NAME}"])
             raise RequestError(f"command: {word} is no way to hand values to lab train; accepted: {accepted}")
     if sum(word in ARGUMENTS for word in words) != 1:
-        raise RequestError(
-            f"command: {words!r} must have ${{args_no_hyphens}} or ${{args}} once; write {WANTED}"
-        )
+        raise RequestError(f"command: {words!r} must have ${{args_no_hyphens}} or ${{args}} once; write {WANTED}")
     if "${program}" in words and not program:
-        raise RequestError(
-            f"program: is missing, and the command uses ${{program}}; write program: lab and {WANTED}"
-        )
+        raise RequestError(f"program: is missing, and the command uses ${{program}}; write program: lab and {WANTED}")
     for word in _after_lab_train(expand(words, program, {})):
         override_key(word, "command")
     return words
@@ -125,9 +121,7 @@ def check_survives(name: str, value: Any) -> None:
 
     text = f"{name}={value}"
     if value is None:
-        raise refuse(
-            "(null) would reach lab train as the word None; accepted: a number, text, true or false, a list"
-        )
+        raise refuse("(null) would reach lab train as the word None; accepted: a number, text, true or false, a list")
     if isinstance(value, dict):
         raise refuse(f"is a mapping, which Hydra can't read from text; accepted: dotted names ({name}.KEY)")
     if "${" in text or value == "???":
@@ -141,21 +135,15 @@ def check_survives(name: str, value: Any) -> None:
     try:
         override = _parser().parse_override(text)
     except HydraException as error:
-        raise refuse(
-            f"can't be read by Hydra as {text!r}; accepted: plain words, numbers, lists of them"
-        ) from error
+        raise refuse(f"can't be read by Hydra as {text!r}; accepted: plain words, numbers, lists of them") from error
     if override.is_sweep_override():
-        raise refuse(
-            "would be read by Hydra as several values; accepted: one value each, several under values"
-        )
+        raise refuse("would be read by Hydra as several values; accepted: one value each, several under values")
     arrived = override.value()
     if arrived != value:
         hint = ""
         if isinstance(value, str) and isinstance(arrived, float):
             hint = " (YAML takes a number like 1e-3 for text: write 1.0e-3)"
-        raise refuse(
-            f"would reach lab train as {arrived!r}{hint}; accepted: values that Hydra reads back unchanged"
-        )
+        raise refuse(f"would reach lab train as {arrived!r}{hint}; accepted: values that Hydra reads back unchanged")
 
 
 @functools.cache

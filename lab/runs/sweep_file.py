@@ -92,9 +92,7 @@ class _UniqueKeys(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value} is given twice", key.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
@@ -105,9 +103,7 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise RequestError(f"can't be read ({error.strerror}); accepted: a W&B sweep file (YAML)") from error
     except UnicodeDecodeError as error:
-        raise RequestError(
-            f"is not UTF-8 text (byte {error.start}); accepted: a W&B sweep file (YAML)"
-        ) from error
+        raise RequestError(f"is not UTF-8 text (byte {error.start}); accepted: a W&B sweep file (YAML)") from error
     try:
         content = yaml.load(text, Loader=_UniqueKeys)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -155,16 +151,12 @@ def _check_keys(content: dict[str, Any]) -> None:
             raise RequestError(f"{key}: {content[key]!r} is not supported; accepted keys: {', '.join(KEYS)}")
     for key in ("method", "parameters"):
         if key not in content:
-            raise RequestError(
-                f"{key}: is missing; a sweep needs method ({' or '.join(METHODS)}) and parameters"
-            )
+            raise RequestError(f"{key}: is missing; a sweep needs method ({' or '.join(METHODS)}) and parameters")
     if content["method"] not in METHODS:
         raise RequestError(f"method: {content['method']!r} is not supported; accepted: {', '.join(METHODS)}")
     run_cap = content.get("run_cap")
     if "run_cap" in content and (type(run_cap) is not int or not 1 <= run_cap <= MOST_POINTS):
-        raise RequestError(
-            f"run_cap: {run_cap!r} does not fit; accepted: a whole number from 1 to {MOST_POINTS}"
-        )
+        raise RequestError(f"run_cap: {run_cap!r} does not fit; accepted: a whole number from 1 to {MOST_POINTS}")
     if content["method"] == "random" and run_cap is None:
         raise RequestError("run_cap: is missing; method random needs the number of configurations to draw")
 
@@ -176,13 +168,9 @@ def _read_metric(metric: Any) -> dict[str, str]:
         raise RequestError(f"metric: {metric!r} is {_kind(metric)}; accepted: a mapping with name and goal")
     for key in metric:
         if key not in METRIC_KEYS:
-            raise RequestError(
-                f"metric.{key}: {metric[key]!r} is not supported; accepted: {', '.join(METRIC_KEYS)}"
-            )
+            raise RequestError(f"metric.{key}: {metric[key]!r} is not supported; accepted: {', '.join(METRIC_KEYS)}")
     if not isinstance(metric.get("name"), str):
-        raise RequestError(
-            f"metric.name: {metric.get('name')!r} is not a name; accepted: text, such as val/bpb"
-        )
+        raise RequestError(f"metric.name: {metric.get('name')!r} is not a name; accepted: text, such as val/bpb")
     if metric.get("goal", "minimize") not in ("minimize", "maximize"):
         raise RequestError(f"metric.goal: {metric['goal']!r} is not known; accepted: minimize, maximize")
     return metric
@@ -195,9 +183,7 @@ def _check_space(sweep: SweepFile) -> None:
             check_survives(name, value)
     for override in sweep.overrides({}):
         if (key := override_key(override, "command")) in sweep.parameters:
-            raise RequestError(
-                f"parameters.{key}: is set by the command too ({override}); accepted: one of them"
-            )
+            raise RequestError(f"parameters.{key}: is set by the command too ({override}); accepted: one of them")
     if sweep.method == "grid":
         size = math.prod(len(parameter.points()) for parameter in sweep.parameters.values())
         if size > MOST_POINTS:
@@ -211,8 +197,7 @@ def _check_seed(sweep: SweepFile) -> None:
         return
     if sweep.method == "random" and seed.distribution not in ("constant", "categorical"):
         raise RequestError(
-            "parameters.seed: seeds are replicates of every configuration and are not drawn; "
-            "accepted: value or values"
+            "parameters.seed: seeds are replicates of every configuration and are not drawn; accepted: value or values"
         )
     for value in seed.points():
         if type(value) is not int or value < 0:

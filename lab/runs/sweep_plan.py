@@ -68,9 +68,7 @@ def _typed(sweep: SweepFile, overrides: Sequence[str]) -> set[str]:
                 "accepted: overrides of what the file does not vary"
             )
         if key in fixed:
-            raise RequestError(
-                f"{override}: {sweep.path} sets it in its command ({fixed[key]}); change it there"
-            )
+            raise RequestError(f"{override}: {sweep.path} sets it in its command ({fixed[key]}); change it there")
         if key in keys:
             raise RequestError(f"{override}: {keys[key]} sets the same key; accepted: one of them")
         keys[key] = override
@@ -94,9 +92,7 @@ def _drawn(sweep: SweepFile) -> Iterator[dict[str, Any]]:
     A sweep started again draws the same list, a higher `run_cap` continues it, more seeds don't change it.
     """
     space = {name: p for name, p in sweep.parameters.items() if name != "seed"}
-    written = json.dumps(
-        [(name, p.distribution, dict(p.settings)) for name, p in space.items()], sort_keys=True
-    )
+    written = json.dumps([(name, p.distribution, dict(p.settings)) for name, p in space.items()], sort_keys=True)
     generator = random.Random(hashlib.sha256(written.encode()).digest())
     for _ in range(sweep.run_cap or 0):
         yield {name: p.draw(generator.random()) for name, p in space.items()}

@@ -101,9 +101,7 @@ def as_sent(value: Any) -> Any:
     return value
 
 
-def _flatten(
-    tree: Any, prefix: str = "", place: str = "parameters"
-) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _flatten(tree: Any, prefix: str = "", place: str = "parameters") -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Each parameter's dotted name, its place in the file, and what is written there."""
     if not isinstance(tree, dict) or not tree:
         raise RequestError(
@@ -113,14 +111,11 @@ def _flatten(
     for name, written in tree.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise RequestError(
-                f"{place}: {name!r} can't name a parameter; "
-                "accepted: a letter, then letters, digits, '_', '.' and '-'"
+                f"{place}: {name!r} can't name a parameter; accepted: a letter, then letters, digits, '_', '.' and '-'"
             )
         here = f"{place}.{name}"
         if not isinstance(written, dict):
-            raise RequestError(
-                f"{here}: {written!r} is not a mapping; accepted: value, values, or min and max"
-            )
+            raise RequestError(f"{here}: {written!r} is not a mapping; accepted: value, values, or min and max")
         if "parameters" not in written:
             yield f"{prefix}{name}", here, written
         elif len(written) == 1:
@@ -141,14 +136,10 @@ def _read_parameter(name: str, place: str, written: Settings) -> Parameter:
     accepted = ", ".join([*distribution.required, *distribution.defaults])
     for key, value in settings.items():
         if key not in distribution.required and key not in distribution.defaults:
-            raise RequestError(
-                f"{place}.{key}: {value!r} has no meaning for {kind}; accepted keys: {accepted}"
-            )
+            raise RequestError(f"{place}.{key}: {value!r} has no meaning for {kind}; accepted keys: {accepted}")
     for key in distribution.required:
         if key not in settings:
-            raise RequestError(
-                f"{place}.{key}: is missing; {kind} needs {' and '.join(distribution.required)}"
-            )
+            raise RequestError(f"{place}.{key}: is missing; {kind} needs {' and '.join(distribution.required)}")
 
     settings = {**distribution.defaults, **settings}
     _check_range(place, kind, settings)
@@ -165,9 +156,7 @@ def _infer(place: str, settings: Settings) -> str:
     if "values" in settings:
         return "categorical_w_probabilities" if "probabilities" in settings else "categorical"
     if "min" not in settings or "max" not in settings:
-        raise RequestError(
-            f"{place}: {dict(settings)!r} gives no values; accepted: value, values, or min and max"
-        )
+        raise RequestError(f"{place}: {dict(settings)!r} gives no values; accepted: value, values, or min and max")
     kinds = {type(settings["min"]), type(settings["max"])}
     if kinds == {int}:
         return "int_uniform"
@@ -197,9 +186,7 @@ def _check_range(place: str, kind: str, settings: Settings) -> None:
 def _check_values(place: str, settings: Settings) -> None:
     values = settings.get("values", [None])
     if not isinstance(values, list) or not values:
-        raise RequestError(
-            f"{place}.values: {values!r} leaves nothing to choose; accepted: a list of one or more"
-        )
+        raise RequestError(f"{place}.values: {values!r} leaves nothing to choose; accepted: a list of one or more")
     weights = settings.get("probabilities", [1 / len(values)] * len(values))
     if (
         not isinstance(weights, list)

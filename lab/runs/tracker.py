@@ -87,7 +87,7 @@ class Tracker:
             dir=folder,
             id=None if "WANDB_RUN_ID" in os.environ else _identifier(folder),
             resume="allow" if mode == "online" else None,
-            mode=mode,
+            mode="online" if mode == "online" else "disabled" if mode == "disabled" else "offline",
             config={**choices, **facts, "seed": config.seed, "lab": resolved(config)},
             reinit="finish_previous",
             settings=wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True),

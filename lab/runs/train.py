@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Sequence
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: DictConfig, folder: str | Path | None = None, resume: bool = False, observers: Sequence[Observer] = ()
+    config: DictConfig,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    observers: Sequence[Observer] = (),
 ) -> Run:
     """Train the run that a configuration describes. It ends with a record, whatever happens: see the run's `status`.
 
@@ -41,7 +45,9 @@ def train(
 
     check(config)
     if config.trainer.nodes > 1 and not started_elsewhere():
-        raise RequestError(f"trainer.nodes: {config.trainer.nodes}; several are started from outside, by srun or torchrun")
+        raise RequestError(
+            f"trainer.nodes: {config.trainer.nodes}; several are started from outside, by srun or torchrun"
+        )
     _check_surroundings(config)
     folder = Path(folder or config.folder or files.new_folder(config))
     if resume:
@@ -127,7 +133,10 @@ def fit(config: DictConfig, folder: Path, resume: bool = False, observers: Seque
             _write(folder, record | {"status": "failed", "error": str(error)})
             raise
         except KeyboardInterrupt:
-            result = record | {"status": "stopped", "error": "interrupted at once; continues from its last checkpoint"}
+            result = record | {
+                "status": "stopped",
+                "error": "interrupted at once; continues from its last checkpoint",
+            }
         except Exception as error:
             _leave_trace(folder)
             words = " ".join(str(error).split()) or type(error).__name__
@@ -271,9 +280,7 @@ def _save_weights(trainer: Any, folder: Path, status: str) -> None:
 
 
 def _first_rank() -> bool:
-    from pytorch_lightning.utilities import rank_zero_only
-
-    return rank_zero_only.rank == 0
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:

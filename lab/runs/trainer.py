@@ -26,7 +26,11 @@ def accelerator(config: DictConfig) -> str:
     if accelerator == "cuda" and torch.cuda.device_count() < settings.devices:
         raise RequestError(
             f"trainer.devices: {settings.devices}; this machine has {torch.cuda.device_count()} CUDA devices"
-            + (" and trainer=fsdp takes them" if settings.strategy == "fsdp" else "; trainer.accelerator=cpu runs without")
+            + (
+                " and trainer=fsdp takes them"
+                if settings.strategy == "fsdp"
+                else "; trainer.accelerator=cpu runs without"
+            )
         )
     return accelerator
 
@@ -61,9 +65,9 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
 
 def _strategy(name: str, accelerator: str) -> str | Strategy:
     if name == "ddp":
-        return DDPStrategy(process_group_backend="gloo" if accelerator == "cpu" else "nccl", find_unused_parameters=False)
+        return DDPStrategy(
+            process_group_backend="gloo" if accelerator == "cpu" else "nccl", find_unused_parameters=False
+        )
     if name == "fsdp":
         return FSDPStrategy(state_dict_type="full")
     return "auto"
-
-

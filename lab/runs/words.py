@@ -83,9 +83,7 @@ def percent(change: float) -> str:
 def places(table: Table) -> int:
     """Decimals that show two digits of the usual interval or spread: 3 to 6."""
     differences = [each.difference for each in table.comparisons]
-    widths = [
-        (each.high - each.low) / 2 for each in differences if each.low is not None and each.high is not None
-    ]
+    widths = [(each.high - each.low) / 2 for each in differences if each.low is not None and each.high is not None]
     widths += [each.spread for each in table.configurations if each.spread is not None]
     usual = median([width for width in widths if width > 0] or [0.001])
     return min(6, max(3, 1 - math.floor(math.log10(usual))))
@@ -173,8 +171,7 @@ def tally(comparisons: Sequence[Comparison]) -> str:
     if not steps:
         return "There is one configuration, and nothing to compare it with"
     counts = {
-        verdict: sum(each.verdict == verdict for each in steps)
-        for verdict in (BETTER, WORSE, UNDECIDED, TOO_FEW)
+        verdict: sum(each.verdict == verdict for each in steps) for verdict in (BETTER, WORSE, UNDECIDED, TOO_FEW)
     }
     said = []
     for verdict, count in counts.items():
@@ -226,8 +223,7 @@ def not_counted(results: Results) -> list[str]:
     """A line for each run that is no result, and one for all that a sweep has not started."""
     lines = [
         plain(
-            f"{label}{'' if run.seed is None else f' seed {run.seed}'}: "
-            f"{run.status}{why and f', {why}'} ({run.folder})"
+            f"{label}{'' if run.seed is None else f' seed {run.seed}'}: {run.status}{why and f', {why}'} ({run.folder})"
         )
         for label, run, why in results.not_counted
         if run.status != NOT_STARTED
@@ -281,9 +277,7 @@ def quality_columns(table: Table, gap: str) -> list[Column]:
     return [
         Column("seeds", [str(len(each.runs)) for each in rows], [len(each.runs) for each in rows]),
         Column(table.measure.title, [level(each, digits) for each in rows], [each.mean for each in rows]),
-        Column(
-            f"difference{gap}[95%]", changes, [0 if each is None else each.difference.mean for each in own]
-        ),
+        Column(f"difference{gap}[95%]", changes, [0 if each is None else each.difference.mean for each in own]),
         Column("verdict", verdicts, verdicts),
     ]
 

@@ -70,8 +70,7 @@ def test_the_order_depends_on_the_seed_alone():
 def test_ranks_and_micro_batches_together_are_the_step_of_one_process(packing, accumulate, world):
     whole = first(module(packing=packing), 4)
     shares = [
-        first(module(accumulate=accumulate, packing=packing, rank=r, world=world), 4 * accumulate)
-        for r in range(world)
+        first(module(accumulate=accumulate, packing=packing, rank=r, world=world), 4 * accumulate) for r in range(world)
     ]
     for step, batch in enumerate(whole):
         parts = [share[step * accumulate + micro] for micro in range(accumulate) for share in shares]
@@ -87,13 +86,11 @@ def test_ranks_and_micro_batches_together_are_the_step_of_one_process(packing, a
 def test_validation_shows_each_row_once_in_equally_many_batches(world, packing, held):
     data = prepared(held=held)
     ranks = [
-        list(module(rows=6, packing=packing, rank=r, world=world, data=data).val_dataloader())
-        for r in range(world)
+        list(module(rows=6, packing=packing, rank=r, world=world, data=data).val_dataloader()) for r in range(world)
     ]
     assert len({len(batches) for batches in ranks}) == 1
     assert {
-        len(module(rows=6, packing=packing, rank=r, world=world, data=data).val_dataloader())
-        for r in range(world)
+        len(module(rows=6, packing=packing, rank=r, world=world, data=data).val_dataloader()) for r in range(world)
     } == {len(ranks[0])}
     batches = [batch for rank in ranks for batch in rank]
     targets = torch.cat([batch.targets.flatten() for batch in batches])
@@ -174,13 +171,9 @@ def test_wrong_shares_and_too_little_text():
     cases = {
         "batch.rows=8: must be a multiple of batch.accumulate=3": lambda: module(accumulate=3),
         "batch.rows=0: ": lambda: module(rows=0),
-        "batch.rows=1000: the training text of 315 tokens gives 52 rows of model.context=6": lambda: module(
-            rows=1000
-        ),
+        "batch.rows=1000: the training text of 315 tokens gives 52 rows of model.context=6": lambda: module(rows=1000),
         "batch.rows=8: .* gives 0 rows of model.context=9999": lambda: module(context=9999),
-        "batch.rows=8: .*accumulate=2 times the 3 devices": lambda: module(
-            accumulate=2, world=3
-        ).train_dataloader(),
+        "batch.rows=8: .*accumulate=2 times the 3 devices": lambda: module(accumulate=2, world=3).train_dataloader(),
     }
     for message, make in cases.items():
         with pytest.raises(RequestError, match=message):

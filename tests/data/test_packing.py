@@ -48,9 +48,7 @@ def reference(
             target = (BEGIN if training else NOTHING) if last else int(documents[document][place + 1])
             seen = sum(earlier[0] == document for earlier in row[:column])
             number = len({earlier[0] for earlier in row[: column + 1]}) - 1
-            cells.append(
-                (int(documents[document][place]), target, number if mask else 0, seen if restart else column)
-            )
+            cells.append((int(documents[document][place]), target, number if mask else 0, seen if restart else column))
         table.append(cells)
     return np.array(table).reshape(len(rows), context, 4).transpose(2, 0, 1)
 
@@ -145,8 +143,7 @@ def test_validation_predicts_every_byte_once(packing, recipe, context):
     text = prepared.tokenizer.decode(predicted)
     assert len(text.encode()) == prepared.validation_bytes
     held = [
-        prepared.tokenizer.decode(ids)
-        for ids in np.split(prepared.validation.ids, prepared.validation.offsets[1:-1])
+        prepared.tokenizer.decode(ids) for ids in np.split(prepared.validation.ids, prepared.validation.offsets[1:-1])
     ]
     assert text == "".join(held)
 

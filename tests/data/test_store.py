@@ -68,9 +68,7 @@ def test_the_validated_bytes_are_limited_by_whole_documents_whatever_their_order
 
 def test_every_tokenizer_validates_the_same_text():
     texts = sentences(200)
-    made = [
-        prepare(Texts(texts), recipe, Split(0.2, 2000)) for recipe in (Byte(), BPE(300), Word(50), BPE(280))
-    ]
+    made = [prepare(Texts(texts), recipe, Split(0.2, 2000)) for recipe in (Byte(), BPE(300), Word(50), BPE(280))]
     assert len({prepared.data_fingerprint for prepared in made}) == 1
     assert len({prepared.folder for prepared in made}) == 4
     assert [prepared.tokenizer.vocab_size for prepared in made] == [257, 300, 50, 280]
@@ -118,19 +116,13 @@ def test_a_second_call_reads_nothing_again(monkeypatch):
 
 
 def test_a_smaller_vocabulary_than_asked_for_is_said():
-    with pytest.warns(
-        UserWarning, match=r"tokenizer.vocab_size=5000: the training text yields \d+ tokens only"
-    ):
+    with pytest.warns(UserWarning, match=r"tokenizer.vocab_size=5000: the training text yields \d+ tokens only"):
         prepared = prepare(Texts(sentences(20)), BPE(5000), Split(0.5))
     assert prepared.tokenizer.vocab_size < 5000
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 class Killed(BaseException):
@@ -225,9 +217,7 @@ store.prepare(Texts(sentences(150)), BPE(300), store.Split(0.2), cache=sys.argv[
 def test_a_real_kill(monkeypatch, tmp_path):
     monkeypatch.setattr(store, "BATCH_BYTES", 1500)
     root = Path(__file__).parents[2]
-    killed = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), "3"], cwd=root, check=False
-    )
+    killed = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), "3"], cwd=root, check=False)
     assert killed.returncode == -9
     for name in ("killed", "whole"):
         prepare(Texts(sentences(150)), BPE(300), SPLIT, cache=tmp_path / name)
@@ -295,9 +285,7 @@ def test_a_damaged_cache_is_named_and_not_used(monkeypatch, damage, message):
     folder = prepare(Texts(sentences(50)), Byte(), SPLIT).folder
     monkeypatch.setattr(store, "_prepared", {})
     damage(folder)
-    with pytest.raises(
-        RequestError, match=f"{folder}: the cache is damaged \\({message}.*delete this folder"
-    ):
+    with pytest.raises(RequestError, match=f"{folder}: the cache is damaged \\({message}.*delete this folder"):
         prepare(Texts(sentences(50)), Byte(), SPLIT)
 
 

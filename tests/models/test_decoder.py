@@ -27,9 +27,7 @@ PARTS = {
 def pairwise():
     """Few combinations in which every two options of two groups meet."""
     names = list(PARTS)
-    todo = {
-        ((a, x), (b, y)) for a, b in itertools.combinations(names, 2) for x in PARTS[a] for y in PARTS[b]
-    }
+    todo = {((a, x), (b, y)) for a, b in itertools.combinations(names, 2) for x in PARTS[a] for y in PARTS[b]}
     generator = np.random.default_rng(0)
     while todo:
         (a, x), (b, y) = min(todo)
@@ -105,5 +103,5 @@ def test_parameters_are_counted_once_and_active_ones_by_what_a_token_uses():
 
 @pytest.mark.parametrize("heads", [3, 0])
 def test_heads_that_do_not_divide_the_width_are_refused(heads):
-    with pytest.raises(lab.errors.RequestError, match="model.heads"):
+    with pytest.raises(lab.errors.RequestError, match=r"model\.heads"):
         lab.compose(*SMALL, f"model.heads={heads}")

@@ -7,7 +7,14 @@ import lab
 
 transformers = pytest.importorskip("transformers")
 
-SIZES = ("model.dim=32", "model.layers=2", "model.heads=4", "model.inner=48", "model.context=16", "model.dropout=0")
+SIZES = (
+    "model.dim=32",
+    "model.layers=2",
+    "model.heads=4",
+    "model.inner=48",
+    "model.context=16",
+    "model.dropout=0",
+)
 
 
 def compare(ours, theirs, tokens):

@@ -64,15 +64,13 @@ def test_no_position_changes_nothing():
 def test_fixed_tables_grow_beyond_the_context_and_learned_ones_refuse():
     layout = Layout.full(1, 20)
     x = torch.zeros(1, 20, 8)
-    assert torch.allclose(
-        Sinusoidal(8, 8, context=4).embed(x, layout), Sinusoidal(8, 8, context=20).embed(x, layout)
-    )
+    assert torch.allclose(Sinusoidal(8, 8, context=4).embed(x, layout), Sinusoidal(8, 8, context=20).embed(x, layout))
     with pytest.raises(ValueError, match="knows 4 positions, got a row of 20"):
         Learned(8, 8, context=4).embed(x, layout)
 
 
 def test_odd_widths_are_refused():
-    with pytest.raises(ValueError, match="head width .* must be even, got 5"):
+    with pytest.raises(ValueError, match=r"head width .* must be even, got 5"):
         RoPE(dim=10, head_dim=5, context=4)
     with pytest.raises(ValueError, match=r"model.dim must be even, got 5"):
         Sinusoidal(dim=5, head_dim=5, context=4)

@@ -26,7 +26,7 @@ def slow(pattern, lengths, width):
             for i in range(length):
                 for j in range(length):
                     allowed = j <= i or not pattern.causal
-                    near = pattern.window is None or abs(i - j) < pattern.window
+                    near = abs(i - j) < pattern.window
                     seen[row, start + i, start + j] = allowed and near
             start += length
     return seen

@@ -36,9 +36,7 @@ def write_run(
     folder.mkdir(parents=True)
     typed = [*overrides, f"seed={seed}"]
     choices = {"attention": "mha", "position": "sinusoidal", "tokenizer": "bpe"}
-    choices |= {
-        key: option for key, _, option in (text.partition("=") for text in overrides) if "." not in key
-    }
+    choices |= {key: option for key, _, option in (text.partition("=") for text in overrides) if "." not in key}
     parameters = result.get("parameters", 3_412_224)
     tokens = steps * 2048
     content = {
@@ -70,18 +68,14 @@ def write_run(
         **result,
     }
     config = {"seed": seed, "model": {"dim": 256}, "tokenizer": {"vocab_size": 4096}, "folder": str(folder)}
-    (folder / "result.json").write_text(
-        json.dumps({k: v for k, v in content.items() if k not in set(without)})
-    )
+    (folder / "result.json").write_text(json.dumps({k: v for k, v in content.items() if k not in set(without)}))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "overrides.yaml").write_text(yaml.safe_dump(typed))
     _write_curve(folder / "metrics.csv", value or 3.0, content, seed)
     return folder
 
 
-def write_ladder(
-    folder: Path, seeds: int = 5, noise: float = 0.012, rungs: Sequence[str] = tuple(LADDER)
-) -> Path:
+def write_ladder(folder: Path, seeds: int = 5, noise: float = 0.012, rungs: Sequence[str] = tuple(LADDER)) -> Path:
     """A sweep folder: cumulative swaps in the order of its `plan.json`; a seed shifts all rungs alike."""
     random = np.random.default_rng(0)
     shared = random.normal(0, noise, seeds)

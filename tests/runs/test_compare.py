@@ -34,9 +34,7 @@ def write_seeds(folder, overrides: Sequence[str], reached: Sequence[float], **re
 
 
 def labels_of(folder, baseline=None):
-    return [
-        each.label for table in compare(read_runs([folder]), baseline).tables for each in table.configurations
-    ]
+    return [each.label for table in compare(read_runs([folder]), baseline).tables for each in table.configurations]
 
 
 @given(st.lists(st.tuples(values, values), min_size=2, max_size=12))
@@ -84,9 +82,7 @@ def reference_holm(p_values):
                 return True
         return False
 
-    levels = sorted(
-        {min(1.0, p * factor) for p in p_values for factor in range(1, len(p_values) + 1)} | {1.0}
-    )
+    levels = sorted({min(1.0, p * factor) for p in p_values for factor in range(1, len(p_values) + 1)} | {1.0})
     return [next((level for level in levels if rejected(p, level)), 1.0) for p in p_values]
 
 
@@ -142,9 +138,7 @@ def test_runs_that_are_not_finished_never_count(tmp_path):
     write_seeds(tmp_path, ["attention=mha"], [2.3, 2.3, 2.3])
     write_seeds(tmp_path, ["attention=mqa"], [2.4, 2.4, 2.4])
     for number, status in enumerate(("diverged", "pruned", "stopped", "failed")):
-        write_run(
-            tmp_path / status, ["attention=mqa"], 0.1, 10 + number, status=status, error=f"was {status}"
-        )
+        write_run(tmp_path / status, ["attention=mqa"], 0.1, 10 + number, status=status, error=f"was {status}")
     results = compare(read_runs([tmp_path]))
     assert all(0.1 not in each.values.values() for each in results.tables[0].configurations)
     assert {(run.status, why) for _, run, why in results.not_counted} == {
@@ -180,9 +174,7 @@ def test_where_text_is_lost_only_the_same_tokenizer_is_compared_by_loss(tmp_path
     write_seeds(tmp_path, ["tokenizer=other"], [None, None], **lost)
     write_seeds(tmp_path, ["tokenizer=bpe"], [2.0, 2.0])
     results = compare(read_runs([tmp_path]))
-    together = {
-        (table.measure.name, *sorted(each.label for each in table.configurations)) for table in results.tables
-    }
+    together = {(table.measure.name, *sorted(each.label for each in table.configurations)) for table in results.tables}
     assert together == {
         ("val/bpb", "tokenizer=bpe"),
         ("val/loss", "tokenizer=other"),
@@ -229,9 +221,7 @@ def test_a_configuration_without_overrides_is_called_by_its_options(tmp_path):
 
 def test_labels_fall_back_to_choices_and_then_to_values(tmp_path):
     for name, attention in (("a", "mha"), ("b", "mqa")):
-        write_run(
-            tmp_path / "choices" / name, ["x=1"], 2.0, configuration=name, choices={"attention": attention}
-        )
+        write_run(tmp_path / "choices" / name, ["x=1"], 2.0, configuration=name, choices={"attention": attention})
         write_run(tmp_path / "values" / name, ["x=1"], 2.0, configuration=name)
         (tmp_path / "values" / name / "config.yaml").write_text(
             f"model: {{dim: {len(attention) + ord(name)}}}\nseed: {name}"
@@ -254,10 +244,7 @@ def test_one_pair_alike_leaves_the_other_labels_short(tmp_path):
 def test_a_baseline_is_found_by_label_override_or_option(tmp_path, name):
     write_run(tmp_path / "a", ["attention=mha"], 2.0)
     write_run(tmp_path / "b", ["attention=mqa", "tokenizer.vocab_size=512"], 2.1)
-    assert (
-        compare(read_runs([tmp_path]), name).tables[0].baseline.label
-        == "attention=mqa tokenizer.vocab_size=512"
-    )
+    assert compare(read_runs([tmp_path]), name).tables[0].baseline.label == "attention=mqa tokenizer.vocab_size=512"
 
 
 def test_a_baseline_that_means_none_several_or_one_without_result_is_refused(tmp_path):

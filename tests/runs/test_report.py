@@ -68,9 +68,7 @@ def test_a_sentence_says_what_was_found(ladder):
         r"over 4 paired seeds: better\.",
         words.sentence(first, table, against=False),
     )
-    assert (
-        words.unmatched(table.comparisons[-1]) == "not at equal cost: parameters −5.8%, training FLOPs −5.8%"
-    )
+    assert words.unmatched(table.comparisons[-1]) == "not at equal cost: parameters −5.8%, training FLOPs −5.8%"
 
 
 def test_json_holds_all_and_survives_a_round_trip(ladder):
@@ -116,9 +114,7 @@ class Addresses(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.skip = tag if tag in ("script", "style") else self.skip
-        self.loads += [
-            value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")
-        ]
+        self.loads += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
 
     def handle_endtag(self, tag):
         self.skip = None if tag == self.skip else self.skip
@@ -179,9 +175,7 @@ def test_whatever_comes_from_a_run_folder_is_escaped(tmp_path):
 def test_curves_are_means_over_seeds_with_their_range(tmp_path):
     for seed, losses in enumerate(([4.0, 3.0, 2.0], [6.0, 4.0])):
         folder = write_run(tmp_path / str(seed), ["attention=mha"], 2.0, seed)
-        rows = [
-            f"{step},{step * 10},{step * 99},{step}.5,,,{loss},0.1" for step, loss in enumerate(losses, 1)
-        ]
+        rows = [f"{step},{step * 10},{step * 99},{step}.5,,,{loss},0.1" for step, loss in enumerate(losses, 1)]
         header = "step,tokens,flops,seconds,train/loss,val/loss,val/bpb,lr"
         (folder / "metrics.csv").write_text("\n".join([header, *rows]) + "\n3,3")
     curve = chart_data(report([tmp_path]).results.tables[0])["configurations"][0]["curves"]["val/bpb"]
@@ -221,9 +215,7 @@ def test_optional_keys_may_be_missing(tmp_path):
     ]
     for seed in range(3):
         for name, value in (("attention=mha", 2.0), ("attention=mqa", 2.2)):
-            folder = write_run(
-                tmp_path / f"{name}{seed}", [name], value + seed / (50 + value), seed, without=optional
-            )
+            folder = write_run(tmp_path / f"{name}{seed}", [name], value + seed / (50 + value), seed, without=optional)
             (folder / "metrics.csv").unlink()
     made = report([tmp_path], "mha")
     assert made.results.comparisons[0].verdict == "worse"

@@ -148,9 +148,7 @@ def test_a_command_that_cannot_run_a_trial_is_refused(tmp_path, command, program
 # Values
 
 texts = st.text(alphabet=st.sampled_from("abz019._-/:+*@ ,=~'\"\\$${}[]()é#;?!%\n"), max_size=6)
-words = st.sampled_from(
-    ["null", "None", "true", "1e-3", "nan", "inf", "0x10", "???", "${x}", "", "1_000", "[1]"]
-)
+words = st.sampled_from(["null", "None", "true", "1e-3", "nan", "inf", "0x10", "???", "${x}", "", "1_000", "[1]"])
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | words
 values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(texts, scalars, max_size=2)
 
@@ -173,9 +171,7 @@ def test_a_value_either_reaches_hydra_as_it_is_or_is_refused(value):
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.lists(st.integers())
-)
+@given(st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.lists(st.integers()))
 def test_numbers_and_lists_of_them_are_never_refused(value):
     check_survives("a", value)
 
@@ -296,9 +292,7 @@ def test_an_override_that_contradicts_the_file_is_refused(tmp_path, overrides, n
 def test_nested_parameters_get_dotted_names_and_are_told(tmp_path):
     inner = {"parameters": {"lr": {"values": [0.1, 0.2]}, "deep": {"parameters": {"x": {"value": 1}}}}}
     nested = read(tmp_path, parameters={"optimizer": inner})
-    flat = read(
-        tmp_path, parameters={"optimizer.lr": {"values": [0.1, 0.2]}, "optimizer.deep.x": {"value": 1}}
-    )
+    flat = read(tmp_path, parameters={"optimizer.lr": {"values": [0.1, 0.2]}, "optimizer.deep.x": {"value": 1}})
     assert nested.nested
     assert not flat.nested
     assert plan(nested) == plan(flat)
@@ -350,9 +344,7 @@ def test_a_random_search_draws_the_same_list_again_and_pairs_its_seeds(tmp_path)
         assert {**first.parameters, "seed": 1} == second.parameters
     parser = OverridesParser.create()
     for trial in trials:
-        for override, value in zip(
-            parser.parse_overrides(trial.overrides), trial.parameters.values(), strict=True
-        ):
+        for override, value in zip(parser.parse_overrides(trial.overrides), trial.parameters.values(), strict=True):
             assert override.value() == value
 
 
