@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -153,7 +154,7 @@ def show(document: dict[str, Any], as_json: bool) -> None:
         mark = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[found.met]
         spread = spread.replace("[", r"\[")
         table.add_row(found.benchmark, found.what, f"{found.value:.2f}", spread, found.goal, mark, found.detail)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=140)
     console.print(table)
     console.print(
         "Both sides share one process, or equal ones: "

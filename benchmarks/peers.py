@@ -31,9 +31,9 @@ def gpt2(ours: Any, activation: str = "gelu_new") -> Any:
     config = GPT2Config(
         vocab_size=VOCABULARY, n_positions=TIME, n_embd=DIM, n_layer=LAYERS, n_head=HEADS, n_inner=INNER,
         activation_function=activation, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        attn_implementation="sdpa", use_cache=False,
+        use_cache=False, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
-    peer = GPT2LMHeadModel(config)
+    peer = GPT2LMHeadModel._from_config(config, attn_implementation="sdpa")
     weights: dict[str, Tensor] = {
         "wte.weight": ours.embedding.table.weight,
         "wpe.weight": ours.position.table.weight,
@@ -61,9 +61,9 @@ def llama(ours: Any) -> Any:
         vocab_size=VOCABULARY, hidden_size=DIM, intermediate_size=first.ffn.inner, num_hidden_layers=LAYERS,
         num_attention_heads=HEADS, num_key_value_heads=first.attention.kv_heads, max_position_embeddings=TIME,
         rope_parameters={"rope_type": "default", "rope_theta": ours.position.base},
-        rms_norm_eps=first.ffn_norm.eps, tie_word_embeddings=False, attn_implementation="sdpa", use_cache=False,
+        rms_norm_eps=first.ffn_norm.eps, tie_word_embeddings=False, use_cache=False,
     )  # fmt: skip
-    peer = LlamaForCausalLM(config)
+    peer = LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
     weights = {
         "model.embed_tokens.weight": ours.embedding.table.weight,
         "lm_head.weight": ours.embedding.head.weight,

@@ -37,7 +37,7 @@ lab: what does this architecture choice do?
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     if arguments is None:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run takes both as a wish to stop
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(130))  # until a run takes it as a wish to stop
         arguments = sys.argv[1:]
     given = list(arguments)
     if given[:1] and given[0] in ("-sc", "--shell-completion"):

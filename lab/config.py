@@ -275,7 +275,8 @@ def _short(value: Any) -> str:
 
 def _one_budget(config: DictConfig, keys: list[str]) -> None:
     """The budget named last on the command line is the one; others, of a preset or named before, step back."""
-    named = [unit for key in keys for unit in BUDGETS if key == f"budget.{unit}" and config.budget[unit] is not None]
+    kept = OmegaConf.to_container(config.budget)
+    named = [unit for key in keys for unit in BUDGETS if key == f"budget.{unit}" and kept[unit] is not None]
     for unit in BUDGETS:
         if named and unit != named[-1]:
             config.budget[unit] = None

@@ -9,7 +9,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lab.console import notes
-from lab.runs.folder import Run
+from lab.runs.folder import CHECKPOINT, Run
 
 
 class Bar:
@@ -66,6 +66,6 @@ def summary(run: Run) -> str:
         parts.append(f"{result['tokens_seen']:,} tokens in {result['seconds']:.0f} s")
     if result.get("error"):
         parts.append(result["error"])
-    if run.status == "stopped":
+    if (run.folder / CHECKPOINT).is_file():
         parts.append(f"continue: lab train resume={run.folder}")
     return "  ".join(parts)

@@ -20,6 +20,7 @@ from lab.runs.folder import METRICS, MetricsFile
 from lab.runs.pace import Observer
 
 STARTER = "LAB_STARTER"
+STOPPED = 130
 WAIT = 20.0
 """Seconds that ranks get to end by themselves once one is gone or all were asked to stop."""
 
@@ -54,18 +55,17 @@ def run_ranks(
     command = [sys.executable, "-m", "lab.runs.rank", str(folder), *(["--resume"] if resume else [])]
     ranks = [_start(command, rank, processes, port) for rank in range(processes)]
     try:
-        _watch(ranks, stop_requested, _follow(folder / METRICS, observers))
+        first = _watch(ranks, stop_requested, _follow(folder / METRICS, observers))
     finally:
         for rank in ranks:
             if rank.poll() is None:
                 rank.kill()
             rank.wait()
-    codes = [rank.returncode for rank in ranks]
-    if 2 in codes:
-        raise RequestError("a rank refused the request; its message stands above")
-    if any(code not in (0, 130) for code in codes):
-        number = next(i for i, code in enumerate(codes) if code not in (0, 130))
-        raise RuntimeError(f"rank {number} of {processes} died with exit code {codes[number]}")
+    if first is not None:
+        code = ranks[first].returncode
+        if code == 2:
+            raise RequestError("a rank refused the request; its message stands above")
+        raise RuntimeError(f"rank {first} of {processes} died with exit code {code}")
 
 
 def _start(command: list[str], rank: int, processes: int, port: int) -> subprocess.Popen:
@@ -99,7 +99,8 @@ def _follow(path: Path, observers: Sequence[Observer]) -> Callable[[], None]:
     return look
 
 
-def _watch(ranks: list[subprocess.Popen], stop_requested: Callable[[], bool], look: Callable[[], None]) -> None:
+def _watch(ranks: list[subprocess.Popen], stop_requested: Callable[[], bool], look: Callable[[], None]) -> int | None:
+    """Wait until all have ended, or one has died: its number."""
     asked = False
     while any(rank.poll() is None for rank in ranks):
         look()
@@ -107,11 +108,18 @@ def _watch(ranks: list[subprocess.Popen], stop_requested: Callable[[], bool], lo
             asked = True
             for rank in ranks:
                 rank.send_signal(signal.SIGTERM)
-        if any(rank.poll() not in (None, 0, 130) for rank in ranks):
-            _let_end(ranks)
-            return
+        if _dead(ranks) is not None:
+            break
         time.sleep(0.2)
     look()
+    dead = _dead(ranks)
+    if dead is not None:
+        _let_end(ranks)
+    return dead
+
+
+def _dead(ranks: list[subprocess.Popen]) -> int | None:
+    return next((number for number, rank in enumerate(ranks) if rank.poll() not in (None, 0, STOPPED)), None)
 
 
 def _let_end(ranks: list[subprocess.Popen]) -> None:

@@ -29,12 +29,7 @@ def server_answers() -> bool:
 
     `wandb.init` itself would wait 100 seconds for a server that is not there, or ask for a key.
     """
-    import wandb
-
-    try:
-        key = wandb.Api().api_key if os.environ.get("WANDB_API_KEY") else _key_of_netrc()
-    except wandb.errors.Error:
-        key = None
+    key = os.environ.get("WANDB_API_KEY") or _key_of_netrc()
     if not key:
         say("W&B: not logged in, so runs are written offline; `wandb sync` sends them later")
         return False
@@ -126,4 +121,4 @@ def group_name(config: DictConfig) -> str:
     """What the seeds of a configuration share: what was asked for, and the configuration's identity."""
     asked = [text for text in config.overrides if text.partition("=")[0] not in ("seed", "name", "folder")]
     label = " ".join(text for text in asked if not text.startswith(("logger", "hydra")))
-    return f"{label or config.choices.preset} {identity(config)[:6]}"[:120].strip()
+    return f"{(label or config.choices.preset)[:100]} {identity(config)[:6]}"

@@ -132,28 +132,25 @@ def fit(config: DictConfig, folder: Path, resume: bool = False, observers: Seque
         except RequestError as error:
             _write(folder, record | {"status": "failed", "error": str(error)})
             raise
-        except KeyboardInterrupt:
-            result = record | {
-                "status": "stopped",
-                "error": "interrupted at once; continues from its last checkpoint",
-            }
+        except (KeyboardInterrupt, SystemExit):  # Lightning makes the one of the other
+            result = record | {"status": "stopped", "error": "interrupted at once"}
         except Exception as error:
-            _leave_trace(folder)
+            with suppress(OSError):  # a full disk may be why the run failed
+                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             words = " ".join(str(error).split()) or type(error).__name__
             result = record | {"status": "failed", "error": f"{type(error).__name__}: {words}"[:1000]}
         result = files.finite(result)
         record.update(result)
         if _first_rank():
+            _drop_partial(folder)
             _write(folder, result)
         return result
 
 
-def _leave_trace(folder: Path) -> None:
-    """The traceback of a run that failed, and no file that it was about to write."""
+def _drop_partial(folder: Path) -> None:
+    """Remove what a run was writing when it ended."""
     for partial in (folder / files.CHECKPOINT.parent).glob("*.partial"):
         partial.unlink()
-    with suppress(OSError):  # a full disk may be why the run failed
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
 
 
 def _record(config: DictConfig, folder: Path) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
     settings = config.trainer
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    return pl.Trainer(
+    trainer = pl.Trainer(
         accelerator=accelerator(config),
         devices=settings.devices,
         num_nodes=settings.nodes,
@@ -61,6 +61,9 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    # On SIGTERM Lightning would leave with exit code 0 before the step is done; `Stop` takes it instead.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def _strategy(name: str, accelerator: str) -> str | Strategy:

@@ -1,0 +1,205 @@
+"""A run: its record, its budget, its end; the same numbers resumed, on several devices, in several parts."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import lab
+from lab.runs import folder as files
+from lab.runs.budget import Budget, Spent
+from lab.runs.train import continue_run, train
+
+
+def config(corpus, *overrides):
+    return lab.compose(
+        "preset=tiny", "model.dim=32", "model.layers=2", "model.context=32", "batch.rows=4", "budget.steps=12",
+        "tokenizer=byte", "data=files", f"data.path={corpus}", "logger=none", "trainer.log_every=1", *overrides,
+    )  # fmt: skip
+
+
+def curve(folder, column="train/loss"):
+    with open(folder / files.METRICS, newline="") as file:
+        return {int(row["step"]): float(row[column]) for row in csv.DictReader(file) if row[column]}
+
+
+def test_a_run_leaves_its_record(corpus, tmp_path):
+    run = train(config(corpus), tmp_path / "run")
+    result = json.loads((tmp_path / "run" / files.RESULT).read_text())
+    assert result == run.result
+    assert result["status"] == "finished"
+    assert result["steps"] == 12
+    assert result["tokens_seen"] == 12 * 4 * 32
+    assert result["val/bpb"] == pytest.approx(result["val/loss"] / np.log(2), rel=1e-6)  # a byte a token
+    assert 0 < result["val/bpb"] < 8
+    assert result["parameters"] == result["parameters_active"] == sum(p.numel() for p in run.model.parameters())
+    assert len(curve(run.folder)) == 12
+    assert curve(run.folder)[12] == result["train/loss"]
+    for key in ("flops", "tokens_per_second", "seconds", "peak_memory_bytes"):
+        assert result[key] > 0
+    assert not [p.name for p in (tmp_path / "run").rglob("*") if p.suffix in (".partial", ".ckpt")]
+
+
+def test_a_loaded_run_is_the_model_that_was_validated(corpus, tmp_path):
+    run = train(config(corpus), tmp_path / "run")
+    again = lab.load(tmp_path / "run")
+    from lab.runs.train import data_module
+
+    nats = targets = 0
+    with torch.no_grad():
+        for batch in data_module(again.config).val_dataloader():
+            nats += again.model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum").item()
+            targets += batch.counted
+    assert nats / targets == pytest.approx(run.result["val/loss"], rel=1e-5)
+
+
+def test_the_same_configuration_and_seed_give_the_same_numbers_and_another_seed_does_not(corpus, tmp_path):
+    one, two, other = (
+        train(config(corpus, f"seed={s}"), tmp_path / name).result for s, name in ((1, "a"), (1, "b"), (2, "c"))
+    )
+    assert one["val/loss"] == two["val/loss"]
+    assert curve(tmp_path / "a") == curve(tmp_path / "b")
+    assert one["val/loss"] != other["val/loss"]
+    assert one["configuration"] == other["configuration"]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_stopped_run_continues_to_the_numbers_of_an_uninterrupted_one(corpus, tmp_path, parts):
+    """With dropout, so that the state of the random numbers matters, and stopped within an epoch."""
+    wanted = config(corpus, "model.dropout=0.2", f"batch.accumulate={parts}", "ffn=moe")
+    whole = train(wanted, tmp_path / "whole")
+
+    def interrupt(row):
+        if row["step"] == 5:
+            from lab.runs.signals import Stop
+
+            Stop._open.requested = True
+
+    stopped = train(wanted, tmp_path / "stopped", observers=[interrupt])
+    assert stopped.status == "stopped"
+    assert (tmp_path / "stopped" / files.CHECKPOINT).exists()
+    resumed = continue_run(tmp_path / "stopped")
+    assert resumed.status == "finished"
+    assert curve(tmp_path / "stopped") == curve(tmp_path / "whole")
+    for key in ("val/loss", "val/bpb", "tokens_seen", "flops", "steps"):
+        assert resumed.result[key] == whole.result[key], key
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_several_parts_of_a_step_add_up_to_the_whole(corpus, tmp_path):
+    whole = train(config(corpus, "packing=padded"), tmp_path / "whole")
+    train(config(corpus, "packing=padded", "batch.accumulate=2"), tmp_path / "parts")
+    assert list(curve(tmp_path / "parts").values()) == pytest.approx(list(curve(whole.folder).values()), rel=1e-5)
+
+
+def test_two_processes_compute_what_one_does(corpus, tmp_path):
+    one = train(config(corpus, "packing=padded", "ffn=dense"), tmp_path / "one")
+    seen = []
+    two = train(
+        config(corpus, "packing=padded", "ffn=dense", "trainer=ddp", "trainer.devices=2"), tmp_path / "two",
+        observers=[seen.append],
+    )  # fmt: skip
+    assert two.status == "finished", two.result["error"]
+    assert list(curve(two.folder).values()) == pytest.approx(list(curve(one.folder).values()), rel=1e-5)
+    for key in ("val/loss", "val/bpb", "tokens_seen", "flops"):
+        assert two.result[key] == pytest.approx(one.result[key], rel=1e-5), key
+    assert len(seen) == len(curve(two.folder))
+
+
+def test_a_rank_that_dies_makes_the_run_failed(corpus, tmp_path, monkeypatch):
+    from lab.runs import ranks
+
+    start = ranks._start
+
+    def start_and_kill(command, rank, processes, port):
+        process = start(command, rank, processes, port)
+        if rank == 1:
+            process.kill()
+        return process
+
+    monkeypatch.setattr(ranks, "_start", start_and_kill)
+    monkeypatch.setattr(ranks, "WAIT", 1.0)
+    run = train(config(corpus, "trainer=ddp", "trainer.devices=2"), tmp_path / "run")
+    assert run.status == "failed"
+    assert "rank 1 of 2 died" in run.result["error"]
+
+
+def test_an_infinite_loss_ends_the_run_as_diverged(corpus, tmp_path):
+    run = train(config(corpus, "optimizer.lr=1e30", "trainer.clip=null", "block=post_norm"), tmp_path / "run")
+    assert run.status == "diverged"
+    assert run.result["steps"] < 12
+    assert "not finite at step" in run.result["error"]
+
+
+def test_an_error_while_training_makes_the_run_failed_and_is_kept(corpus, tmp_path, monkeypatch):
+    from lab.models.model import Model
+
+    def fall(*args, **kwargs):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(Model, "loss", fall)
+    run = train(config(corpus), tmp_path / "run")
+    assert run.status == "failed"
+    assert run.result["error"] == "RuntimeError: out of luck"
+
+
+@pytest.mark.parametrize(
+    ("override", "steps"),
+    [("budget.tokens=640", 5), ("budget.tokens=641", 6), ("budget.steps=3", 3), ("budget.minutes=0.001", None)],
+)
+def test_a_budget_in_any_unit_ends_the_run(corpus, tmp_path, override, steps):
+    run = train(config(corpus, override), tmp_path / "run")
+    assert run.status == "finished"
+    assert steps is None or run.result["steps"] == steps
+    assert run.result["val/loss"] is not None
+
+
+def test_a_budget_of_flops_buys_more_steps_of_a_cheaper_model(corpus, tmp_path):
+    rich = train(config(corpus, "budget.flops=1e8", "model.inner=32"), tmp_path / "rich").result
+    poor = train(config(corpus, "budget.flops=1e8", "model.inner=512"), tmp_path / "poor").result
+    assert rich["steps"] > 1.3 * poor["steps"]
+    for result in (rich, poor):
+        assert 1e8 <= result["flops"] < 1e8 * (1 + 1.5 / result["steps"])
+
+
+def test_progress_after_the_step_under_way():
+    spent = Spent(steps=4, tokens=400, flops=4e6, minutes=2.0)
+    assert Budget("tokens", 1000).progress_after(spent, 100) == 0.5
+    assert Budget("steps", 10).progress_after(spent, 100) == 0.5
+    assert Budget("flops", 1e7).progress_after(spent, 100) == 0.5
+    assert Budget("minutes", 5.0).progress_after(spent, 100) == 0.5
+    assert Budget("steps", 4).progress(spent) == 1
+
+
+def test_the_learning_rate_follows_the_schedule_over_the_budget(corpus, tmp_path):
+    run = train(config(corpus, "schedule=warmup_cosine", "schedule.warmup=0.25", "optimizer.lr=0.01"), tmp_path / "run")
+    rates = curve(run.folder, "lr")
+    assert rates[1] == pytest.approx(0.01 / 3)
+    assert rates[3] == pytest.approx(0.01)
+    assert rates[12] == pytest.approx(0.001)
+    assert all(rates[i] > rates[i + 1] for i in range(3, 12))
+
+
+def test_a_lossy_tokenizer_gets_no_bits_per_byte(corpus, tmp_path):
+    run = train(config(corpus, "tokenizer=word"), tmp_path / "run")
+    assert run.result["val/bpb"] is None
+    assert run.result["val/loss"] > 0
+    assert 0 < run.result["tokenizer/lost_share"] < 1
+
+
+def test_half_precision_trains(corpus, tmp_path):
+    exact = train(config(corpus), tmp_path / "exact").result
+    half = train(config(corpus, "trainer.precision=bf16-mixed"), tmp_path / "half").result
+    assert half["status"] == "finished"
+    assert half["val/loss"] == pytest.approx(exact["val/loss"], rel=0.03)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_computes_what_the_cpu_does(corpus, tmp_path):
+    cpu = train(config(corpus, "trainer.accelerator=cpu"), tmp_path / "cpu").result
+    gpu = train(config(corpus, "trainer.accelerator=cuda"), tmp_path / "gpu").result
+    assert gpu["val/loss"] == pytest.approx(cpu["val/loss"], rel=1e-3)
