@@ -138,7 +138,8 @@ def _hydra_application(arguments: list[str], as_json: bool) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
 
-    from lab.config import compose, conf_folder
+    from lab.config import compose
+    from lab.options import conf_folder
     from lab.runs.folder import RESULT, create, load
 
     parser = Parser(prog="lab train", add_help=False, parents=[get_args_parser()], allow_abbrev=False)
@@ -148,6 +149,9 @@ def _hydra_application(arguments: list[str], as_json: bool) -> int:
             raise RequestError(
                 f"--{flag.replace('_', '-')}: the lab's configuration is in conf/; a new option is a file there"
             )
+    if options.cfg == "job":
+        _print_configuration(options)
+        return 0
     if not (options.multirun or options.cfg or options.info or options.help or options.hydra_help):
         raise RequestError("--resolve, --package: go with --cfg job, which prints the configuration")
     given = [text for text in arguments if text not in options.overrides] + options.overrides
@@ -176,6 +180,17 @@ def _hydra_application(arguments: list[str], as_json: bool) -> int:
     return exit_code([run.status for run in runs])
 
 
+def _print_configuration(options: argparse.Namespace) -> None:
+    """What a run would be trained with, or a part of it: not what Hydra composed, but what the lab made of that."""
+    from omegaconf import Container, OmegaConf
+
+    from lab.config import compose
+
+    config = compose(*options.overrides)
+    shown = OmegaConf.select(config, options.package) if options.package else config
+    print(OmegaConf.to_yaml(shown, resolve=options.resolve) if isinstance(shown, Container) else shown)
+
+
 def _number(path: Path) -> tuple[int, str]:
     name = path.parent.name
     return (int(name) if name.isdigit() else 0, name)
@@ -185,7 +200,8 @@ def _check_multirun(overrides: list[str]) -> Path:
     """Compose every combination before the first one runs; the folder where they go."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    from lab.config import compose, hydra_settings, parse
+    from lab.config import compose, hydra_settings
+    from lab.overrides import parse
 
     tasks = [text for text in overrides if not text.startswith("hydra")]
     if any(text.startswith("folder=") for text in tasks):
@@ -231,10 +247,17 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    options, overrides = parser.parse_known_args([_override(text) for text in arguments])
+    options, others = parser.parse_known_args(arguments)
     from lab.runs.sweep import sweep as run
 
-    outcome = run(options.file, overrides, options.folder, options.baseline, options.plan, options.retry_failed)
+    outcome = run(
+        options.file,
+        [_override(text) for text in others],
+        options.folder,
+        options.baseline,
+        options.plan,
+        options.retry_failed,
+    )
     if options.json:
         print(json.dumps(outcome.to_json(), indent=2))
     else:
@@ -279,7 +302,7 @@ def complete(arguments: list[str]) -> int:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
     import hydra
 
-    from lab.config import conf_folder
+    from lab.options import conf_folder
 
     sys.argv = ["lab", *arguments]
     hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(hydra_job)()

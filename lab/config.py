@@ -7,27 +7,26 @@ sizes that do not fit and classes from elsewhere are refused with one message th
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import importlib
 import inspect
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from lab import overrides as words
 from lab.errors import RequestError
+from lab.options import conf_folder, flatten, groups
+from lab.overrides import is_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,8 +37,8 @@ TARGETS = ("lab.", "torch.nn.", "torch.optim.")
 APART = ("seed", "name", "folder", "overrides", "logger")
 """Keys that do not make a configuration another one: runs that differ in these alone are replicates."""
 
-
 BUDGETS = ("tokens", "steps", "flops", "minutes")
+"""Units of a budget, of which a configuration sets one."""
 
 SEEDS = 2**63
 """Seeds are under this number, as torch's are."""
@@ -51,6 +50,7 @@ COUNTS = (
 """Keys that are whole numbers, 1 or more."""
 
 COUNTS_OR_NULL = ("split.max_bytes", "trainer.threads")
+"""The same, or null."""
 
 WORDS = {
     "trainer.strategy": ("auto", "ddp", "fsdp"),
@@ -60,23 +60,6 @@ WORDS = {
     "logger.mode": ("auto", "online", "offline"),
 }
 """Keys that are one of these words."""
-
-TEXTS = ("name", "folder")
-"""Keys that are text, null as they stand."""
-
-
-def conf_folder() -> Path:
-    """The folder of YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
-@cache
-def groups() -> dict[str, list[str]]:
-    """Every group with its options, as the files stand."""
-    folders = sorted(p for p in conf_folder().iterdir() if p.is_dir() and p.name != "hydra")
-    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -95,63 +78,20 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def _composed(overrides: list[str]) -> DictConfig:
-    parsed = [parse(text) for text in overrides]
+    parsed = [words.parse(text) for text in overrides]
     for override in parsed:
-        _check_override(override)
+        words.check(override)
     options = tuple(o.input_line for o in parsed if o.key_or_group in groups())
     values = [o for o in parsed if o.key_or_group not in groups()]
     plain = _of_options(options)
     config = copy.deepcopy(plain)
     for override in values:
-        _set(config, override, plain)
+        words.apply(config, override, plain)
     _one_budget(config, [o.key_or_group for o in values])
     OmegaConf.set_struct(config, False)
     config.overrides = overrides
     OmegaConf.set_struct(config, True)
     return config
-
-
-def parse(text: str) -> Override:
-    """One override as Hydra's grammar reads it.
-
-    Raises:
-        RequestError: it is none.
-    """
-    try:
-        override = _parser().parse_override(text)
-    except HydraException:
-        override = None
-    if override is None or not override.key_or_group:
-        raise RequestError(
-            f"{text}: not an override; write KEY=VALUE or GROUP=OPTION, as in attention=gqa or model.dim=256"
-        )
-    return override
-
-
-@cache
-def _parser() -> OverridesParser:
-    return OverridesParser.create()
-
-
-def _check_override(override: Override) -> None:
-    """What Hydra would accept and misread, or refuse in words that mislead."""
-    key, text = override.key_or_group, override.input_line
-    known = groups()
-    if override.is_sweep_override():
-        raise RequestError(f"{text}: several values for one run; use `lab train -m` or a sweep file")
-    if override.is_delete():
-        raise RequestError(f"{text}: nothing can be taken out of a configuration; choose another option instead")
-    if key in known:
-        value = override.value()
-        if override.is_add() or override.is_force_add() or override.package is not None:
-            raise RequestError(f"{text}: a group is chosen with {key}=OPTION; options: {', '.join(known[key])}")
-        if not isinstance(value, str) or value not in known[key]:
-            mixed = "; a mixed layout is an option of its own, a file in its folder" if isinstance(value, list) else ""
-            raise RequestError(f"{text}: no such option; {key} is one of {', '.join(known[key])}{mixed}")
-    elif key.startswith("hydra"):
-        raise RequestError(f"{text}: Hydra's own settings are for `lab train -m`; the folder of one run is folder=PATH")
-    elif override.package is not None:
-        raise RequestError(f"{text}: no such group; there are {', '.join(known)}")
 
 
 @cache
@@ -172,10 +112,8 @@ def _default() -> DictConfig:
 
 def _hydra(overrides: list[str]) -> DictConfig:
     process = GlobalHydra.instance()
-    application, process.hydra = (
-        process.hydra,
-        None,
-    )  # a job of a multirun composes inside a Hydra application
+    # A job of a multirun composes inside a Hydra application.
+    application, process.hydra = process.hydra, None
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return hydra_compose("config", overrides=overrides, return_hydra_config=True)
@@ -190,92 +128,9 @@ def hydra_settings(overrides: list[str]) -> DictConfig:
     return _hydra(overrides).hydra
 
 
-def _set(config: DictConfig, override: Override, plain: DictConfig) -> None:
-    """Set one value, of the kind that it has in the plain configuration.
-
-    A new key, `+KEY=VALUE`, is for a component alone, whose constructor says whether it takes it.
-    """
-    key, value = override.key_or_group, override.value()
-    added = override.is_add() or override.is_force_add()
-    if key.partition(".")[0] == "choices" or (added and not _in_component(config, key)):
-        raise _no_such_key(config, key)
-    try:
-        value = _same_kind(key, value, OmegaConf.select(plain, key))
-        OmegaConf.update(config, key, value, merge=True, force_add=added)
-    except (ConfigKeyError, ConfigAttributeError) as error:
-        raise _no_such_key(config, str(error.full_key) if isinstance(value, Mapping) else key) from None
-    except OmegaConfBaseException as error:
-        raise RequestError(f"{override.input_line}: {error}") from None
-
-
-def _in_component(config: DictConfig, key: str) -> bool:
-    """Whether a key lies in a constructor call, or exists."""
-    parts = key.split(".")
-    above = [OmegaConf.select(config, ".".join(parts[:n])) for n in range(1, len(parts))]
-    return OmegaConf.select(config, key) is not None or any(
-        isinstance(n, DictConfig) and "_target_" in n for n in above
-    )
-
-
-def _no_such_key(config: DictConfig, key: str) -> RequestError:
-    """The error that says where the key is instead: in another option, at another place, with another spelling."""
-    group, _, inside = key.partition(".")
-    having = [f"{group}={option}" for option in groups().get(group, ()) if inside in flatten(_file(group, option))]
-    if having:
-        return RequestError(
-            f"{key}: {group}={config.choices[group]} has no such key; it belongs to {', '.join(having)}"
-        )
-    known = [*flatten({k: v for k, v in config.items() if k != "choices"}), *groups()]
-    same = [k for k in known if key.endswith(f".{k}") or k.endswith(f".{key}")]
-    near = same or difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`lab train --cfg job` lists all"
-    return RequestError(f"{key}: no such key in the configuration; {hint}")
-
-
-def _file(group: str, option: str) -> DictConfig:
-    return OmegaConf.load(conf_folder() / group / f"{option}.yaml")  # type: ignore[return-value]
-
-
-def _same_kind(key: str, value: Any, before: Any) -> Any:
-    """The value as the kind that it replaces: a number stays a number, `1` is `1.0` where a share or a rate is asked for.
-
-    Raises:
-        RequestError: it is of another kind.
-    """
-    if key in TEXTS or isinstance(before, str):
-        if isinstance(value, int | float):
-            return str(value)
-        expected = "a word" if isinstance(value, list | Mapping) else None
-    elif before is None or value is None or (isinstance(value, str) and "${" in value):
-        return value
-    elif isinstance(before, bool):
-        expected = None if isinstance(value, bool) else "true or false"
-    elif isinstance(before, int):
-        if _number(value) and float(value).is_integer():
-            return int(value)
-        expected = "a whole number"
-    elif isinstance(before, float):
-        if _number(value):
-            return float(value)
-        expected = "a number"
-    elif isinstance(before, DictConfig):
-        expected = None if isinstance(value, Mapping) else f"keys of its own ({', '.join(map(str, before))})"
-    else:
-        expected = None if isinstance(value, list) else "a list"
-    if expected:
-        example = "" if before is None else f", such as {_short(before)}"
-        raise RequestError(f"{key}: {value}; expected {expected}{example}")
-    return value
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) < 60 else text[:57] + "..."
-
-
 def _one_budget(config: DictConfig, keys: list[str]) -> None:
     """The budget named last on the command line is the one; others, of a preset or named before, step back."""
-    kept = OmegaConf.to_container(config.budget)
+    kept: Any = OmegaConf.to_container(config.budget)
     named = [unit for key in keys for unit in BUDGETS if key == f"budget.{unit}" and kept[unit] is not None]
     for unit in BUDGETS:
         if named and unit != named[-1]:
@@ -286,17 +141,21 @@ def check(config: DictConfig) -> None:
     """Raise a RequestError where this configuration cannot become a run. Builds the model without memory to see it."""
     try:
         _check(config)
-    except OmegaConfBaseException as error:  # a key is missing, in a file that was damaged
-        raise RequestError(str(error)) from None
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        raise RequestError(f"{error.full_key}: is missing") from None
 
 
 def _check(config: DictConfig) -> None:
     import torch
 
-    known = {*map(str, _default()), "overrides"}
-    for key in map(str, config):
-        if key not in known:
-            raise RequestError(f"{key}: no such key in the configuration; there are {', '.join(sorted(known))}")
+    expected: dict[str, Any] = {str(key): value for key, value in _default().items()} | {"overrides": []}
+    for key in {*map(str, config), *expected}:
+        if key not in expected:
+            raise RequestError(f"{key}: no such key in the configuration; there are {', '.join(sorted(expected))}")
+        if key not in config:
+            raise RequestError(f"{key}: is missing")
+        if isinstance(expected[key], DictConfig) and not isinstance(config[key], DictConfig):
+            raise RequestError(f"{key}: {config[key]}; expected keys of its own ({', '.join(map(str, expected[key]))})")
     plain = resolved(config)
     _check_budget(config)
     _at_least(config, "seed", 0)
@@ -313,7 +172,7 @@ def _check(config: DictConfig) -> None:
             _at_least(config, key, 1)
     if not 0 < config.split.validation < 1:
         raise RequestError(f"split.validation: {config.split.validation}; a share of the documents, over 0 and under 1")
-    if not (_number(config.optimizer.lr) and 0 < config.optimizer.lr < math.inf):
+    if not (is_number(config.optimizer.lr) and 0 < config.optimizer.lr < math.inf):
         raise RequestError(f"optimizer.lr: {config.optimizer.lr}; a rate over 0")
     _check_trainer(config.trainer, config.batch)
     with torch.device("meta"):
@@ -328,7 +187,7 @@ def _check_budget(config: DictConfig) -> None:
     if len(given) != 1:
         raise RequestError(f"budget: {given or 'none'}; set exactly one of {', '.join(BUDGETS)}")
     for unit, amount in given.items():
-        if not _number(amount) or not 0 < amount < math.inf:
+        if not is_number(amount) or not 0 < amount < math.inf:
             raise RequestError(f"budget.{unit}: {amount}; a number over 0")
 
 
@@ -342,14 +201,10 @@ def _check_trainer(trainer: DictConfig, batch: DictConfig) -> None:
     if trainer.strategy == "auto" and devices > 1:
         key = "devices" if trainer.devices > 1 else "nodes"
         raise RequestError(f"trainer.{key}: {trainer[key]}; several devices take trainer=ddp or trainer=fsdp")
-    if trainer.clip is not None and not (_number(trainer.clip) and trainer.clip > 0):
+    if trainer.clip is not None and not (is_number(trainer.clip) and trainer.clip > 0):
         raise RequestError(f"trainer.clip: {trainer.clip}; a norm over 0, or null for no clipping")
-    if not (_number(trainer.checkpoint_minutes) and trainer.checkpoint_minutes >= 0):
+    if not (is_number(trainer.checkpoint_minutes) and trainer.checkpoint_minutes >= 0):
         raise RequestError(f"trainer.checkpoint_minutes: {trainer.checkpoint_minutes}; a number, 0 or more")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _at_least(config: DictConfig, key: str, least: int) -> None:
@@ -449,21 +304,3 @@ def identity(config: DictConfig | Mapping) -> str:
     kept["choices"] = {k: v for k, v in kept["choices"].items() if k != "logger"}
     kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k != "threads"}
     return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=6).hexdigest()
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as dotted keys and values."""
-    return dict(_leaves(tree, prefix))
-
-
-def _leaves(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, DictConfig):
-        tree = OmegaConf.to_container(tree, resolve=False)
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(tree, list) and any(isinstance(item, Mapping | list) for item in tree):
-        for index, item in enumerate(tree):
-            yield from _leaves(item, f"{prefix}.{index}")
-    else:
-        yield prefix, tree

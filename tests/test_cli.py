@@ -13,7 +13,7 @@ import time
 import pytest
 
 from lab.cli import VERBS, main
-from lab.config import groups
+from lab.options import groups
 
 TIMES = ("seconds", "tokens_per_second")
 
@@ -67,6 +67,8 @@ def test_cfg_prints_the_configuration_and_trains_nothing(lab, tmp_path):
     ended = lab("train", "--cfg", "job", "attention=gqa", "--resolve")
     assert ended.code == 0
     assert "GroupedQueryAttention" in ended.out
+    part = lab("train", "--cfg", "job", "--package", "budget", "budget.steps=3").out
+    assert part.split() == "tokens: null steps: 3 flops: null minutes: null".split()
     assert not list(tmp_path.iterdir())
 
 
@@ -156,6 +158,9 @@ def test_a_sweep_is_one_document_and_is_not_run_twice(lab, small, tmp_path):
     planned = lab("sweep", "two.yaml", "--plan", "--json")
     assert planned.code == 0
     assert not (tmp_path / "runs").exists()
+    elsewhere = lab("sweep", "two.yaml", "--plan", "--json", "--folder=there", "--budget.tokens=9")
+    assert elsewhere.json["folder"] == "there"
+    assert all("budget.tokens=9" in trial["overrides"] for trial in elsewhere.json["trials"])
     ended = lab("sweep", "two.yaml", "--json")
     assert ended.code == 0
     assert [trial["status"] for trial in ended.json["trials"]] == ["finished", "finished"]

@@ -19,15 +19,13 @@ from lab.config import (
     build,
     check,
     compose,
-    conf_folder,
     construct,
-    flatten,
-    groups,
     identity,
     resolved,
     trusted,
 )
 from lab.errors import RequestError
+from lab.options import conf_folder, flatten, groups
 from lab.parts.attention import Attention
 from lab.parts.linear import named_matrices
 

@@ -81,7 +81,8 @@ class Gated(FeedForward):
         inner: width between the maps.
         activation: of the gate.
         bias: all maps have one.
-        equal_parameters: build two thirds of `inner`, so that three matrices hold what a dense layer's two do.
+        equal_parameters: build two thirds of `inner`, so that three matrices hold what a dense layer's two do; to the
+            nearest multiple of 8, which matrix products want.
         share: the part of `inner` that is built; an expert has one share of several.
 
     Shapes: `[..., dim] -> [..., dim]`.
@@ -97,7 +98,10 @@ class Gated(FeedForward):
         share: float = 1.0,
         layer: int = 0,
     ) -> None:
-        super().__init__(round(inner * share * (2 / 3 if equal_parameters else 1)), activation)
+        width = inner * share
+        if equal_parameters:
+            width = max(8 * round(width * 2 / 3 / 8), 1)
+        super().__init__(round(width), activation)
         self.project = Merged(dim, {"gate": self.inner, "up": self.inner}, bias=bias)
         self.down = nn.Linear(self.inner, dim, bias=bias)
         self.down.writes_residual = True  # type: ignore[assignment]

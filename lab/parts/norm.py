@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 class LayerNorm(nn.LayerNorm):
@@ -15,11 +16,37 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(dim, eps=eps, bias=bias)
 
 
-class RMSNorm(nn.RMSNorm):
+class RMSNorm(nn.Module):
     """Unit root mean square over the width, then a gain; no mean, no bias (Zhang and Sennrich 2019).
 
     Shapes: `[..., dim] -> [..., dim]`.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
-        super().__init__(dim, eps=eps)
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x / sqrt(mean(x^2) + eps) * weight`."""
+        return _UnitRootMeanSquare.apply(x, self.weight, self.eps)
+
+
+class _UnitRootMeanSquare(torch.autograd.Function):
+    """Torch's own is a chain of small operations on the CPU; here both directions pass over memory half as often."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = (norm.square() / x.shape[-1] + eps).rsqrt().to(x.dtype)
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        x, weight, scale = ctx.saved_tensors
+        unit = x * scale
+        product = gradient * unit
+        along = (product @ weight).unsqueeze(-1) / x.shape[-1]
+        weight_gradient = product.flatten(0, -2).sum(0)
+        return (gradient * weight).addcmul_(unit, along, value=-1).mul_(scale), weight_gradient, None

@@ -77,14 +77,15 @@ def open_folder(folder: Path, config: DictConfig) -> None:
     """
     if os.path.exists(folder / CONFIG):
         raise RequestError(f"folder: {folder} holds a run already; choose another, or continue it with resume={folder}")
-    create(folder / CHECKPOINT.parent)
+    create(folder)
     try:
+        (folder / CHECKPOINT.parent).mkdir(exist_ok=True)
         write_atomically(folder / OVERRIDES, OmegaConf.to_yaml(config.overrides))
         write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
     except OSError as error:
         (folder / OVERRIDES).unlink(missing_ok=True)
         for made in (folder / CHECKPOINT.parent, folder):
-            if not any(made.iterdir()):
+            if made.is_dir() and not any(made.iterdir()):
                 made.rmdir()
         raise RequestError(f"folder: {folder} cannot be written ({error.strerror or error})") from None
 

@@ -217,7 +217,7 @@ class Pace(pl.Callback):
         nats, targets = _over_ranks(_pair(module.nats, module.targets), module.device).tolist()
         self.unreported = (nats, int(targets))
         partial = self.checkpoint.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
+        trainer.save_checkpoint(partial, weights_only=False)
         if _rank() == 0:
             os.replace(partial, self.checkpoint)
         self.saved_at = time.perf_counter()

@@ -8,6 +8,7 @@ from pathlib import Path
 from lab.console import say
 from lab.errors import RequestError
 from lab.runs.folder import read_config
+from lab.runs.signals import Stop
 from lab.runs.train import fit
 
 
@@ -15,7 +16,8 @@ def main(arguments: list[str]) -> int:
     """Train; the exit code is the command line's."""
     folder = Path(arguments[0])
     try:
-        status = fit(read_config(folder), folder, resume="--resume" in arguments)["status"]
+        with Stop(note=None):  # the process that started the ranks has said it
+            status = fit(read_config(folder), folder, resume="--resume" in arguments)["status"]
     except RequestError as error:
         say(str(error))
         return 2

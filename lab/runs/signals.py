@@ -17,7 +17,7 @@ class Stop:
 
     _open: Stop | None = None
 
-    def __init__(self, note: str = "stopping after this step; Ctrl-C again interrupts at once") -> None:
+    def __init__(self, note: str | None = "stopping after this step; Ctrl-C again interrupts at once") -> None:
         self.note = note
         self.requested = False
         self._before: dict[int, object] = {}
@@ -43,7 +43,8 @@ class Stop:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
-        say(self.note)
+        if self.note:
+            say(self.note)
 
     def __call__(self) -> bool:
         """Whether to stop."""

@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 
 from lab.config import identity, resolved
 from lab.console import say
-from lab.errors import RequestError
 
 if TYPE_CHECKING:
     import wandb
@@ -66,8 +65,6 @@ class Tracker:
         import wandb
 
         settings = config.logger
-        if settings.mode not in ("auto", "online", "offline"):
-            raise RequestError(f"logger.mode: {settings.mode}; choose from auto, online, offline")
         mode = os.environ.get("WANDB_MODE") or settings.mode
         if mode == "auto":
             mode = "online" if server_answers() else "offline"

@@ -42,7 +42,8 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
         RequestError: devices that this machine does not have.
     """
     settings = config.trainer
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     trainer = pl.Trainer(
         accelerator=accelerator(config),

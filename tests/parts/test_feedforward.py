@@ -28,8 +28,9 @@ def test_gated_is_the_gate_times_the_map():
 
 
 def test_gated_with_equal_parameters_holds_what_dense_holds():
-    dense, gated = Dense(dim=64, inner=256), Gated(dim=64, inner=256, equal_parameters=True)
+    dense, gated = Dense(dim=256, inner=1024), Gated(dim=256, inner=1024, equal_parameters=True)
     assert abs(count(gated) / count(dense) - 1) < 0.005
+    assert gated.inner % 8 == 0
 
 
 def slow_mixture(layer, tokens):

@@ -1,0 +1,32 @@
+"""Norms against torch's and their definitions."""
+
+import pytest
+import torch
+from torch import nn
+
+from lab.parts.norm import LayerNorm, RMSNorm
+
+
+def test_rmsnorm_and_its_gradients_are_those_of_torch():
+    ours, theirs = RMSNorm(12, eps=1e-3), nn.RMSNorm(12, eps=1e-3)
+    with torch.no_grad():
+        ours.weight.copy_(torch.randn(12))
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 5, 12, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    pull = torch.randn(2, 5, 12)
+    ours(x).backward(pull)
+    theirs(y).backward(pull)
+    assert torch.allclose(ours(x), theirs(y), atol=1e-6)
+    assert torch.allclose(x.grad, y.grad, atol=1e-6)
+    assert torch.allclose(ours.weight.grad, theirs.weight.grad, atol=1e-5)
+
+
+def test_rmsnorm_gives_a_root_mean_square_of_one():
+    assert RMSNorm(64)(100 * torch.randn(3, 64)).square().mean(-1).tolist() == pytest.approx([1, 1, 1], rel=1e-4)
+
+
+def test_layernorm_gives_zero_mean_and_unit_variance():
+    x = LayerNorm(64)(5 + 3 * torch.randn(4, 64))
+    assert torch.allclose(x.mean(-1), torch.zeros(4), atol=1e-5)
+    assert torch.allclose(x.var(-1, unbiased=False), torch.ones(4), atol=1e-3)
