@@ -188,7 +188,7 @@ def _print_configuration(options: argparse.Namespace) -> None:
 
     config = compose(*options.overrides)
     shown = OmegaConf.select(config, options.package) if options.package else config
-    print(OmegaConf.to_yaml(shown, resolve=options.resolve) if isinstance(shown, Container) else shown)
+    print(OmegaConf.to_yaml(shown, resolve=options.resolve).rstrip() if isinstance(shown, Container) else shown)
 
 
 def _number(path: Path) -> tuple[int, str]:
