@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Threads of torch spin while they wait for each other. With two processes on the same cores (two runs, a browser) that
-# makes steps several times slower; sleeping costs next to nothing. OpenMP reads this once, before torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads of torch spin while they wait for each other. Without a bound on that, two processes on the same cores (two runs,
+# a browser) take ten times as long; sleeping at once makes a small model's step a fifth slower. A few microseconds of
+# spinning do well in both cases. GNU's OpenMP reads this once, before torch is imported.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 if TYPE_CHECKING:
     from lab.config import build, compose
