@@ -161,7 +161,8 @@ def _check(config: DictConfig) -> None:
     _at_least(config, "seed", 0)
     if config.seed >= SEEDS:
         raise RequestError(f"seed: {config.seed}; a whole number under 2^63")
-    for key in COUNTS:
+    sizes = [f"model.{key}" for key, value in config.model.items() if type(value) is int]
+    for key in (*COUNTS, *sizes):
         _at_least(config, key, 1)
     for key, accepted in WORDS.items():
         value = OmegaConf.select(config, key)
@@ -170,8 +171,9 @@ def _check(config: DictConfig) -> None:
     for key in COUNTS_OR_NULL:
         if OmegaConf.select(config, key) is not None:
             _at_least(config, key, 1)
-    if not 0 < config.split.validation < 1:
-        raise RequestError(f"split.validation: {config.split.validation}; a share of the documents, over 0 and under 1")
+    share = config.split.validation
+    if not (is_number(share) and 0 < share < 1):
+        raise RequestError(f"split.validation: {share}; a share of the documents, over 0 and under 1")
     if not (is_number(config.optimizer.lr) and 0 < config.optimizer.lr < math.inf):
         raise RequestError(f"optimizer.lr: {config.optimizer.lr}; a rate over 0")
     _check_trainer(config.trainer, config.batch)

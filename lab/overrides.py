@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -18,6 +19,9 @@ from lab.options import flatten, groups, option_keys
 
 TEXTS = ("name", "folder")
 """Keys that are text, null as they stand."""
+
+OR_NULL = ("budget.tokens", "budget.steps", "budget.flops", "budget.minutes", "split.max_bytes", "trainer.clip")
+"""Keys that hold a value as they stand and take null. Others take it only where it is what they hold."""
 
 
 def parse(text: str) -> Override:
@@ -118,7 +122,11 @@ def _same_kind(key: str, value: Any, before: Any) -> Any:
     Raises:
         RequestError: it is of another kind.
     """
-    if key in TEXTS or isinstance(before, str):
+    if value is None and before is not None and key not in OR_NULL:
+        expected = "a value"
+    elif isinstance(value, float) and not math.isfinite(value):
+        expected = "a finite number"
+    elif key in TEXTS or isinstance(before, str):
         if isinstance(value, int | float):
             return str(value)
         expected = "a word" if isinstance(value, list | Mapping) else None
@@ -140,7 +148,7 @@ def _same_kind(key: str, value: Any, before: Any) -> Any:
         expected = None if isinstance(value, list) else "a list"
     if expected:
         example = "" if before is None or isinstance(before, DictConfig) else f", such as {_short(before)}"
-        raise RequestError(f"{key}: {value}; expected {expected}{example}")
+        raise RequestError(f"{key}: {'null' if value is None else value}; expected {expected}{example}")
     return value
 
 

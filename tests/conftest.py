@@ -1,4 +1,7 @@
-"""What every test of a run needs: a cache that is thrown away, a small corpus, a command line without a process."""
+"""What every test of a run needs: a cache that is thrown away, a small corpus, a command line without a process.
+
+Property tests try the same examples each time; `make test-long` tries new ones.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 os.environ["WANDB_MODE"] = "offline"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import re
@@ -262,8 +263,8 @@ def test_a_misspelt_key_gets_the_nearest_names():
         ("model.dim='${nowhere}'", "'nowhere' not found"),
         ("model.dim='${model.dim}'", "model.dim"),
         ("budget.steps=0", "budget.steps: 0; a number over 0"),
-        ("budget.minutes=inf", "budget.minutes: inf; a number over 0"),
-        ("optimizer.lr=nan", "optimizer.lr: nan; a rate over 0"),
+        ("budget.minutes=inf", "budget.minutes: inf; expected a finite number"),
+        ("optimizer.lr=nan", "optimizer.lr: nan; expected a finite number"),
         ("optimizer.betas=[0.9]", "optimizer: "),
         ("seed=-1", "seed: -1; a whole number, at least 0"),
         ("seed=99999999999999999999", "seed: 99999999999999999999; a whole number under 2^63"),
@@ -365,6 +366,23 @@ VALUES = [
         "[[{_target_: os.abort}]]",
     ),
 ]
+
+
+@pytest.mark.parametrize("value", ["null", "-1", "nan", "1e400", "abc", "[1,2]"])
+@pytest.mark.parametrize("preset", ["tiny", "mixtral_like"])
+def test_no_key_takes_every_value(preset, value):
+    chosen = OmegaConf.to_container(compose(f"preset={preset}"))
+    texts = ("name", "folder", "logger.", "expert.", "choices.", "overrides", "data.")
+    taken = []
+    for key in flatten(chosen):
+        if not key.startswith(texts):
+            with contextlib.suppress(RequestError):
+                compose(f"preset={preset}", f"{key}={value}")
+                taken.append(key)
+    allowed = {
+        "null": [*(f"budget.{unit}" for unit in BUDGETS[1:]), "split.max_bytes", "trainer.clip", "trainer.threads"],
+    }
+    assert taken == [key for key in flatten(chosen) if key in allowed.get(value, [])]
 
 
 @settings(max_examples=60, deadline=None)

@@ -100,7 +100,8 @@ class Gated(FeedForward):
     ) -> None:
         width = inner * share
         if equal_parameters:
-            width = max(8 * round(width * 2 / 3 / 8), 1)
+            width *= 2 / 3
+            width = 8 * round(width / 8) or width
         super().__init__(round(width), activation)
         self.project = Merged(dim, {"gate": self.inner, "up": self.inner}, bias=bias)
         self.down = nn.Linear(self.inner, dim, bias=bias)

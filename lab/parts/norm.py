@@ -13,7 +13,7 @@ class LayerNorm(nn.LayerNorm):
     """
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
-        super().__init__(dim, eps=eps, bias=bias)
+        super().__init__(dim, eps=_not_negative(eps), bias=bias)
 
 
 class RMSNorm(nn.Module):
@@ -24,7 +24,7 @@ class RMSNorm(nn.Module):
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps = _not_negative(eps)
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,3 +50,9 @@ class _UnitRootMeanSquare(torch.autograd.Function):
         along = (product @ weight).unsqueeze(-1) / x.shape[-1]
         weight_gradient = product.flatten(0, -2).sum(0)
         return (gradient * weight).addcmul_(unit, along, value=-1).mul_(scale), weight_gradient, None
+
+
+def _not_negative(eps: float) -> float:
+    if not eps >= 0:
+        raise ValueError(f"norm.eps: {eps}; a number, 0 or more")
+    return eps

@@ -111,7 +111,7 @@ WRONG = {
     "train model.heads=0": "model.heads: 0; a whole number, at least 1",
     "train attention=gqa model.kv_heads=3": "3 does not divide model.heads 4",
     "train attention=gqa model.kv_heads=4": "attention=gqa shares keys and values, which takes fewer than model.heads 4",
-    "train pattern=sliding model.window=0": "pattern.window: 0; a window has at least 1 token",
+    "train pattern=sliding model.window=0": "model.window: 0; a whole number, at least 1",
     "train ffn=moe ffn.top_k=9": "ffn.top_k: 9; choose from 1 to ffn.experts 8",
     "train tokenizer.vocab_size=100": "tokenizer.vocab_size=100: tokenizer=bpe needs 257 or more",
     "train budget.steps=-1": "budget.steps: -1; a number over 0",
