@@ -1,6 +1,6 @@
 """What a sweep takes beyond its fits: start, composition, tables, W&B, report. Offline runs in W&B are on.
 
-The sweep is a process as a person starts it; its tokens are made beforehand.
+The sweep is a process as a person starts it, of the trials of sweeps/attention.yaml; its tokens are made beforehand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SWEEP = {
     "method": "grid",
     "metric": {"name": "val/bpb", "goal": "minimize"},
     "command": ["${env}", "lab", "train", "${args_no_hyphens}"],
-    "parameters": {"attention": {"values": ["mha", "gqa", "mqa"]}, "seed": {"values": [0, 1]}},
+    "parameters": {"attention": {"values": ["mha", "gqa", "mqa"]}, "seed": {"values": [0, 1, 2, 3]}},
 }
 STEPS = 120
 

@@ -122,6 +122,7 @@ def _same_kind(key: str, value: Any, before: Any) -> Any:
     Raises:
         RequestError: it is of another kind.
     """
+    expected: str | None
     if value is None and before is not None and key not in OR_NULL:
         expected = "a value"
     elif isinstance(value, float) and not math.isfinite(value):
