@@ -11,7 +11,7 @@ test: .venv/dev
 	$(BIN)/python -m pytest -m "not gpu and not long"
 
 test-long: .venv/dev
-	$(BIN)/python -m pytest -m "not gpu" --hypothesis-profile=default
+	$(BIN)/python -m pytest -m "not gpu" --hypothesis-profile=new
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

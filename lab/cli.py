@@ -28,6 +28,7 @@ lab: what does this architecture choice do?
   lab train resume=FOLDER                        continue a run that was stopped
   lab sweep FILE [KEY=VALUE ...]                 run a sweep file of W&B's format here, resumable
   lab report FOLDER ...                          compare runs: a table and a page
+  lab show [GROUP=OPTION ...] [KEY=VALUE ...]    a composition: parts, costs, who sees whom
 
   --json with any verb: one JSON document on standard output
   eval "$(lab --shell-completion install=bash)"  completion of verbs, groups and options (also zsh, fish)
@@ -290,6 +291,30 @@ def report(arguments: list[str]) -> int:
     return 0
 
 
+def show(arguments: list[str]) -> int:
+    """Describe a composition."""
+    parser = Parser(
+        prog="lab show",
+        usage="%(prog)s [GROUP=OPTION ...] [KEY=VALUE ...] [options]",
+        description="The parts of a composition with what they cost, and who sees whom in each layer.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--tokens", type=int, default=32, help="of the drawn grids (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options, others = parser.parse_known_args(arguments)
+    if options.tokens < 1:
+        raise RequestError(f"--tokens: {options.tokens}; at least 1")
+    from lab.config import compose
+    from lab.views.show import show as describe
+
+    shown = describe(compose(*[_override(text) for text in others]), options.tokens)
+    if options.json:
+        print(json.dumps(shown.to_json(), indent=2, ensure_ascii=False))
+    else:
+        shown.print()
+    return 0
+
+
 def complete(arguments: list[str]) -> int:
     """Shell completion: verbs by us, what follows `train` by Hydra."""
     words = os.environ.get("COMP_LINE", "").split(" ")
@@ -297,7 +322,7 @@ def complete(arguments: list[str]) -> int:
         if len(words) <= 2:
             print(" ".join(verb for verb in VERBS if verb.startswith(words[-1])))
             return 0
-        if words[1] != "train":
+        if words[1] not in ("train", "show"):
             return 0
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
     import hydra
@@ -309,4 +334,4 @@ def complete(arguments: list[str]) -> int:
     return 0
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"train": train, "sweep": sweep, "report": report}
+VERBS: dict[str, Callable[[list[str]], int]] = {"train": train, "sweep": sweep, "report": report, "show": show}

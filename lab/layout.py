@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -26,6 +27,7 @@ class Layout:
         positions: `[batch, time]` int64, at least 0 and under `span`: what position encodings count.
         span: one more than the largest position, or a bound of it, known without asking the device.
         padded: some row may hold padding.
+        single: every row holds tokens of document 0 alone.
         plain: every row is one document that fills it, with positions 0, 1, 2, ... Kernels need no mask then.
     """
 
@@ -33,6 +35,7 @@ class Layout:
     positions: Tensor
     span: int
     padded: bool = False
+    single: bool = False
     plain: bool = False
     _derived: dict[Hashable, object] = field(default_factory=dict, repr=False)
 
@@ -40,7 +43,7 @@ class Layout:
     def full(cls, batch: int, time: int, device: torch.device | str | None = None) -> Layout:
         """Rows of one document each, without padding."""
         positions = torch.arange(time, device=device).expand(batch, time)
-        return cls(torch.zeros_like(positions), positions, span=time, plain=True)
+        return cls(torch.zeros_like(positions), positions, span=time, single=True, plain=True)
 
     @classmethod
     def packed(
@@ -77,8 +80,55 @@ class Layout:
                     positions[row, start : start + length] = torch.arange(length)
                 start += length
         padded = any(total < width for total in totals)
-        one_document = all(len(row) == 1 for row in lengths) or not (mask or restart)
-        return cls(documents, positions, span=width, padded=padded, plain=one_document and not padded)
+        plain = not padded and (all(len(row) == 1 for row in lengths) or not (mask or restart))
+        return cls(documents, positions, span=width, padded=padded, single=plain, plain=plain)
+
+    @property
+    def places(self) -> Tensor:
+        """`[batch, time]` int64: how many tokens of its own document precede each token, whatever `positions` count."""
+        return self.once("places", self._count_places)
+
+    def _count_places(self) -> Tensor:
+        index = torch.arange(self.documents.shape[1], device=self.documents.device).expand_as(self.documents)
+        if self.plain:
+            return index
+        begins = torch.ones_like(self.documents, dtype=torch.bool)
+        begins[:, 1:] = self.documents[:, 1:] != self.documents[:, :-1]
+        return index - torch.where(begins, index, 0).cummax(dim=1).values
+
+    @property
+    def segments(self) -> list[tuple[int, int, int]]:
+        """Row, start and stop of every document, in order; padding is in none."""
+        return self.once("segments", self._find_segments)
+
+    def _find_segments(self) -> list[tuple[int, int, int]]:
+        batch, time = self.documents.shape
+        if self.plain:
+            return [(row, 0, time) for row in range(batch)]
+        begins = (self.places == 0).nonzero().tolist()
+        ends = [*((r, s) if r == row else (row, time) for (row, _), (r, s) in pairwise(begins)), (batch - 1, time)]
+        found = [(row, start, stop) for (row, start), (_, stop) in zip(begins, ends, strict=True)]
+        if not self.padded:
+            return found
+        padding = self.padding
+        return [(row, start, stop) for row, start, stop in found if not padding[row, start]]
+
+    def part(self, start: int, stop: int) -> Layout:
+        """Tokens `start` to `stop` of every row, at the places that they have in their documents."""
+        piece = Layout(
+            self.documents[:, start:stop], self.positions[:, start:stop], self.span, self.padded, self.single
+        )
+        piece.once("places", lambda: self.places[:, start:stop])
+        return piece
+
+    def followed_by(self, more: Layout) -> Layout:
+        """Both, one after the other, each token where it is."""
+        documents = torch.cat([self.documents, more.documents], dim=1)
+        positions = torch.cat([self.positions, more.positions], dim=1)
+        single = self.single and more.single
+        joined = Layout(documents, positions, max(self.span, more.span), self.padded or more.padded, single)
+        joined.once("places", lambda: torch.cat([self.places, more.places], dim=1))
+        return joined
 
     @property
     def padding(self) -> Tensor:
@@ -97,4 +147,4 @@ class Layout:
             return self
         documents = self.documents.to(device, non_blocking=non_blocking)
         positions = self.positions.to(device, non_blocking=non_blocking)
-        return Layout(documents, positions, self.span, self.padded, self.plain)
+        return Layout(documents, positions, self.span, self.padded, self.single, self.plain)

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-settings.register_profile("same", derandomize=True)
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("new", deadline=None)
 settings.load_profile("same")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported

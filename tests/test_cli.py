@@ -75,16 +75,16 @@ def test_cfg_prints_the_configuration_and_trains_nothing(lab, tmp_path):
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "lab", "bake"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "lab bake: bake: no such verb; there are train, sweep, report (lab --help)\n"
+    assert done.stderr == f"lab bake: bake: no such verb; there are {', '.join(VERBS)} (lab --help)\n"
 
 
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
         ("lab tr", "train"),
-        ("lab ", "train sweep report"),
+        ("lab ", " ".join(VERBS)),
         ("lab train atten", "attention. attention="),
-        ("lab train attention=", "attention=gqa attention=mha attention=mqa"),
+        ("lab train attention=", " ".join(f"attention={option}" for option in groups()["attention"])),
         ("lab train attention=mha pos", "position. position="),
         ("lab train model.di", "model.dim="),
         ("lab sweep seed", ""),

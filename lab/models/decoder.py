@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.models.model import Costed, Model
 from lab.parts.block import Block
+from lab.parts.cache import Cache, LayerCache
 from lab.parts.embedding import Embedding
 from lab.parts.position import Position
 
@@ -25,7 +28,7 @@ class Decoder(Model):
         embedding: called with `vocab_size`, `dim`.
         position: called with `dim`, `head_dim`, `context`.
         pattern: called with `causal`, `layer`; gives a visibility.
-        attention: called with `dim`, `heads`, `visibility`.
+        attention: called with `dim`, `heads`, `visibility`, `norm`.
         ffn: called with `dim`, `layer`.
         norm: called with `dim`.
         block: called with `dim`, `attention`, `ffn`, `norm`.
@@ -58,19 +61,37 @@ class Decoder(Model):
 
         def layer(i: int) -> Block:
             visibility = pattern(causal=True, layer=i)
-            heart = attention(dim=dim, heads=heads, visibility=visibility)
+            heart = attention(dim=dim, heads=heads, visibility=visibility, norm=norm)
             return block(dim=dim, attention=heart, ffn=ffn(dim=dim, layer=i), norm=norm)
 
         self.blocks = nn.ModuleList(layer(i) for i in range(layers))
         self.norm = norm(dim=dim) if self.blocks[-1].final_norm else nn.Identity()
 
-    def hidden(self, tokens: Tensor, layout: Layout | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
         """What enters the head: `[batch, time]` int64 to `[batch, time, dim]`."""
+        if cache is not None:
+            layout = cache.advance(tokens, layout)
         layout = layout or Layout.full(tokens.shape[0], tokens.shape[1], tokens.device)
         x = self.position.embed(self.embedding(tokens), layout)
-        for block in self.blocks:
-            x = block(x, layout, self.position)
+        for i, block in enumerate(self.blocks):
+            x = block(x, layout, self.position, None if cache is None else cache.layers[i])
         return self.norm(x)
+
+    def new_cache(self, batch: int, length: int) -> Cache:
+        """A cache for `batch` rows of up to `length` tokens; a pattern that forgets keeps no more than it can see."""
+
+        def layer(block: Block) -> LayerCache:
+            weight = self.embedding.table.weight
+            attention: Any = block.attention
+            return LayerCache(batch, attention.visibility.kept(length), attention.cached, weight.dtype, weight.device)
+
+        return Cache([layer(block) for block in self.blocks], batch, length)  # type: ignore[arg-type]
+
+    def cache_bytes(self, length: int) -> int:
+        """Bytes that the KV cache of one row of so many tokens takes."""
+        attentions: list[Any] = [block.attention for block in self.blocks]
+        numbers = sum(a.visibility.kept(length) * sum(math.prod(shape) for shape in a.cached) for a in attentions)
+        return numbers * self.embedding.table.weight.element_size()
 
     def layers(self) -> list[Costed]:
         """Attention and feed-forward of every block."""

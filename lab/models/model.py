@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from lab.layout import Layout
+from lab.parts.cache import Cache
 from lab.parts.embedding import Embedding
 from lab.parts.experts import MixtureOfExperts
 from lab.parts.kernels import IGNORE
@@ -34,7 +35,7 @@ class Model(nn.Module):
     context: int
     embedding: Embedding
 
-    def hidden(self, tokens: Tensor, layout: Layout | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
         """What enters the head: `[batch, time]` int64 to `[batch, time, dim]`."""
         raise NotImplementedError
 
@@ -42,9 +43,19 @@ class Model(nn.Module):
         """What computes, apart from the head."""
         raise NotImplementedError
 
-    def forward(self, tokens: Tensor, layout: Layout | None = None) -> Tensor:
-        """Scores of every token of the vocabulary: `[batch, time]` int64 to `[batch, time, vocab]`."""
-        return self.embedding.logits(self.hidden(tokens, layout))
+    def new_cache(self, batch: int, length: int) -> Cache:
+        """A KV cache for `batch` rows of up to `length` tokens."""
+        raise NotImplementedError
+
+    def forward(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
+        """Scores of every token of the vocabulary: `[batch, time]` int64 to `[batch, time, vocab]`.
+
+        Args:
+            tokens: with a cache, those that follow what is in it.
+            layout: of the tokens; by default one document a row, or with a cache the rest of each row's last one.
+            cache: from `new_cache`; takes in the tokens.
+        """
+        return self.embedding.logits(self.hidden(tokens, layout, cache))
 
     def loss(self, tokens: Tensor, targets: Tensor, layout: Layout | None = None, reduction: str = "mean") -> Tensor:
         """Cross-entropy in nats, over the targets that are not `IGNORE`, without ever holding all logits.
@@ -71,6 +82,10 @@ class Model(nn.Module):
     def parameters_active(self) -> int:
         """Parameters that one token uses: of a mixture only the chosen experts."""
         return count(self) - sum(count(layer) - layer.active_parameters for layer in self.expert_layers)
+
+    def cache_bytes(self, length: int) -> int:
+        """Bytes that the KV cache of one row of so many tokens takes."""
+        raise NotImplementedError
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         """Forward FLOPs on documents of these lengths, over the visible pairs; a training step takes three times that."""

@@ -2,19 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lab.layout import Layout
-from lab.parts.kernels import attend
+from lab.parts.cache import LayerCache
+from lab.parts.kernels import Scoring, attend
 from lab.parts.linear import Merged
 from lab.parts.position import Position
-from lab.parts.visibility import Visibility
+from lab.parts.visibility import Full, Visibility
 
 
-class Attention(nn.Module):
+class Scored(nn.Module):
+    """What every attention says of its scores.
+
+    Args:
+        heads: of the queries.
+        visibility: who sees whom.
+        rotates: the position turns queries and keys.
+        scale: scores are multiplied by it; none for `1 / sqrt(width of a head)`.
+        softcap: scores are squeezed into plus and minus this by `tanh` (Gemma 2, 2024, section 2); none for no limit.
+        sinks: each head has a trained score that takes a share of the attention and gives nothing (gpt-oss, 2025).
+        dropout: share of the attention weights that are dropped while training (Vaswani et al. 2017's code).
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        visibility: Visibility,
+        rotates: bool = True,
+        scale: float | None = None,
+        softcap: float | None = None,
+        sinks: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for name, value in {"scale": scale, "softcap": softcap}.items():
+            if value is not None and not value > 0:
+                raise ValueError(f"attention.{name}: {value}; a number over 0, or null")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"attention.dropout: {dropout}; choose from 0 to under 1")
+        self.heads, self.visibility, self.rotates = heads, visibility, rotates
+        self.scale, self.softcap, self.dropout = scale, softcap, dropout
+        self.sinks = nn.Parameter(torch.zeros(heads)) if sinks else None
+
+    def scoring(self, position: Position | None, scale: float | None = None) -> Scoring:
+        """How scores are made under a position."""
+        bias = None if position is None or type(position).bias is Position.bias else position.bias
+        dropout = self.dropout if self.training else 0.0
+        return Scoring(self.scale if scale is None else scale, self.softcap, bias, self.sinks, dropout)
+
+
+class Attention(Scored):
     """Attention with `kv_heads` keys and values for `heads` queries (multi-head: Vaswani et al. 2017, section 3.2.2;
     multi-query, `kv_heads=1`: Shazeer 2019; grouped-query: Ainslie et al. 2023).
+
+    Args:
+        dim: width of the model.
+        heads: of the queries.
+        kv_heads: of keys and values; each serves `heads / kv_heads` query heads.
+        visibility: who sees whom.
+        norm: makes a norm from `dim`.
+        qk_norm: queries and keys are normalised head by head, before they turn (Henry et al. 2020; Gemma 3, Qwen 3).
+        bias: the projections have one.
+        settings: of the scores, see `Scored`.
 
     Shapes: `[batch, time, dim] -> [batch, time, dim]`.
 
@@ -22,26 +79,63 @@ class Attention(nn.Module):
         ValueError: heads that do not divide the width, or `kv_heads` that do not divide `heads`.
     """
 
-    def __init__(self, dim: int, heads: int, kv_heads: int, visibility: Visibility, bias: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        kv_heads: int,
+        visibility: Visibility,
+        norm: Callable[..., nn.Module] | None = None,
+        qk_norm: bool = False,
+        bias: bool = False,
+        **settings,
+    ) -> None:
+        super().__init__(heads, visibility, **settings)
         if heads < 1 or dim % heads:
             raise ValueError(f"model.heads: {heads} does not divide model.dim {dim}")
         if kv_heads < 1 or heads % kv_heads:
             raise ValueError(f"attention.kv_heads: {kv_heads} does not divide model.heads {heads}")
-        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
-        self.visibility = visibility
+        self.kv_heads, self.head_dim = kv_heads, dim // heads
         shared = kv_heads * self.head_dim
         self.project = Merged(dim, {"query": dim, "key": shared, "value": shared}, bias=bias)
         self.output = nn.Linear(dim, dim, bias=bias)
         self.output.writes_residual = True  # type: ignore[assignment]
+        if qk_norm and norm is None:
+            raise ValueError("attention.qk_norm: true; takes a norm")
+        self.query_norm = norm(dim=self.head_dim) if qk_norm and norm else None
+        self.key_norm = norm(dim=self.head_dim) if qk_norm and norm else None
 
-    def forward(self, x: Tensor, layout: Layout, position: Position) -> Tensor:
-        """Attend within the rows of `x`."""
+    def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:
+        """Attend within the rows of `x`, and to the tokens before them that the cache holds."""
         projected = self.project(x).unflatten(-1, (-1, self.head_dim))
-        # Queries and keys are turned together: one pass over memory.
-        turning, value = projected.split([self.heads + self.kv_heads, self.kv_heads], dim=2)
-        query, key = position.rotate(turning, layout).split([self.heads, self.kv_heads], dim=2)
-        return self.output(attend(query, key, value, layout, self.visibility).flatten(2))
+        if self.query_norm is None or self.key_norm is None:
+            # Queries and keys are turned together: one pass over memory.
+            turning, value = projected.split([self.heads + self.kv_heads, self.kv_heads], dim=2)
+            query, key = position.rotate(turning, layout).split([self.heads, self.kv_heads], dim=2)
+        else:
+            query, key, value = projected.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
+            query = position.rotate(self.query_norm(query), layout)
+            key = position.rotate(self.key_norm(key), layout)
+        keys = None
+        if cache is not None:
+            (key, value), keys = cache.extend(key, value)
+        out = attend(query, key, value, layout, self.visibility, self.scoring(position), keys)
+        return self.output(out.flatten(2))
+
+    def cross(self, x: Tensor, layout: Layout, memory: Tensor, keys: Layout) -> Tensor:
+        """Attend from `x` to all of `memory`, `[batch, keys, dim]`, of the same document; without position."""
+        query = nn.functional.linear(x, *self._of(slice(0, self.heads))).unflatten(-1, (-1, self.head_dim))
+        both = nn.functional.linear(memory, *self._of(slice(self.heads, None))).unflatten(-1, (-1, self.head_dim))
+        key, value = both.split(self.kv_heads, dim=2)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        out = attend(query, key, value, layout, Full(causal=False), self.scoring(None), keys)
+        return self.output(out.flatten(2))
+
+    def _of(self, heads: slice) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of some heads of the merged projection."""
+        rows = slice(heads.start * self.head_dim, None if heads.stop is None else heads.stop * self.head_dim)
+        return self.project.weight[rows], None if self.project.bias is None else self.project.bias[rows]
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         """Forward FLOPs on documents of these lengths: projections, and scores and sums over the visible pairs."""
@@ -49,9 +143,9 @@ class Attention(nn.Module):
         return 2 * weights * np.asarray(lengths) + 4 * self.heads * self.head_dim * self.visibility.pairs(lengths)
 
     @property
-    def cache_width(self) -> int:
-        """Numbers kept for each past token while generating."""
-        return 2 * self.kv_heads * self.head_dim
+    def cached(self) -> list[tuple[int, ...]]:
+        """Shapes of what is kept for each past token while generating."""
+        return [(self.kv_heads, self.head_dim)] * 2
 
 
 class GroupedQueryAttention(Attention):
@@ -61,10 +155,10 @@ class GroupedQueryAttention(Attention):
         ValueError: no sharing, that is `kv_heads` not under `heads`.
     """
 
-    def __init__(self, dim: int, heads: int, kv_heads: int, visibility: Visibility, bias: bool = False) -> None:
+    def __init__(self, dim: int, heads: int, kv_heads: int, visibility: Visibility, **settings) -> None:
         if kv_heads >= heads:
             raise ValueError(
                 f"model.kv_heads: {kv_heads}; attention=gqa shares keys and values, which takes fewer than model.heads {heads}"
                 " (attention=mha has one for each head)"
             )
-        super().__init__(dim, heads, kv_heads, visibility, bias)
+        super().__init__(dim, heads, kv_heads, visibility, **settings)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from lab.layout import Layout
+from lab.parts.cache import LayerCache
 from lab.parts.position import Position
 
 
@@ -40,7 +41,7 @@ class Block(nn.Module):
         self.ffn_norm, self.ffn = norm(dim=dim), ffn
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, layout: Layout, position: Position) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:
         """The stream after this block."""
         raise NotImplementedError
 
@@ -48,9 +49,9 @@ class Block(nn.Module):
 class PreNorm(Block):
     """Each layer reads a normalised copy; the stream itself is only added to (GPT-2; Xiong et al. 2020)."""
 
-    def forward(self, x: Tensor, layout: Layout, position: Position) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:
         """`x + layer(norm(x))`, twice."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), layout, position))
+        x = x + self.dropout(self.attention(self.attention_norm(x), layout, position, cache))
         return x + self.dropout(self.ffn(self.ffn_norm(x), layout))
 
 
@@ -59,7 +60,7 @@ class PostNorm(Block):
 
     final_norm = False
 
-    def forward(self, x: Tensor, layout: Layout, position: Position) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:
         """`norm(x + layer(x))`, twice."""
-        x = self.attention_norm(x + self.dropout(self.attention(x, layout, position)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, layout, position, cache)))
         return self.ffn_norm(x + self.dropout(self.ffn(x, layout)))

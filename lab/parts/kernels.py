@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from lab.layout import Layout
-from lab.parts.visibility import Visibility
+from lab.parts.tiled import Piece, pieces, tiled_attention
+from lab.parts.visibility import Tile, Visibility, additive
 
 IGNORE = -100
 """A target that asks for nothing."""
@@ -15,51 +20,219 @@ IGNORE = -100
 ROWS = 512
 """Rows of logits held at a time by `linear_cross_entropy`."""
 
+QUERIES = 128
+"""Queries whose scores are held at a time where attention is computed explicitly."""
 
-def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, visibility: Visibility) -> Tensor:
+TILE_COST = 50_000
+"""Pairs of query and key, over rows and heads, that the fused CPU kernel scores in the time that starting it takes."""
+
+HEAD_COST = 800
+"""The same for one row and head of a tile."""
+
+MASKED = 0.9
+"""What a pair costs under a mask, in pairs of a causal triangle, half of which the kernel skips in blocks."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a pair of query and key is scored.
+
+    Attributes:
+        scale: of the product; none for `1 / sqrt(width)`.
+        softcap: scores are squeezed into plus and minus this by `tanh` (Gemma 2, 2024, section 2); none for no limit.
+        bias: what a position adds to the scaled scores, from the layouts of queries and keys; gives none for nothing.
+        sink: `[heads]`, a score that every query has besides those of its keys, without a value (gpt-oss, 2025).
+        dropout: share of the weights that are dropped.
+    """
+
+    scale: float | None = None
+    softcap: float | None = None
+    bias: Callable[[Layout, Layout], Tensor | None] | None = None
+    sink: Tensor | None = None
+    dropout: float = 0.0
+
+    @property
+    def fused(self) -> bool:
+        """Whether torch's fused CPU kernel can compute it."""
+        return self.softcap is None and self.bias is None and not self.dropout
+
+
+PLAIN = Scoring()
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    visibility: Visibility,
+    scoring: Scoring = PLAIN,
+    keys: Layout | None = None,
+) -> Tensor:
     """Scaled dot-product attention over what the visibility allows (Vaswani et al. 2017, equation 1).
 
     Args:
-        query: `[batch, time, heads, head_dim]`.
-        key, value: `[batch, time, kv_heads, head_dim]`; each serves `heads / kv_heads` query heads.
-        layout: of these tokens.
+        query: `[batch, queries, heads, width]`.
+        key: `[batch, keys, kv_heads, width]`; each serves `heads / kv_heads` query heads.
+        value: `[batch, keys, kv_heads, value width]`.
+        layout: of the queries.
         visibility: which pairs are scored.
+        scoring: how.
+        keys: layout of the keys; none where they are the same tokens as the queries.
 
     Returns:
-        `[batch, time, heads, head_dim]`.
+        `[batch, queries, heads, value width]`. What padding gets is finite and means nothing.
     """
-    grouped = query.shape[2] != key.shape[2]
-    time = query.shape[1]
-    if layout.plain and visibility.window >= time:
-        mask, causal = None, visibility.causal
-    else:
-        mask, causal = additive_mask(layout, visibility, query.dtype), False
+    if not scoring.fused or (scoring.sink is not None and (keys is not None or query.device.type != "cpu")):
+        return explicit_attention(query, key, value, layout, visibility, scoring, keys)
+    if keys is not None:
+        last = layout.documents.shape[1] == 1 and visibility.causal and not visibility.narrow and keys.single
+        mask = None if last else _mask(layout, keys, visibility, query.dtype)
+        return _fused(query, key, value, mask, False, scoring.scale)
+    if layout.plain and not visibility.narrow and scoring.sink is None:
+        return _fused(query, key, value, None, visibility.causal, scoring.scale)
+    if query.device.type != "cpu":
+        return _fused(query, key, value, _mask(layout, layout, visibility, query.dtype), False, scoring.scale)
+    groups = query.shape[2] // key.shape[2]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
+    scale = query.shape[-1] ** -0.5 if scoring.scale is None else scoring.scale
+    width = max(query.shape[-1], value.shape[-1])
+    q, k, v = (F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x for x in (query, key, value))
+    plan = _plan(layout, visibility, query.shape[2])
+    return tiled_attention(q, k, v, scoring.sink, plan, scale)[..., : value.shape[-1]]
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
     out = F.scaled_dot_product_attention(
         query.transpose(1, 2),
         key.transpose(1, 2),
         value.transpose(1, 2),
         attn_mask=mask,
         is_causal=causal,
-        enable_gqa=grouped,
+        scale=scale,
+        enable_gqa=query.shape[2] != key.shape[2],
     )
     return out.transpose(1, 2)
 
 
-def additive_mask(layout: Layout, visibility: Visibility, dtype: torch.dtype) -> Tensor:
-    """`[1 or batch, 1, time, time]`: 0 where a pair is seen, else minus infinity; made once for all layers that share it.
+def _plan(layout: Layout, visibility: Visibility, heads: int) -> list[Piece]:
+    """What the fused CPU kernel computes, made once for all layers that share it: document by document, or all rows at once
+    under a mask where documents are many and short.
+    """
 
-    Padding sees itself, or its softmax would have nothing to sum over.
+    def make() -> list[Piece]:
+        batch, time = layout.documents.shape
+        if layout.plain:
+            apart = pieces(visibility, [(slice(0, batch), 0, time)])
+        else:
+            apart = pieces(visibility, [(slice(row, row + 1), start, stop) for row, start, stop in layout.segments])
+        together = list(_blocks(layout, visibility))
+        return min(apart, together, key=lambda plan: sum(_cost(piece, batch, heads) for piece in plan))
+
+    return layout.once(("plan", visibility.identity), make)
+
+
+def _cost(piece: Piece, batch: int, heads: int) -> float:
+    """Of one tile, in pairs scored. Under a mask hidden pairs are scored too."""
+    tile, rows = piece.tile, len(range(batch)[piece.rows])
+    queries, keys = (len(range(x.start, x.stop, x.step or 1)) for x in (tile.queries, tile.keys))
+    pairs = queries * keys * (0.5 if tile.causal else 1.0 if tile.mask is None else MASKED)
+    return rows * heads * tile.columns * (pairs + HEAD_COST) + TILE_COST
+
+
+def _blocks(layout: Layout, visibility: Visibility) -> Iterator[Piece]:
+    """All rows at once: blocks of queries against what their tokens could reach, documents and pattern in a mask."""
+    time = layout.documents.shape[1]
+    rows = Layout.full(1, time, layout.documents.device) if layout.plain else layout
+    block = max(QUERIES // 2, -(-time // 8))
+    for start in range(0, time, block):
+        stop = min(start + block, time)
+        first, last = visibility.reach(start, stop, time)
+        mask = additive(_seen(rows.part(start, stop), rows.part(first, last), visibility)).unsqueeze(1)
+        yield Piece(slice(0, None), Tile(slice(start, stop), slice(first, last), mask=mask), first=True)
+
+
+def _mask(query: Layout, key: Layout, visibility: Visibility, dtype: torch.dtype) -> Tensor:
+    """`[1 or batch, 1, queries, keys]`, added to scores: 0 where a pair is seen, else minus infinity; made once for all layers
+    that share it. Padding sees everything, or its softmax would have nothing to sum over.
     """
 
     def make() -> Tensor:
-        rows = Layout.full(1, layout.documents.shape[1], layout.documents.device) if layout.plain else layout
-        seen = visibility.sees(rows, rows)
-        if rows.padded:
-            itself = torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
-            seen |= itself & rows.padding.unsqueeze(-1)
-        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf).unsqueeze(1)
+        mine, other = query, key
+        if query is key and query.plain:
+            mine = other = Layout.full(1, query.documents.shape[1], query.documents.device)
+        return additive(_seen(mine, other, visibility)).to(dtype).unsqueeze(1)
 
-    return layout.once(("mask", type(visibility), visibility.window, visibility.causal, dtype), make)
+    return query.once(("mask", visibility.identity, id(key), dtype), make)
+
+
+def _seen(query: Layout, key: Layout, visibility: Visibility) -> Tensor:
+    seen = visibility.sees(query, key)
+    return seen | query.padding.unsqueeze(-1) if query.padded else seen
+
+
+def explicit_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    visibility: Visibility,
+    scoring: Scoring = PLAIN,
+    keys: Layout | None = None,
+) -> Tensor:
+    """What `attend` computes, written out, by blocks of queries: memory grows with the length, not with its square.
+
+    Each block's scores are made again for its gradient.
+    """
+    groups = query.shape[2] // key.shape[2]
+    key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
+    queries, length = query.shape[1], key.shape[1]
+    done = []
+    for start in range(0, queries, QUERIES):
+        stop = min(start + QUERIES, queries)
+        # Places in a document only bound places in a row where both are of the same tokens.
+        first, last = visibility.reach(start, stop, length) if keys is None else (0, length)
+        block = (
+            query[:, start:stop],
+            key[:, first:last],
+            value[:, first:last],
+            layout.part(start, stop),
+            (layout if keys is None else keys).part(first, last),
+            visibility,
+            scoring,
+        )
+        again = torch.is_grad_enabled() and queries > QUERIES
+        done.append(checkpoint(_explicit, *block, use_reentrant=False) if again else _explicit(*block))
+    return torch.cat(done, dim=1)
+
+
+def _explicit(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, keys: Layout, visibility: Visibility, scoring: Scoring
+) -> Tensor:
+    weights = attention_weights(query, key, layout, keys, visibility, scoring).to(value.dtype)
+    if scoring.dropout:
+        weights = F.dropout(weights, scoring.dropout)
+    return torch.einsum("bhij,bjhd->bihd", weights, value)
+
+
+def attention_weights(
+    query: Tensor, key: Tensor, layout: Layout, keys: Layout, visibility: Visibility, scoring: Scoring = PLAIN
+) -> Tensor:
+    """The softmax over what each query sees: `[batch, heads, queries, keys]` float32, at least; a sink's share is left out."""
+    scale = query.shape[-1] ** -0.5 if scoring.scale is None else scoring.scale
+    scores = torch.einsum("bihd,bjhd->bhij", query * scale, key)
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    if scoring.softcap is not None:
+        scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
+    bias = None if scoring.bias is None else scoring.bias(layout, keys)
+    if bias is not None:
+        scores = scores + bias
+    scores = scores.masked_fill(~_seen(layout, keys, visibility).unsqueeze(1), -torch.inf)
+    if scoring.sink is None:
+        return scores.softmax(dim=-1)
+    sink = scoring.sink.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+    return torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
 
 
 def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

@@ -37,21 +37,22 @@ class Table(Position):
 
     def __init__(self, dim: int, head_dim: int, context: int) -> None:
         super().__init__(dim, head_dim, context)
-        self._table: Tensor | None = None
+        self._tables: dict[int, Tensor] = {}
 
-    def values(self, positions: Tensor) -> Tensor:
-        """`[positions, ...]` float32 from `[positions]`."""
+    def values(self, positions: Tensor, width: int) -> Tensor:
+        """`[positions, ...]` float32 from `[positions]`, for vectors of this width."""
         raise NotImplementedError
 
-    def rows(self, layout: Layout) -> Tensor:
+    def rows(self, layout: Layout, width: int) -> Tensor:
         """The table's rows at a layout's positions: `[1 or batch, time, ...]`."""
         device = layout.positions.device
-        if self._table is None or len(self._table) < layout.span or self._table.device != device:
-            self._table = self.values(torch.arange(max(layout.span, self.context), device=device))
-        table = self._table
+        table = self._tables.get(width)
+        if table is None or len(table) < layout.span or table.device != device:
+            table = self.values(torch.arange(max(layout.span, self.context), device=device), width)
+            self._tables[width] = table
         if layout.plain:
             return table[: layout.positions.shape[1]].unsqueeze(0)
-        return layout.once((id(self), "rows"), lambda: table[layout.positions])
+        return layout.once((id(self), width, "rows"), lambda: table[layout.positions])
 
 
 class Learned(Position):
@@ -85,14 +86,14 @@ class Sinusoidal(Table):
             raise ValueError(f"position=sinusoidal pairs sines with cosines: model.dim must be even, got {dim}")
         self.base = _over_zero(base)
 
-    def values(self, positions: Tensor) -> Tensor:
-        """`[positions, dim]`."""
-        angles = _angles(positions, self.dim, self.base)
+    def values(self, positions: Tensor, width: int) -> Tensor:
+        """`[positions, width]`."""
+        angles = _angles(positions, width, self.base)
         return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
     def embed(self, x: Tensor, layout: Layout) -> Tensor:
         """Embeddings plus the wave of each position."""
-        return x + self.rows(layout).to(x.dtype)
+        return x + self.rows(layout, self.dim).to(x.dtype)
 
 
 class RoPE(Table):
@@ -110,14 +111,14 @@ class RoPE(Table):
             )
         self.base = _over_zero(base)
 
-    def values(self, positions: Tensor) -> Tensor:
-        """`[positions, 2, 1, head_dim / 2]`: cosines and sines, to be broadcast over heads."""
-        angles = _angles(positions, self.head_dim, self.base)
+    def values(self, positions: Tensor, width: int) -> Tensor:
+        """`[positions, 2, 1, width / 2]`: cosines and sines, to be broadcast over heads."""
+        angles = _angles(positions, width, self.base)
         return torch.stack([angles.cos(), angles.sin()], dim=1).unsqueeze(-2)
 
     def rotate(self, x: Tensor, layout: Layout) -> Tensor:
         """`[batch, time, heads, head_dim]`, each pair turned by its angle."""
-        cosine, sine = self.rows(layout).to(x.dtype).unbind(2)
+        cosine, sine = self.rows(layout, x.shape[-1]).to(x.dtype).unbind(2)
         return _Rotation.apply(x, cosine, sine)
 
 

@@ -79,7 +79,7 @@ def test_every_composition_is_causal_sealed_and_learns(choice):
 def test_flops_are_those_that_torch_counts(choice, monkeypatch):
     """Torch counts the explicit computation over all pairs, so attention is made explicit and two-sided for it."""
 
-    def explicit(query, key, value, layout, visibility):
+    def explicit(query, key, value, *_):
         repeats = query.shape[2] // key.shape[2]
         q, k, v = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
         k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)

@@ -7,14 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.layout import Layout
-from lab.parts.kernels import attend
-from lab.parts.visibility import Full, Sliding
+from lab.parts.visibility import Fixed, Full, Sliding, Strided
 
+small = st.integers(1, 9)
 rows = st.lists(st.lists(st.integers(1, 7), min_size=1, max_size=3), min_size=1, max_size=3)
 patterns = st.one_of(
     st.builds(Full, causal=st.booleans()),
-    st.builds(Sliding, window=st.integers(1, 9), causal=st.booleans()),
+    st.builds(Sliding, window=small, causal=st.booleans()),
+    st.builds(Strided, window=small, stride=small, causal=st.booleans()),
+    st.builds(Fixed, stride=small, causal=st.booleans()),
 )
+
+
+def defined(pattern, i, j):
+    """May token i see token j of its document, counted from 1: the words of the papers."""
+    if pattern.causal and j > i:
+        return False
+    if isinstance(pattern, Sliding):
+        return abs(i - j) < pattern.window
+    if isinstance(pattern, Strided):
+        return abs(i - j) < pattern.window or abs(i - j) % pattern.stride == 0
+    if isinstance(pattern, Fixed):
+        begins = (i - 1) // pattern.stride * pattern.stride + 1
+        block = range(begins, begins + pattern.stride)
+        since_last_multiple = pattern.causal and (i - 1) // pattern.stride * pattern.stride <= j
+        return j in block or since_last_multiple or j % pattern.stride == 0
+    return True
 
 
 def slow(pattern, lengths, width):
@@ -25,9 +43,7 @@ def slow(pattern, lengths, width):
         for length in pieces:
             for i in range(length):
                 for j in range(length):
-                    allowed = j <= i or not pattern.causal
-                    near = abs(i - j) < pattern.window
-                    seen[row, start + i, start + j] = allowed and near
+                    seen[row, start + i, start + j] = defined(pattern, i + 1, j + 1)
             start += length
     return seen
 
@@ -39,37 +55,59 @@ def test_who_sees_whom(pattern, lengths, restart):
     assert (pattern.sees(layout, layout).numpy() == slow(pattern, lengths, width)).all()
 
 
-@given(patterns, st.integers(1, 20))
+@given(patterns, st.integers(1, 40))
 def test_pairs_counts_the_visible_ones(pattern, length):
+    assert pattern.pairs(np.array([length, 1])).tolist() == [slow(pattern, [[length]], length).sum(), 1]
+
+
+@given(patterns, st.integers(1, 150))
+def test_tiles_hold_each_visible_pair_once(pattern, length):
+    times = torch.zeros(length, length)
+    for tile in pattern.tiles(length):
+        for shift in range(tile.columns):
+            queries, keys = (
+                torch.arange(length)[x.start + shift : x.stop + shift : x.step] for x in (tile.queries, tile.keys)
+            )
+            held = torch.ones(len(queries), len(keys)) if tile.mask is None else (tile.mask == 0).float()
+            times[queries.unsqueeze(1), keys] += held.tril() if tile.causal else held
     layout = Layout.full(1, length)
-    assert pattern.pairs(np.array([length])).tolist() == [int(pattern.sees(layout, layout).sum())]
+    assert torch.equal(times, pattern.sees(layout, layout)[0].float())
 
 
-@given(patterns, rows, st.sampled_from([(2, 2), (4, 2), (4, 1)]), st.booleans())
-def test_attention_over_a_visibility_is_softmax_over_the_seen(pattern, lengths, heads, whole):
-    layout = Layout.full(2, 9) if whole else Layout.packed(lengths)
-    batch, time = layout.documents.shape
-    generator = torch.Generator().manual_seed(0)
-    query = torch.randn(batch, time, heads[0], 8, generator=generator)
-    key, value = torch.randn(2, batch, time, heads[1], 8, generator=generator)
-    got = attend(query, key, value, layout, pattern)
-
-    repeats = heads[0] // heads[1]
-    k, v = key.repeat_interleave(repeats, 2), value.repeat_interleave(repeats, 2)
-    scores = torch.einsum("bihd,bjhd->bhij", query, k) / 8**0.5
-    seen = pattern.sees(layout, layout).unsqueeze(1)
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-    expected = torch.einsum("bhij,bjhd->bihd", weights, v)
-    real = ~layout.padding
-    assert torch.allclose(got[real], expected[real], atol=1e-5)
-    assert got.isfinite().all()
+@given(patterns, st.integers(1, 60), st.data())
+def test_nothing_beyond_its_reach_is_seen(pattern, length, data):
+    start = data.draw(st.integers(0, length - 1))
+    stop = data.draw(st.integers(start + 1, length))
+    layout = Layout.full(1, length)
+    first, last = pattern.reach(start, stop, length)
+    seen = pattern.sees(layout, layout)[0, start:stop]
+    assert not seen[:, :first].any()
+    assert not seen[:, last:].any()
 
 
-def test_a_window_of_four_sees_the_last_four_tokens():
-    layout = Layout.full(1, 8)
-    assert Sliding(window=4).sees(layout, layout)[0, 6].nonzero().flatten().tolist() == [3, 4, 5, 6]
+def sees(pattern, token, length=20):
+    layout = Layout.full(1, length)
+    return [j + 1 for j in pattern.sees(layout, layout)[0, token - 1].nonzero().flatten().tolist()]
 
 
-def test_a_window_under_one_is_refused():
-    with pytest.raises(ValueError, match=r"pattern.window: 0; .* at least 1"):
-        Sliding(window=0)
+def test_the_worked_examples():
+    assert sees(Sliding(window=4), 7) == [4, 5, 6, 7]
+    assert sees(Strided(window=4, stride=4), 16) == [4, 8, 12, 13, 14, 15, 16]
+    assert sees(Fixed(stride=4), 8) == [4, 5, 6, 7, 8]
+    assert sees(Fixed(stride=4), 9) == [4, 8, 9]
+    assert sees(Fixed(stride=4), 3) == [1, 2, 3]
+    assert sees(Strided(window=2, stride=5, causal=False), 8) == [3, 7, 8, 9, 13, 18]
+    assert sees(Fixed(stride=4, causal=False), 6, 10) == [4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Sliding(window=0), "pattern.window: 0; a whole number, at least 1"),
+        (lambda: Strided(window=1, stride=0), "pattern.stride: 0; a whole number, at least 1"),
+        (lambda: Fixed(stride=-1), "pattern.stride: -1; a whole number, at least 1"),
+    ],
+)
+def test_a_window_or_stride_under_one_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

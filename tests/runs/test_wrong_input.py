@@ -21,6 +21,7 @@ import torch
 import yaml
 
 from lab.data import store
+from lab.options import groups
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def files(tmp_path) -> Path:
 
 WRONG = {
     # what was asked for does not exist, or not in this kind
-    "train attention=gqaa": "attention=gqaa: no such option; attention is one of gqa, mha, mqa",
+    "train attention=gqaa": f"attention=gqaa: no such option; attention is one of {', '.join(groups()['attention'])}",
     "train model.dimm=64": "model.dimm: no such key in the configuration; did you mean model.dim",
     "train data.path=good.jsonl": "data.path: data=docs has no such key; it belongs to data=files",
     "train model.dim=wide": "model.dim: wide; expected a whole number",

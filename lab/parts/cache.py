@@ -1,0 +1,131 @@
+"""The KV cache: what attention keeps of past tokens, so that generating computes each token once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lab.layout import PADDING, Layout
+
+
+class Cache:
+    """The caches of all layers, and the layout of the tokens that went into them.
+
+    Rows may begin with padding but not end with it, so that the last tokens of all rows stand together.
+
+    Args:
+        layers: the cache of each layer, in order.
+        batch: rows.
+        length: tokens of a row that it has room for.
+    """
+
+    def __init__(self, layers: Sequence[LayerCache], batch: int, length: int) -> None:
+        self.layers, self.batch, self.length = list(layers), batch, length
+        self.layout: Layout | None = None
+
+    @property
+    def seen(self) -> int:
+        """Tokens of each row so far, padding included."""
+        return 0 if self.layout is None else self.layout.documents.shape[1]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the caches hold."""
+        return sum(layer.bytes for layer in self.layers)
+
+    def advance(self, tokens: Tensor, layout: Layout | None = None) -> Layout:
+        """Make room for more tokens, `[batch, time]`; gives their layout.
+
+        Args:
+            tokens: what comes next in each row.
+            layout: theirs; by default they continue each row's last document.
+
+        Raises:
+            ValueError: other rows than it was made for, no room left, or rows that end with padding.
+        """
+        batch, time = tokens.shape
+        if batch != self.batch:
+            raise ValueError(f"this cache holds {self.batch} rows, got {batch}")
+        if self.seen + time > self.length:
+            raise ValueError(
+                f"this cache has room for {self.length} tokens a row, {self.seen} are in it, got {time} more"
+            )
+        if layout is None:
+            layout = self._next(time, tokens.device)
+        elif layout.padded and bool(layout.padding[:, -1].any()):
+            raise ValueError("a row that is to be continued cannot end with padding; pad it at the beginning")
+        self.layout = layout if self.layout is None else self.layout.followed_by(layout)
+        for layer in self.layers:
+            layer.whole = self.layout
+        return layout
+
+    def _next(self, time: int, device: torch.device) -> Layout:
+        before = self.layout
+        if before is None:
+            return Layout.full(self.batch, time, device)
+        step = torch.arange(1, time + 1, device=device)
+        more = Layout(
+            before.documents[:, -1:].expand(-1, time),
+            before.positions[:, -1:] + step,
+            before.span + time,
+            single=before.single,
+        )
+        more.once("places", lambda: before.places[:, -1:] + step)
+        return more
+
+
+class LayerCache:
+    """The last `length` tokens of one layer.
+
+    Args:
+        batch: rows.
+        length: tokens of each row that are kept; the oldest give way.
+        shapes: of what is kept for a token, such as keys and values.
+    """
+
+    def __init__(
+        self, batch: int, length: int, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.length, self.held = length, 0
+        self.kept = [torch.zeros(batch, length, *shape, dtype=dtype, device=device) for shape in shapes]
+        self.whole: Layout | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds."""
+        return sum(x.numel() * x.element_size() for x in self.kept)
+
+    def extend(self, *new: Tensor) -> tuple[list[Tensor], Layout]:
+        """Take in what new tokens bring, each `[batch, time, ...]`; gives all that they may see, themselves included, and its
+        layout.
+        """
+        assert self.whole is not None  # Cache.advance comes first
+        time = new[0].shape[1]
+        end = self.held + time
+        if end <= self.length:
+            for kept, more in zip(self.kept, new, strict=True):
+                kept[:, self.held : end] = more
+            self.held = end
+            found = [kept[:, :end] for kept in self.kept]
+        else:
+            found = [torch.cat([kept[:, : self.held], more], dim=1) for kept, more in zip(self.kept, new, strict=True)]
+            for kept, everything in zip(self.kept, found, strict=True):
+                kept.copy_(everything[:, -self.length :])
+            self.held = self.length
+        seen = self.whole.documents.shape[1]
+        visible = found[0].shape[1]
+        whole = self.whole
+        layout = whole if visible == seen else whole.once(("last", visible), lambda: whole.part(seen - visible, seen))
+        return found, layout
+
+
+def left_padded(lengths: Sequence[int], device: torch.device | str | None = None) -> Layout:
+    """Rows of one document each that end together: what prompts of unequal lengths are generated from."""
+    width = max(lengths)
+    index = torch.arange(width, device=device).unsqueeze(0)
+    begins = (width - torch.tensor(lengths, device=device)).unsqueeze(1)
+    documents = torch.where(index < begins, PADDING, 0)
+    padded = min(lengths) < width
+    return Layout(documents, (index - begins).clamp_min(0), width, padded, single=not padded, plain=not padded)

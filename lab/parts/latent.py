@@ -1,0 +1,119 @@
+"""Multi-head latent attention: keys and values of all heads are made from one small vector a token, which is what is cached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lab.layout import Layout
+from lab.parts.attention import Scored
+from lab.parts.cache import LayerCache
+from lab.parts.kernels import attend
+from lab.parts.linear import Merged, matmul_flops
+from lab.parts.position import Position
+from lab.parts.visibility import Visibility
+
+
+class LatentAttention(Scored):
+    """Multi-head latent attention (DeepSeek-V2, 2024, section 2.1).
+
+    Each token leaves a latent of `kv_rank` numbers, from which every head makes its key and value, and a key of `rope_dim`
+    numbers that turns with the position and is shared by all heads. While generating, the maps from the latent are taken into
+    the query and the output, so that attention works on the cache as it is (section 2.1.2).
+
+    Args:
+        dim: width of the model.
+        heads: of queries, keys and values.
+        visibility: who sees whom.
+        norm: makes a norm from `dim`, for the latents.
+        kv_rank: width of the latent of keys and values; null for 4 heads' widths, as published.
+        q_rank: width of the latent of queries; null for queries straight from the stream.
+        rope_dim: width of the part of queries and keys that turns; null for half a head's width, as published;
+            counts as 0 where the position does not rotate.
+        value_dim: width of a head's value; null for `dim / heads`, which is the width of the part that does not turn.
+        bias: the output has one.
+        settings: of the scores, see `Scored`.
+
+    Shapes: `[batch, time, dim] -> [batch, time, dim]`.
+
+    Raises:
+        ValueError: heads that do not divide the width, a width under 1, or an odd `rope_dim`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        visibility: Visibility,
+        norm: Callable[..., nn.Module],
+        kv_rank: int | None = None,
+        q_rank: int | None = None,
+        rope_dim: int | None = None,
+        value_dim: int | None = None,
+        bias: bool = False,
+        **settings,
+    ) -> None:
+        super().__init__(heads, visibility, **settings)
+        if dim % heads:
+            raise ValueError(f"model.heads: {heads} does not divide model.dim {dim}")
+        for name, value in {"kv_rank": kv_rank, "q_rank": q_rank, "value_dim": value_dim}.items():
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"attention.{name}: {value}; a whole number, at least 1")
+        if rope_dim is not None and (rope_dim < 0 or rope_dim % 2):
+            raise ValueError(f"attention.rope_dim: {rope_dim}; an even number, 0 or more, or null")
+        self.plain_dim = dim // heads
+        rope_dim = max(2, self.plain_dim // 4 * 2) if rope_dim is None else rope_dim
+        self.rope_dim = rope_dim if self.rotates else 0
+        self.value_dim = value_dim or self.plain_dim
+        self.kv_rank = kv_rank = kv_rank or 4 * self.plain_dim
+
+        self.down = Merged(dim, {"latent": kv_rank} | ({"key": self.rope_dim} if self.rope_dim else {}))
+        self.latent_norm = norm(dim=kv_rank)
+        self.up = Merged(kv_rank, {"key": heads * self.plain_dim, "value": heads * self.value_dim})
+        self.query_down = None if q_rank is None else nn.Linear(dim, q_rank, bias=False)
+        self.query_norm = None if q_rank is None else norm(dim=q_rank)
+        self.query_up = nn.Linear(q_rank or dim, heads * (self.plain_dim + self.rope_dim), bias=False)
+        self.output = nn.Linear(heads * self.value_dim, dim, bias=bias)
+        self.output.writes_residual = True  # type: ignore[assignment]
+
+    def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:
+        """Attend within the rows of `x`, and to the tokens before them that the cache holds."""
+        plain, turned = self._queries(x, layout, position)
+        latent, *shared = self.down(x).split(list(self.down.outputs.values()), dim=-1)
+        latent = self.latent_norm(latent)
+        key = position.rotate(shared[0].unsqueeze(2), layout) if shared else latent.new_empty(*latent.shape[:2], 1, 0)
+        scoring = self.scoring(position, self.scale or (self.plain_dim + self.rope_dim) ** -0.5)
+        to_key, to_value = (rows.unflatten(0, (self.heads, -1)) for _, rows in self.up.pieces())
+        if cache is None:
+            keys, values = self.up(latent).split(list(self.up.outputs.values()), dim=-1)
+            keys = torch.cat([keys.unflatten(-1, (self.heads, -1)), key.expand(-1, -1, self.heads, -1)], dim=-1)
+            query = torch.cat([plain, turned], dim=-1)
+            values = values.unflatten(-1, (self.heads, -1))
+            out = attend(query, keys, values, layout, self.visibility, scoring)
+        else:
+            (latents, turning), seen = cache.extend(latent, key.squeeze(2))
+            query = torch.cat([torch.einsum("bthd,hdr->bthr", plain, to_key), turned], dim=-1)
+            keys = torch.cat([latents, turning], dim=-1).unsqueeze(2)
+            mixed = attend(query, keys, latents.unsqueeze(2), layout, self.visibility, scoring, seen)
+            out = torch.einsum("bthr,hdr->bthd", mixed, to_value)
+        return self.output(out.flatten(2))
+
+    def _queries(self, x: Tensor, layout: Layout, position: Position) -> tuple[Tensor, Tensor]:
+        """Of each head the part that does not turn, and the part that does, turned."""
+        if self.query_down is not None and self.query_norm is not None:
+            x = self.query_norm(self.query_down(x))
+        plain, turning = self.query_up(x).unflatten(-1, (self.heads, -1)).split([self.plain_dim, self.rope_dim], dim=-1)
+        return plain, position.rotate(turning, layout) if self.rope_dim else turning
+
+    def flops(self, lengths: np.ndarray) -> np.ndarray:
+        """Forward FLOPs on documents of these lengths while training: projections, scores and sums over the visible pairs."""
+        pair = 2 * self.heads * (self.plain_dim + self.rope_dim + self.value_dim)
+        return matmul_flops(self) * np.asarray(lengths) + pair * self.visibility.pairs(lengths)
+
+    @property
+    def cached(self) -> list[tuple[int, ...]]:
+        """Shapes of what is kept for each past token while generating."""
+        return [(self.kv_rank,), (self.rope_dim,)]

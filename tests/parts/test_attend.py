@@ -1,0 +1,149 @@
+"""Attention by every way that `kernels.py` may choose, against a softmax over the pairs that are seen."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.layout import Layout
+from lab.parts import kernels
+from lab.parts.kernels import Scoring, attend, explicit_attention
+from lab.parts.tiled import pieces, tiled_attention
+from lab.parts.visibility import Fixed, Full, Sliding, Strided
+from tests.parts.test_visibility import patterns, rows, slow
+
+layouts = st.one_of(st.tuples(st.just(True), st.just([[9], [9]])), st.tuples(st.just(False), rows))
+sinks = st.booleans()
+
+
+def expected(query, key, value, seen, sink=None, softcap=None, bias=0.0, scale=None):
+    """The equation, all pairs at once: `[batch, queries, heads, width]` and `seen` `[batch, queries, keys]`."""
+    repeats = query.shape[2] // key.shape[2]
+    key, value = key.repeat_interleave(repeats, 2), value.repeat_interleave(repeats, 2)
+    scores = torch.einsum("bihd,bjhd->bhij", query, key) * (scale or query.shape[-1] ** -0.5)
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    weights = (scores + bias).exp() * seen.unsqueeze(1)
+    total = weights.sum(-1, keepdim=True)
+    if sink is not None:
+        total = total + sink.exp().view(1, -1, 1, 1)
+    return torch.einsum("bhij,bjhd->bihd", weights / (total + (total == 0)), value)
+
+
+def tensors(layout, heads=4, kv_heads=2, width=8, value_width=8):
+    generator = torch.Generator().manual_seed(0)
+    batch, time = layout.documents.shape
+    shapes = (heads, width), (kv_heads, width), (kv_heads, value_width)
+    drawn = [torch.randn(batch, time, *shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    return [x.requires_grad_() for x in drawn]
+
+
+def document_by_document(query, key, value, layout, visibility, sink):
+    batch, time = layout.documents.shape
+    documents = [(slice(row, row + 1), a, b) for row, a, b in layout.segments]
+    plan = pieces(visibility, [(slice(0, batch), 0, time)] if layout.plain else documents)
+    return _tiled(query, key, value, sink, plan)
+
+
+def all_rows_under_a_mask(query, key, value, layout, visibility, sink):
+    return _tiled(query, key, value, sink, list(kernels._blocks(layout, visibility)))
+
+
+def explicitly(query, key, value, layout, visibility, sink):
+    return explicit_attention(query, key, value, layout, visibility, Scoring(sink=sink))
+
+
+def as_chosen(query, key, value, layout, visibility, sink):
+    return attend(query, key, value, layout, visibility, Scoring(sink=sink))
+
+
+def _tiled(query, key, value, sink, plan):
+    groups = query.shape[2] // key.shape[2]
+    key, value = key.repeat_interleave(groups, 2), value.repeat_interleave(groups, 2)
+    return tiled_attention(query, key, value, sink, plan, query.shape[-1] ** -0.5)
+
+
+@pytest.mark.parametrize("way", [as_chosen, document_by_document, all_rows_under_a_mask, explicitly])
+@settings(max_examples=60)
+@given(patterns, layouts, sinks)
+def test_output_and_gradients_are_those_of_the_equation(way, pattern, drawn, with_sink):
+    plain, lengths = drawn
+    layout = Layout.full(2, 9) if plain else Layout.packed(lengths)
+    query, key, value = tensors(layout)
+    sink = torch.randn(4, dtype=torch.float64).requires_grad_() if with_sink else None
+    inputs = [x for x in (query, key, value, sink) if x is not None]
+    seen = torch.from_numpy(slow(pattern, lengths, layout.documents.shape[1])).double()
+    real = ~layout.padding
+    wanted = expected(query, key, value, seen, sink)[real]
+    got = way(query, key, value, layout, pattern, sink)
+    assert got.isfinite().all()
+    assert torch.allclose(got[real], wanted, atol=1e-9)
+    upstream = torch.randn_like(wanted)
+    ours = torch.autograd.grad(got[real], inputs, upstream)
+    theirs = torch.autograd.grad(wanted, inputs, upstream)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, other, atol=1e-9)
+
+
+@pytest.mark.parametrize("pattern", [Full(), Sliding(70), Strided(30, 40), Fixed(48), Strided(5, 3, causal=False)])
+@pytest.mark.parametrize("lengths", [[[300]], [[40, 120, 140], [299, 1]]])
+def test_long_rows_are_the_same_in_single_precision(pattern, lengths):
+    layout = Layout.packed(lengths)
+    query, key, value = (x.detach().float() for x in tensors(layout))
+    seen = pattern.sees(layout, layout)
+    assert torch.allclose(attend(query, key, value, layout, pattern), expected(query, key, value, seen), atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [2, 128])
+@given(pattern=patterns, lengths=rows)
+@settings(max_examples=30)
+def test_soft_caps_scales_and_biases(block, pattern, lengths):
+    layout = Layout.packed(lengths)
+    query, key, value = tensors(layout)
+    weight = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+
+    def bias(queries, keys):
+        return weight * (queries.positions.unsqueeze(2) - keys.positions.unsqueeze(1)).unsqueeze(1)
+
+    before, kernels.QUERIES = kernels.QUERIES, block
+    try:
+        got = attend(query, key, value, layout, pattern, Scoring(scale=0.7, softcap=2.0, bias=bias))
+        real = ~layout.padding
+        ours = torch.autograd.grad(got[real].square().sum(), (query, key, value, weight))
+    finally:
+        kernels.QUERIES = before
+    seen = torch.from_numpy(slow(pattern, lengths, layout.documents.shape[1])).double()
+    wanted = expected(query, key, value, seen, softcap=2.0, bias=bias(layout, layout), scale=0.7)[real]
+    assert torch.allclose(got[real], wanted, atol=1e-9)
+    for mine, other in zip(ours, torch.autograd.grad(wanted.square().sum(), (query, key, value, weight)), strict=True):
+        assert torch.allclose(mine, other, atol=1e-9)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    layout = Layout.full(1, 64)
+    query, key = torch.zeros(2, 1, 64, 1, 4)
+    value = torch.ones(1, 64, 1, 4)
+    torch.manual_seed(0)
+    out = torch.stack([attend(query, key, value, layout, Full(causal=False), Scoring(dropout=0.25)) for _ in range(50)])
+    assert out.mean().item() == pytest.approx(1.0, abs=0.01)
+    # Of 64 equal weights each is kept with probability 3/4 and scaled by 4/3.
+    assert out[..., 0].std().item() == pytest.approx((0.25 / 0.75 / 64) ** 0.5, rel=0.1)
+
+
+@given(patterns, st.sampled_from([(6, 8), (8, 3)]))
+@settings(max_examples=20)
+def test_values_of_another_width_than_the_keys(pattern, widths):
+    layout = Layout.packed([[5, 4]])
+    query, key, value = tensors(layout, width=widths[0], value_width=widths[1])
+    seen = pattern.sees(layout, layout)
+    assert torch.allclose(attend(query, key, value, layout, pattern), expected(query, key, value, seen), atol=1e-9)
+
+
+def test_queries_may_attend_to_other_tokens():
+    layout, keys = Layout.packed([[3, 2]]), Layout.packed([[2, 4]])
+    query, _, _ = tensors(layout)
+    _, key, value = tensors(keys)
+    seen = layout.documents.unsqueeze(2) == keys.documents.unsqueeze(1)
+    for sink in (None, torch.randn(4, dtype=torch.float64)):
+        got = attend(query, key, value, layout, Full(causal=False), Scoring(sink=sink), keys)
+        assert torch.allclose(got, expected(query, key, value, seen, sink), atol=1e-9)
