@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lab.layout import Layout
-from lab.parts.position import Learned, Position, RoPE, Sinusoidal
+from lab.parts.position import Learned, Position, Sinusoidal
+from lab.parts.rotary import RoPE
 
 
 def test_sinusoidal_is_the_formula_of_2017():
