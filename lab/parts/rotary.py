@@ -20,12 +20,13 @@ class RoPE(Table):
 
     Args:
         base: pair `i` of a head of width `w` turns by `base^(-2i / w)` a token.
-        share: of a head's width that turns, from its front; the rest knows no position (GPT-NeoX, Phi-2).
+        share: of a head's width that turns, from its front, in whole pairs and at least one; the rest knows no position
+            (GPT-NeoX, Phi-2).
         interleaved: coordinate `2i` is paired with `2i + 1`, as in the paper and GPT-J; else `i` with `i + w / 2`, as in
             GPT-NeoX and in Hugging Face's Llama.
 
     Raises:
-        ValueError: an odd number of coordinates to turn, or a value out of range.
+        ValueError: an odd head width, or a value out of range.
     """
 
     rotates = True
@@ -45,15 +46,14 @@ class RoPE(Table):
         if not 0 < share <= 1:
             raise ValueError(f"position.share: {share}; the share of a head that turns, over 0 and up to 1")
         self.base, self.share, self.interleaved = over_zero("base", base), share, interleaved
-        if self.turning(head_dim) % 2 or not self.turning(head_dim):
+        if head_dim % 2:
             raise ValueError(
-                "position=rope turns pairs of coordinates: the head width model.dim / model.heads"
-                f"{'' if share == 1 else ' x position.share'} must be even, got {self.turning(head_dim)}"
+                f"position=rope turns pairs of coordinates: the head width model.dim / model.heads must be even, got {head_dim}"
             )
 
     def turning(self, width: int) -> int:
         """How many of the coordinates of a head of this width turn."""
-        return int(width * self.share)
+        return max(2, 2 * int(width * self.share / 2))
 
     def speeds(self, width: int, device: torch.device) -> Tensor:
         """`[width / 2]` float32: radians that each pair turns from one token to the next."""
