@@ -91,6 +91,11 @@ def attend(
         return _fused(query, key, value, mask, False, scoring.scale)
     if layout.plain and not visibility.narrow and scoring.sink is None:
         return _fused(query, key, value, None, visibility.causal, scoring.scale)
+    if query.device.type == "cuda":
+        # Imported here: its compiler takes a second that no run on a CPU should pay.
+        from lab.parts.flex import flexible_attention
+
+        return flexible_attention(query, key, value, layout, visibility, scoring.scale)
     if query.device.type != "cpu":
         return _fused(query, key, value, _mask(layout, layout, visibility, query.dtype), False, scoring.scale)
     groups = query.shape[2] // key.shape[2]
