@@ -11,7 +11,7 @@ README = Path(__file__).parents[2] / "README.md"
 def test_every_option_says_what_it_is_in_a_sentence():
     found = parts([])
     assert [(o.group, o.option) for o in found] == [(g, o) for g, options in groups().items() for o in options]
-    unclear = [o for o in found if len(o.what) < 12 or not o.what.endswith((".", ")"))]
+    unclear = [o for o in found if len(o.what) < 10 or not o.what.endswith((".", ")"))]
     assert not unclear
 
 
