@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.parts.cache import LayerCache
-from lab.parts.kernels import Scoring, attend
-from lab.parts.linear import Merged
+from lab.parts.kernels import Scoring, attend, linear
+from lab.parts.linear import Linear, Merged
 from lab.parts.position import Position
 from lab.parts.visibility import Full, Visibility
 
@@ -98,7 +98,7 @@ class Attention(Scored):
         self.kv_heads, self.head_dim = kv_heads, dim // heads
         shared = kv_heads * self.head_dim
         self.project = Merged(dim, {"query": dim, "key": shared, "value": shared}, bias=bias)
-        self.output = nn.Linear(dim, dim, bias=bias)
+        self.output = Linear(dim, dim, bias=bias)
         self.output.writes_residual = True  # type: ignore[assignment]
         if qk_norm and norm is None:
             raise ValueError("attention.qk_norm: true; takes a norm")
@@ -124,8 +124,8 @@ class Attention(Scored):
 
     def cross(self, x: Tensor, layout: Layout, memory: Tensor, keys: Layout) -> Tensor:
         """Attend from `x` to all of `memory`, `[batch, keys, dim]`, of the same document; without position."""
-        query = nn.functional.linear(x, *self._of(slice(0, self.heads))).unflatten(-1, (-1, self.head_dim))
-        both = nn.functional.linear(memory, *self._of(slice(self.heads, None))).unflatten(-1, (-1, self.head_dim))
+        query = linear(x, *self._of(slice(0, self.heads))).unflatten(-1, (-1, self.head_dim))
+        both = linear(memory, *self._of(slice(self.heads, None))).unflatten(-1, (-1, self.head_dim))
         key, value = both.split(self.kv_heads, dim=2)
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)

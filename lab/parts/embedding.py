@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab.parts.kernels import linear_cross_entropy
+from lab.parts.kernels import linear, linear_cross_entropy
+from lab.parts.linear import Linear
 
 
 class Embedding(nn.Module):
@@ -34,7 +34,7 @@ class Embedding(nn.Module):
             raise ValueError(f"embedding.softcap: {softcap}; a number over 0, or null")
         self.softcap, self.logit_scale = softcap, 1.0
         self.table = nn.Embedding(vocab_size, dim)
-        self.head = None if tied else nn.Linear(dim, vocab_size, bias=False)
+        self.head = None if tied else Linear(dim, vocab_size, bias=False)
         self.scale = dim**0.5 if scaled else 1.0
 
     @property
@@ -49,7 +49,7 @@ class Embedding(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """`[..., dim]` to `[..., vocab]`."""
-        scores = F.linear(self._scaled(x), self.scorer)
+        scores = linear(self._scaled(x), self.scorer)
         return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:

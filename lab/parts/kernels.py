@@ -1,4 +1,6 @@
-"""The hot loops: attention over a visibility, and the loss over a large vocabulary. Chosen here, nowhere else."""
+"""The hot loops: matrix products, attention over a visibility, and the loss over a large vocabulary. Chosen here, nowhere
+else.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lab.layout import Layout
+from lab.parts import onednn
 from lab.parts.tiled import Piece, pieces, tiled_attention
 from lab.parts.visibility import Tile, Visibility, additive
 
@@ -58,6 +61,13 @@ class Scoring:
 
 
 PLAIN = Scoring()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ weight.T + bias`: `[..., inputs]` with `[outputs, inputs]` and `[outputs]` to `[..., outputs]`."""
+    if onednn.fits(x, weight):
+        return onednn.LinearByOneDNN.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
 def attend(
@@ -262,11 +272,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         x_gradient = torch.empty_like(x) if learn else None
         weight_gradient = torch.zeros_like(weight) if learn else None
-        piece = x.new_empty(min(ROWS, len(x)), len(weight))
+        product = onednn.product if onednn.fits(x, weight) else F.linear
         for start in range(0, len(x), ROWS):
             rows, wanted = x[start : start + ROWS], targets[start : start + ROWS]
             asked, index = (wanted != IGNORE).unsqueeze(1), wanted.clamp_min(0).unsqueeze(1)
-            logits = torch.mm(rows, weight.T, out=piece[: len(rows)]).float()
+            logits = product(rows, weight).float()
             slope = None
             if softcap is not None:
                 squeezed = torch.tanh(logits / softcap)
@@ -282,8 +292,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if slope is not None:
                 shares *= slope
             gradient = shares.to(x.dtype)
-            torch.mm(gradient, weight, out=x_gradient[start : start + ROWS]).mul_(asked)
-            weight_gradient.addmm_(gradient.T, rows * asked)
+            x_gradient[start : start + ROWS] = product(gradient, weight.T).mul_(asked)
+            weight_gradient += product(gradient.T, (rows * asked).T)
         if learn:
             ctx.save_for_backward(x_gradient, weight_gradient)
         return total

@@ -12,7 +12,7 @@ from lab.layout import Layout
 from lab.parts.attention import Scored
 from lab.parts.cache import LayerCache
 from lab.parts.kernels import attend
-from lab.parts.linear import Merged, matmul_flops
+from lab.parts.linear import Linear, Merged, matmul_flops
 from lab.parts.position import Position
 from lab.parts.visibility import Visibility
 
@@ -73,10 +73,10 @@ class LatentAttention(Scored):
         self.down = Merged(dim, {"latent": kv_rank} | ({"key": self.rope_dim} if self.rope_dim else {}))
         self.latent_norm = norm(dim=kv_rank)
         self.up = Merged(kv_rank, {"key": heads * self.plain_dim, "value": heads * self.value_dim})
-        self.query_down = None if q_rank is None else nn.Linear(dim, q_rank, bias=False)
+        self.query_down = None if q_rank is None else Linear(dim, q_rank, bias=False)
         self.query_norm = None if q_rank is None else norm(dim=q_rank)
-        self.query_up = nn.Linear(q_rank or dim, heads * (self.plain_dim + self.rope_dim), bias=False)
-        self.output = nn.Linear(heads * self.value_dim, dim, bias=bias)
+        self.query_up = Linear(q_rank or dim, heads * (self.plain_dim + self.rope_dim), bias=False)
+        self.output = Linear(heads * self.value_dim, dim, bias=bias)
         self.output.writes_residual = True  # type: ignore[assignment]
 
     def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Several projections of one input, computed as one matrix product."""
+"""Linear maps, alone and several of one input as one matrix product."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from lab.parts.kernels import linear
 
-class Merged(nn.Linear):
+
+class Linear(nn.Linear):
+    """A linear map by the machine's fastest product.
+
+    Shapes: `[..., inputs] -> [..., outputs]`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x @ weight.T + bias`."""
+        return linear(x, self.weight, self.bias)
+
+
+class Merged(Linear):
     """Linear maps of the same input, merged row-wise into one weight because one large product beats several small.
 
     Each keeps its name, so that initialisation and matrix-wise optimizers still treat it as a matrix of its own.

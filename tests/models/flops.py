@@ -6,7 +6,7 @@ from unittest.mock import patch
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lab.parts import attention, latent
+from lab.parts import attention, latent, onednn
 
 
 def explicit(query, key, value, *_):
@@ -19,7 +19,12 @@ def explicit(query, key, value, *_):
 
 def counted(work: Callable) -> int:
     """FLOPs of what is called, with two-sided attention over all pairs."""
-    with patch.object(attention, "attend", explicit), patch.object(latent, "attend", explicit), torch.no_grad():
-        with FlopCounterMode(display=False) as counter:
-            work()
-        return counter.get_total_flops()
+    with (
+        patch.object(attention, "attend", explicit),
+        patch.object(latent, "attend", explicit),
+        patch.object(onednn, "preferred", lambda: False),  # torch does not count its products
+        torch.no_grad(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        work()
+    return counter.get_total_flops()

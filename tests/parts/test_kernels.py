@@ -1,13 +1,43 @@
 """The loss over a vocabulary, computed in pieces, against torch's in one piece."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.parts import kernels
-from lab.parts.kernels import IGNORE, linear_cross_entropy
+from lab.parts import kernels, onednn
+from lab.parts.kernels import IGNORE, linear, linear_cross_entropy
+
+
+@settings(max_examples=40)
+@given(st.integers(16, 70), st.integers(1, 40), st.integers(1, 40), st.booleans(), st.booleans())
+def test_a_product_by_onednn_is_that_of_torch(rows, inputs, outputs, with_bias, transposed):
+    generator = torch.Generator().manual_seed(rows * inputs * outputs)
+    x = torch.randn(2, rows, inputs, generator=generator)
+    weight = torch.randn(inputs, outputs, generator=generator).T if transposed else torch.randn(outputs, inputs)
+    bias = torch.randn(outputs, generator=generator) if with_bias else None
+    given_ = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
+    pull = torch.randn(outputs, 2 * rows, generator=generator).T.unflatten(0, (2, rows))  # columns contiguous
+    with patch.object(onednn, "preferred", torch.backends.mkldnn.is_available):
+        ours = linear(x, weight, bias)
+        got = torch.autograd.grad(ours, given_, pull)
+    theirs = F.linear(x, weight, bias)
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    for mine, other in zip(got, torch.autograd.grad(theirs, given_, pull), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-4)
+
+
+def test_onednn_is_for_single_precision_and_for_many_rows():
+    few, many = torch.randn(15, 8), torch.randn(16, 8)
+    with patch.object(onednn, "preferred", lambda: True):
+        assert not onednn.fits(few, few)
+        assert onednn.fits(many, few)
+        assert not onednn.fits(many.double(), few.double())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not onednn.fits(many, few)
 
 
 @settings(max_examples=40)

@@ -1,0 +1,72 @@
+"""Matrix products in single precision by oneDNN, on processors where it outruns the library that torch calls.
+
+Torch multiplies float32 matrices on x86 with MKL, which leaves half of the vector width unused on processors that are not
+Intel's. oneDNN, which torch ships for lower precisions, compiles its loops for the processor that it finds.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+ROWS = 16
+"""Under so many rows a product waits for memory, and oneDNN's start shows."""
+
+
+@cache
+def preferred() -> bool:
+    """Whether this is such a processor: x86 with 512-bit vectors, not Intel's. A fact of the machine, not a measurement, so
+    that numbers do not depend on the moment.
+    """
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    wide = "avx512f" in facts and "GenuineIntel" not in facts
+    return wide and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def fits(x: Tensor, weight: Tensor) -> bool:
+    """Whether `product` takes these, and is worth it."""
+    return (
+        x.dtype == weight.dtype == torch.float32
+        and x.device.type == weight.device.type == "cpu"
+        and x.numel() >= ROWS * x.shape[-1]
+        and not torch.is_autocast_enabled("cpu")
+        and preferred()
+    )
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ weight.T + bias`, without gradient.
+
+    Args:
+        x: `[rows, inputs]` float32, rows or columns contiguous.
+        weight: `[outputs, inputs]`, the same.
+        bias: `[outputs]`.
+
+    Returns:
+        `[rows, outputs]`.
+    """
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class LinearByOneDNN(torch.autograd.Function):
+    """`x @ weight.T + bias` of `[..., inputs]`, and its gradients."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        x, weight = ctx.saved_tensors
+        flat = gradient.reshape(-1, gradient.shape[-1])
+        to_x = product(flat, weight.T).view_as(x) if ctx.needs_input_grad[0] else None
+        to_weight = product(flat.T, x.reshape(-1, x.shape[-1]).T) if ctx.needs_input_grad[1] else None
+        to_bias = flat.sum(0) if ctx.needs_input_grad[2] else None
+        return to_x, to_weight, to_bias
