@@ -1,6 +1,6 @@
 """Experts beside one feed-forward layer that costs a token as much, forward and backward, the balance loss included.
 
-The router, the sorting, the way there and back, and matrix products over an eighth of the rows: all that a mixture adds.
+The router, the sorting, the way there and back, and matrix products over a part of the rows: all that a mixture adds.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Finding, finding, main, take_turns
+from lab.parts.balance import Balance
 from lab.parts.experts import MixtureOfExperts
 from lab.parts.feedforward import Dense, Gated
+from lab.parts.router import Router, SigmoidRouter
 
 DIM, INNER = 256, 1024
 GATED = partial(Gated, inner=INNER, equal_parameters=True)
@@ -46,12 +48,17 @@ def compare(what: str, mixture: MixtureOfExperts, dense: nn.Module, tokens: int,
 
 
 def run() -> list[Finding]:
-    """The mixture of the goal at both sizes, then other designs."""
+    """The mixture of the goal at both sizes, then other designs at the same active width."""
     torch.manual_seed(0)
     found = []
     for tokens, goal in ((2048, 0.85), (16384, 0.9)):
         mixture = MixtureOfExperts(DIM, GATED, experts=8, top_k=2)
         found.append(compare("8 gated, top-2", mixture, GATED(dim=DIM), tokens, goal))
+    switch = MixtureOfExperts(DIM, DENSE, 8, 1, router=partial(Router, jitter=0.01), capacity=1.25)
+    found.append(compare("8 dense, top-1, capacity 1.25", switch, DENSE(dim=DIM), 2048))
+    biased = partial(Balance, loss=0.0, bias_rate=0.001)
+    fine = MixtureOfExperts(DIM, GATED, 16, 3, router=SigmoidRouter, balance=biased, shared=1)
+    found.append(compare("16 gated, top-3 and 1 shared, bias", fine, GATED(dim=DIM), 2048))
     return found
 
 
