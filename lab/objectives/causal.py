@@ -45,6 +45,11 @@ class Causal(pl.LightningModule):
         """The optimizer, with weight decay kept off norms, biases and embeddings."""
         return self.make_optimizer(parameter_groups(self.model))
 
+    def on_train_start(self) -> None:
+        """Tell what balances experts how many forward passes make a step."""
+        for layer in self.model.expert_layers:
+            layer.balance.parts = self.trainer.accumulate_grad_batches
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The part of the step's mean loss that this batch holds, scaled so that averaging over parts restores it."""
         nats = self.model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum")
@@ -52,9 +57,10 @@ class Causal(pl.LightningModule):
         self.targets += batch.counted
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         loss = nats * (parts / batch.scored)
+        share = batch.counted * parts / batch.scored  # of the step's tokens, as the parts are averaged
         for layer in self.model.expert_layers:
-            assert layer.auxiliary is not None  # set by every forward pass in training
-            loss = loss + layer.auxiliary
+            if layer.auxiliary is not None:
+                loss = loss + share * layer.auxiliary
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> Tensor:

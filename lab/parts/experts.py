@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,27 +10,38 @@ import torch
 from torch import Tensor, nn
 
 from lab.layout import Layout
+from lab.parts.balance import Balance
+from lab.parts.dispatch import Dispatch
 from lab.parts.feedforward import FeedForward
-from lab.parts.linear import count
+from lab.parts.linear import count, matmul_flops
+from lab.parts.router import Router
 
 
 class MixtureOfExperts(nn.Module):
-    """Softmax router, `top_k` experts a token with weights that sum to one (Mixtral, Jiang et al. 2024, section 2.1), no token
-    dropped, and an auxiliary loss that balances the load (Switch, Fedus et al. 2021, equations 4-6).
+    """The weighted sum of what the chosen experts make of a token, and of the shared expert, if there is one.
 
     Args:
         dim: width of the model.
         expert: makes one expert from `dim` and `share`.
-        experts: how many there are.
+        experts: how many there are to choose from.
         top_k: how many serve a token.
-        balance: weight of the balance loss.
-        equal_active: an expert is `1 / top_k` as wide, so that a token meets the parameters of one dense layer.
+        router: makes the router from `dim`, `experts` and `top_k`.
+        balance: makes what balances the load from `experts`.
+        shared: how many more experts serve every token, built as one layer of their width (DeepSeekMoE, Dai et al. 2024,
+            section 3.2).
+        capacity: while training an expert takes no more of a row's tokens than an even load times this factor,
+            `ceil(capacity * tokens * top_k / experts)`; null for no limit. Choices beyond are dropped: the token gets
+            nothing from that expert, and its other weights stay. First choices go before second ones, earlier tokens
+            before later ones (GShard, Lepikhin et al. 2021, algorithm 1; Switch, section 2.2). A row is a group, as in
+            Hugging Face's Switch, so that nothing depends on how rows are spread over devices and parts of a step.
+        equal_active: each expert is `1 / (top_k + shared)` as wide, so that a token meets the parameters of one layer.
+        layer: number of the block, from 0.
 
-    While training, `auxiliary` holds the weighted balance loss of the last forward pass and `load` the share of
-    assignments that each expert got (`[experts]`, sums to 1).
+    While training with gradients, `auxiliary` holds the weighted balance losses of the last forward pass, or none where the
+    balance takes none. Padding meets no expert and no statistic, and gives zeros.
 
     Raises:
-        ValueError: more experts chosen than there are.
+        ValueError: more experts chosen than there are, or a value out of its range.
     """
 
     def __init__(
@@ -38,7 +50,10 @@ class MixtureOfExperts(nn.Module):
         expert: Callable[..., FeedForward],
         experts: int,
         top_k: int,
-        balance: float = 0.01,
+        router: Callable[..., Router] = Router,
+        balance: Callable[..., Balance] = Balance,
+        shared: int = 0,
+        capacity: float | None = None,
         equal_active: bool = True,
         layer: int = 0,
     ) -> None:
@@ -47,52 +62,80 @@ class MixtureOfExperts(nn.Module):
             raise ValueError(f"ffn.experts: {experts}; there is at least 1 expert")
         if not 1 <= top_k <= experts:
             raise ValueError(f"ffn.top_k: {top_k}; choose from 1 to ffn.experts {experts}")
-        if balance < 0:
-            raise ValueError(f"ffn.balance: {balance}; the weight of the balance loss is 0 or more")
-        self.top_k, self.balance = top_k, balance
-        self.router = nn.Linear(dim, experts, bias=False)
-        share = 1 / top_k if equal_active else 1.0
+        if shared < 0:
+            raise ValueError(f"ffn.shared: {shared}; a whole number, 0 or more")
+        if capacity is not None and not (type(capacity) in (int, float) and 0 < capacity < math.inf):
+            raise ValueError(f"ffn.capacity: {capacity}; a factor over 0, or null for no limit")
+        self.layer, self.top_k, self.capacity = layer, top_k, capacity
+        self.router = router(dim=dim, experts=experts, top_k=top_k)
+        self.balance = balance(experts=experts)
+        share = 1 / (top_k + shared) if equal_active else 1.0
         self.experts = nn.ModuleList(expert(dim=dim, share=share, layer=layer) for _ in range(experts))
+        self.shared = expert(dim=dim, share=share * shared, layer=layer) if shared else None
         self.auxiliary: Tensor | None = None
-        self.load: Tensor | None = None
 
     def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
-        """`[batch, time, dim] -> [batch, time, dim]`; padding is sent to no expert and gives zeros."""
+        """`[batch, time, dim] -> [batch, time, dim]`."""
         tokens = x.flatten(0, -2)
-        if layout is not None and layout.padded:
-            real = (~layout.padding).flatten().nonzero().squeeze(1)
-            return torch.zeros_like(tokens).index_copy(0, real, self.mix(tokens[real])).view_as(x)
-        return self.mix(tokens).view_as(x)
+        if layout is None or not layout.padded:
+            return self.mix(tokens, x.shape[-2]).view_as(x)
+        real = layout.once("real", lambda: (~layout.padding).flatten().nonzero().squeeze(1))
+        mixed = self.mix(tokens[real], x.shape[-2], real)
+        return mixed.new_zeros(tokens.shape).index_copy(0, real, mixed).view_as(x)
 
-    def mix(self, tokens: Tensor) -> Tensor:
-        """`[tokens, dim] -> [tokens, dim]`."""
-        probabilities = self.router(tokens).softmax(dim=-1, dtype=torch.float32)
-        weights, chosen = probabilities.topk(self.top_k, dim=-1)
-        weights = (weights / weights.sum(dim=-1, keepdim=True)).to(tokens.dtype)
+    def mix(self, tokens: Tensor, time: int, places: Tensor | None = None) -> Tensor:
+        """`[tokens, dim] -> [tokens, dim]`.
 
-        assigned = chosen.flatten()
-        order = assigned.argsort(stable=True)
-        counts = torch.bincount(assigned, minlength=len(self.experts))
-        self.record(probabilities, counts)
+        Args:
+            tokens: none of them padding.
+            time: places in a row.
+            places: `[tokens]`, where each stands in the rows one after the other; none where they stand at every place.
+        """
+        routing = self.router(tokens, self.balance.bias)
+        kept = None
+        if self.training and self.capacity is not None:
+            places = torch.arange(len(tokens), device=tokens.device) if places is None else places
+            kept = within_capacity(routing.chosen, places // time, len(self.experts), self.capacity)
+        learning = self.training and torch.is_grad_enabled()
+        self.auxiliary = self.balance(routing, kept) if learning else None
 
-        source = order.div(self.top_k, rounding_mode="floor")
-        pieces = tokens[source].split(counts.tolist())
+        dispatch = Dispatch.of(routing.chosen, len(self.experts), kept)
+        pieces = dispatch.send(tokens).split(dispatch.counts)
         done = torch.cat([expert(piece) for expert, piece in zip(self.experts, pieces, strict=True)])
-        weighted = done * weights.flatten()[order].unsqueeze(1)
-        return torch.zeros_like(tokens).index_add(0, source, weighted.to(tokens.dtype))
-
-    def record(self, probabilities: Tensor, counts: Tensor) -> None:
-        """Keep the load, and while training the balance loss `experts * sum(share of assignments * mean probability)`."""
-        self.load = counts / counts.sum().clamp_min(1)
-        balance = len(self.experts) * (self.load * probabilities.mean(dim=0)).sum()
-        self.auxiliary = self.balance * balance if self.training else None
+        mixed = dispatch.combine(done, routing.weights)
+        return mixed if self.shared is None else mixed + self.shared(tokens)
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
-        """Forward FLOPs on documents of these lengths: the router and `top_k` experts for each token."""
-        router = 2 * self.router.weight.numel() * np.asarray(lengths)
-        return router + self.top_k * self.experts[0].flops(lengths)  # type: ignore[operator]
+        """Forward FLOPs on documents of these lengths: the router, `top_k` experts and the shared one, nothing dropped."""
+        total = matmul_flops(self.router) * np.asarray(lengths) + self.top_k * self.experts[0].flops(lengths)  # type: ignore[operator]
+        return total if self.shared is None else total + self.shared.flops(lengths)
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that one token uses: the router and `top_k` experts."""
-        return count(self.router) + self.top_k * count(self.experts[0])
+        """Parameters that one token uses: the router, `top_k` experts and the shared one."""
+        shared = 0 if self.shared is None else count(self.shared)
+        return count(self.router) + self.top_k * count(self.experts[0]) + shared
+
+
+def within_capacity(chosen: Tensor, rows: Tensor, experts: int, capacity: float) -> Tensor:
+    """Which choices fit: of each row and expert the first `ceil(capacity * tokens of the row * top_k / experts)`.
+
+    Args:
+        chosen: `[tokens, top_k]` int64; all first choices go before all second ones, and earlier tokens before later ones.
+        rows: `[tokens]` int64, the row of each token.
+        experts: how many there are.
+        capacity: the factor.
+
+    Returns:
+        `[tokens, top_k]` bool.
+    """
+    top_k = chosen.shape[1]
+    queues = (rows.unsqueeze(1) * experts + chosen).T.flatten()  # one for each row and expert
+    order = queues.argsort(stable=True)
+    ordered = queues[order]
+    before = torch.empty_like(queues)
+    before[order] = torch.arange(len(queues), device=queues.device) - torch.searchsorted(ordered, ordered)
+    # Rounded first: 1.1 * 40 * 2 / 8 is 11, whatever binary fractions make of it.
+    limit = (torch.bincount(rows).double() * capacity * top_k / experts).round(decimals=6).ceil()
+    ahead = before.view(top_k, -1).T
+    return ahead < limit[rows].unsqueeze(1)

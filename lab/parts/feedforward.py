@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab.layout import Layout
+from lab.parts.activation import ACTIVATIONS, gated
 from lab.parts.linear import Merged, count, matmul_flops
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu,
-}
 
 
 class FeedForward(nn.Module):
@@ -47,7 +38,7 @@ class Dense(FeedForward):
     Args:
         dim: width of the model.
         inner: width between the two maps.
-        activation: relu (2017), gelu (BERT), gelu_tanh (GPT-2), silu.
+        activation: relu (2017), relu_squared (Primer), gelu (BERT), gelu_tanh (GPT-2), silu.
         bias: both maps have one.
         share: the part of `inner` that is built; an expert has one share of several.
 
@@ -79,7 +70,7 @@ class Gated(FeedForward):
     Args:
         dim: width of the model.
         inner: width between the maps.
-        activation: of the gate.
+        activation: of the gate: silu (SwiGLU), gelu (GEGLU), relu (ReGLU) or another.
         bias: all maps have one.
         equal_parameters: build two thirds of `inner`, so that three matrices hold what a dense layer's two do; to the
             nearest multiple of 8, which matrix products want.
@@ -109,5 +100,4 @@ class Gated(FeedForward):
 
     def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
         """Each token through gate and map."""
-        gate, up = self.project(x).chunk(2, dim=-1)
-        return self.down(self.activation(gate) * up)
+        return self.down(gated(self.project(x), self.activation))

@@ -176,9 +176,9 @@ class Pace(pl.Callback):
             "grad_norm": float(module.gradient_norm),
             "tokens_per_second": rate,
         }
-        for number, layer in enumerate(module.model.expert_layers):
-            for expert, share in enumerate(layer.load.tolist()):
-                measured[f"experts/layer{number}/expert{expert}"] = share
+        for layer in module.model.expert_layers:
+            for name, value in layer.balance.figures().items():
+                measured[f"experts/layer{layer.layer}/{name}"] = value
         return measured
 
     def _validate(self, trainer: pl.Trainer, module: Any) -> dict[str, Any]:

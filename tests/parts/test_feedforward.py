@@ -1,30 +1,65 @@
-"""Feed-forward layers and mixtures of experts against their equations."""
-
-from functools import partial
+"""Feed-forward layers against their equations."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from lab.layout import Layout
-from lab.parts.experts import MixtureOfExperts
+from lab.parts.activation import ACTIVATIONS
 from lab.parts.feedforward import Dense, Gated
 from lab.parts.linear import count
 
+EQUATIONS = {
+    "relu": lambda x: x.clamp(min=0),
+    "relu_squared": lambda x: x.clamp(min=0) ** 2,
+    "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5)),
+    "gelu_tanh": lambda x: x * 0.5 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "silu": lambda x: x / (1 + torch.exp(-x)),
+}
 
-def test_dense_is_equation_2():
-    layer = Dense(dim=4, inner=8, activation="relu", bias=True)
-    x = torch.randn(3, 4)
-    expected = torch.relu(x @ layer.up.weight.T + layer.up.bias) @ layer.down.weight.T + layer.down.bias
-    assert torch.allclose(layer(x), expected, atol=1e-6)
+
+def test_every_activation_has_its_equation_here():
+    assert set(EQUATIONS) == set(ACTIVATIONS)
 
 
-def test_gated_is_the_gate_times_the_map():
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense_is_equation_2(activation, bias):
+    layer = Dense(dim=4, inner=8, activation=activation, bias=bias).double()
+    x = torch.randn(3, 4, dtype=torch.float64)
+    inside = EQUATIONS[activation](F.linear(x, layer.up.weight, layer.up.bias))
+    assert torch.allclose(layer(x), F.linear(inside, layer.down.weight, layer.down.bias))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_gated_is_the_gate_times_the_map_and_so_is_its_gradient(activation, bias):
+    layer = Gated(dim=4, inner=8, activation=activation, bias=bias).double()
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    gate, up = F.linear(x, layer.project.weight, layer.project.bias).chunk(2, dim=-1)
+    expected = F.linear(EQUATIONS[activation](gate) * up, layer.down.weight, layer.down.bias)
+    assert torch.allclose(layer(x), expected)
+    upstream = torch.randn_like(x)
+    wanted = [x, *layer.parameters()]
+    ours, theirs = (torch.autograd.grad(out, wanted, upstream, retain_graph=True) for out in (layer(x), expected))
+    assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_gate_comes_first():
     layer = Gated(dim=4, inner=8)
-    x = torch.randn(3, 4)
-    (_, gate), (_, up) = layer.project.pieces()
-    assert torch.allclose(layer(x), (F.silu(x @ gate.T) * (x @ up.T)) @ layer.down.weight.T, atol=1e-6)
+    assert [name for name, _ in layer.project.pieces()] == ["gate", "up"]
+
+
+def test_gated_keeps_its_gradients_under_mixed_precision():
+    layer = Gated(dim=8, inner=16)
+    x = torch.randn(5, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    found = torch.autograd.grad(out.float().sum(), x)[0]
+    expected = torch.autograd.grad(layer(x).sum(), x)[0]
+    assert torch.allclose(found, expected, atol=0.02)
 
 
 def test_gated_with_equal_parameters_holds_what_dense_holds():
@@ -33,57 +68,20 @@ def test_gated_with_equal_parameters_holds_what_dense_holds():
     assert gated.inner % 8 == 0
 
 
-def slow_mixture(layer, tokens):
-    """Each token by itself."""
-    out = torch.zeros_like(tokens)
-    for i, token in enumerate(tokens):
-        probabilities = layer.router(token).softmax(-1)
-        best = probabilities.argsort(descending=True)[: layer.top_k]
-        for expert in best:
-            out[i] += probabilities[expert] / probabilities[best].sum() * layer.experts[expert](token[None])[0]
-    return out
+@pytest.mark.parametrize(
+    "layer", [Dense(dim=16, inner=64), Gated(dim=16, inner=64), Gated(dim=16, inner=24, bias=True)]
+)
+def test_flops_are_those_that_torch_counts(layer):
+    with FlopCounterMode(display=False) as counter:
+        layer(torch.randn(3, 5, 16))
+    assert counter.get_total_flops() == layer.flops(np.array([5, 5, 5])).sum()
+    assert layer.active_parameters == sum(parameter.numel() for parameter in layer.parameters())
 
 
-@pytest.mark.parametrize("top_k", [1, 2, 4])
-@pytest.mark.parametrize("expert", [partial(Gated, inner=16), partial(Dense, inner=16)])
-def test_a_mixture_is_the_weighted_sum_of_the_chosen_experts(top_k, expert):
-    layer = MixtureOfExperts(8, expert, experts=4, top_k=top_k)
-    x = torch.randn(2, 5, 8)
-    assert torch.allclose(layer(x).flatten(0, 1), slow_mixture(layer, x.flatten(0, 1)), atol=1e-6)
-
-
-def test_padding_meets_no_expert_and_is_not_counted():
-    layer = MixtureOfExperts(8, partial(Dense, inner=16), experts=4, top_k=1)
-    x = torch.randn(1, 6, 8)
-    out = layer(x, Layout.packed([[4]], time=6))
-    load = layer.load.clone()
-    assert torch.equal(out[0, 4:], torch.zeros(2, 8))
-    assert torch.allclose(out[:, :4], layer(x[:, :4]), atol=1e-6)
-    assert torch.equal(load, layer.load)
-
-
-def test_the_balance_loss_is_one_when_balanced_and_the_number_of_experts_when_all_go_to_one():
-    layer = MixtureOfExperts(4, partial(Dense, inner=4), experts=4, top_k=1, balance=1.0)
-    with torch.no_grad():
-        layer.router.weight.copy_(torch.eye(4) * 100)
-    layer(torch.eye(4).repeat(8, 1)[None])
-    assert layer.auxiliary.item() == pytest.approx(1.0, abs=1e-5)
-    layer(torch.eye(4)[:1].repeat(8, 1)[None])
-    assert layer.auxiliary.item() == pytest.approx(4.0, abs=1e-5)
-    assert layer.load.tolist() == [1, 0, 0, 0]
-    layer.eval()
-    layer(torch.eye(4)[None])
-    assert layer.auxiliary is None
-
-
-def test_a_mixture_with_equal_active_width_costs_a_token_what_one_layer_costs():
-    expert = partial(Dense, inner=64)
-    layer = MixtureOfExperts(16, expert, experts=8, top_k=2)
-    assert layer.active_parameters == count(layer.router) + count(expert(dim=16))
-    router = 2 * 16 * 8 * 10
-    assert layer.flops(np.array([10])) == router + expert(dim=16).flops(np.array([10]))
-
-
-def test_more_experts_chosen_than_there_are_is_refused():
-    with pytest.raises(ValueError, match=r"ffn.top_k: 5; choose from 1 to ffn.experts 4"):
-        MixtureOfExperts(8, partial(Dense, inner=8), experts=4, top_k=5)
+def test_unknown_activations_and_empty_layers_are_refused():
+    with pytest.raises(
+        ValueError, match=r"ffn.activation: tanh; choose from relu, relu_squared, gelu, gelu_tanh, silu"
+    ):
+        Dense(dim=4, inner=8, activation="tanh")
+    with pytest.raises(ValueError, match=r"model.inner: 0; "):
+        Gated(dim=4, inner=1, share=0.1)
