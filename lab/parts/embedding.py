@@ -16,10 +16,14 @@ class Embedding(nn.Module):
         dim: width of the model.
         tied: the head is the table (Press and Wolf 2017).
         scaled: vectors are multiplied by `sqrt(dim)` (Vaswani et al. 2017, section 3.4).
+
+    Attributes:
+        logit_scale: what scores are multiplied by.
     """
 
     def __init__(self, vocab_size: int, dim: int, tied: bool = True, scaled: bool = False) -> None:
         super().__init__()
+        self.logit_scale = 1.0
         self.table = nn.Embedding(vocab_size, dim)
         self.head = None if tied else nn.Linear(dim, vocab_size, bias=False)
         self.scale = dim**0.5 if scaled else 1.0
@@ -36,8 +40,11 @@ class Embedding(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """`[..., dim]` to `[..., vocab]`."""
-        return F.linear(x, self.scorer)
+        return F.linear(self._scaled(x), self.scorer)
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """Summed cross-entropy in nats of `[..., dim]` against `[...]` targets, in pieces: never all logits at once."""
-        return linear_cross_entropy(x.flatten(0, -2), self.scorer, targets.flatten())
+        return linear_cross_entropy(self._scaled(x).flatten(0, -2), self.scorer, targets.flatten())
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.logit_scale == 1.0 else x * self.logit_scale

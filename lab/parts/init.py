@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lab.parts.attention import Scored
+from lab.parts.embedding import Embedding
 from lab.parts.linear import named_matrices
 
 
@@ -69,3 +71,55 @@ class Xavier(Normal):
         if isinstance(module, nn.Embedding):
             return matrix.shape[-1] ** -0.5
         return math.sqrt(2 / (matrix.shape[-1] + matrix.shape[-2]))
+
+
+class Mup(Normal):
+    """Maximal update parametrisation: at any width the layers' outputs, and what a step changes of them, keep their size, so
+    a learning rate found on a narrow model serves a wide one (Yang and Hu 2022, "Tensor Programs V", Table 8).
+
+    | | deviation | multiplier | rate under Adam |
+    | --- | --- | --- | --- |
+    | hidden matrices, a router too | `1 / sqrt(inputs)` | | `base_dim / inputs` |
+    | tables of embeddings | `1 / sqrt(base_dim)` | | 1 |
+    | the head, tied or not | `1 / sqrt(base_dim)` | logits by `base_dim / dim` | 1 |
+    | norms, biases | 1 and 0 | | 1 |
+    | scores of attention | | `sqrt(base_head_dim) / head_dim` | |
+
+    Rates are the optimizer's to know: `base_dim`, left on the model, tells `lab.optim.groups` to ask it. At the base width
+    the values are those of `init=fan_in`. Scaled embeddings are scaled as at the base width.
+
+    Args:
+        base_dim: width at which rates are as given.
+        base_head_dim: width of a head at which scores are scaled as usual, by `1 / sqrt(head_dim)`.
+
+    Raises:
+        ValueError: a width under 1.
+    """
+
+    def __init__(self, base_dim: int = 64, base_head_dim: int = 16) -> None:
+        super().__init__(std=None)
+        for name, width in {"base_dim": base_dim, "base_head_dim": base_head_dim}.items():
+            if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+                raise ValueError(f"init.{name}: {width}; a whole number, at least 1")
+        self.base_dim, self.base_head_dim = base_dim, base_head_dim
+
+    def deviation(self, matrix: Tensor, module: nn.Module, layers: int) -> float:
+        """Standard deviation of a matrix of this module."""
+        inputs = self.base_dim if module in self.constant else matrix.shape[-1]
+        return inputs**-0.5
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, seed: int, layers: int) -> None:
+        """Set every parameter and multiplier of the model."""
+        embeddings = [module for module in model.modules() if isinstance(module, Embedding)]
+        tables = {module for module in model.modules() if isinstance(module, nn.Embedding)}
+        self.constant = tables | {embedding.head for embedding in embeddings}
+        super().__call__(model, seed, layers)
+        model.base_dim = self.base_dim  # type: ignore[assignment]
+        for embedding in embeddings:
+            embedding.logit_scale = self.base_dim / embedding.table.embedding_dim
+            if embedding.scale != 1.0:
+                embedding.scale = self.base_dim**0.5
+        for module in model.modules():
+            if isinstance(module, Scored) and module.scale is None:
+                module.scale = self.base_head_dim**0.5 / module.score_dim
