@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable
 
 SHAPES: dict[str, Callable[[float, float], float]] = {
-    "linear": lambda done, final: 1 - (1 - final) * done,
+    "linear": lambda done, final: final + (1 - final) * (1 - done),
     "cosine": lambda done, final: final + (1 - final) * (1 + math.cos(math.pi * done)) / 2,
-    "sqrt": lambda done, final: 1 - (1 - final) * math.sqrt(done),
+    "sqrt": lambda done, final: final + (1 - final) * (1 - math.sqrt(done)),
     "exponential": lambda done, final: final**done,
 }
 """Ways down from 1 to `final`, by the share of the way that is done."""
@@ -74,7 +74,7 @@ class Decay(Warmup):
 
     def after(self, progress: float) -> float:
         """The peak, then the way down."""
-        done = (progress - (1 - self.decay)) / self.decay
+        done = 1 - (1 - progress) / self.decay
         return self.way_down(min(max(done, 0.0), 1.0), self.final)
 
 
