@@ -30,7 +30,7 @@ class Adafactor(torch.optim.Adafactor):
     def __init__(
         self,
         params: Iterable,
-        lr: float = 0.02,
+        lr: float = 0.08,
         beta2_decay: float = -0.8,
         eps: Sequence[float | None] = (None, 1e-3),
         d: float = 1.0,

@@ -27,7 +27,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {
 def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
     """Roughly the nearest matrix with orthonormal rows, by so many steps of a Newton-Schulz iteration.
 
-    Singular vectors stay; after 5 steps singular values lie between 0.65 and 1.2, but for those that were under 1/500 of
+    Singular vectors stay; after 5 steps singular values lie between 0.68 and 1.21, but for those that were under 1/500 of
     the norm.
 
     Shapes: `[batch, rows, columns]`, rows at most columns; a batch is one chain of products.
@@ -69,7 +69,7 @@ class Muon(Optimizer):
     def __init__(
         self,
         params: Iterable,
-        lr: float = 0.004,
+        lr: float = 0.01,
         momentum: float = 0.95,
         nesterov: bool = True,
         weight_decay: float = 0.1,

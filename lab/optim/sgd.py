@@ -27,7 +27,7 @@ class SGD(torch.optim.SGD):
     def __init__(
         self,
         params: Iterable,
-        lr: float = 0.3,
+        lr: float = 0.5,
         momentum: float = 0.9,
         nesterov: bool = True,
         weight_decay: float = 0.0,

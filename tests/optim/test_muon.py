@@ -91,7 +91,7 @@ def test_matrices_stacked_in_one_weight_are_each_their_own(exact):
     apart = [nn.Parameter(matrix.detach().clone()) for matrix in stack]
     for optimizer, parameters in (
         (Muon([stack]), [stack]),
-        (torch.optim.Muon(apart, lr=0.004, adjust_lr_fn="match_rms_adamw"), apart),
+        (torch.optim.Muon(apart, lr=0.01, adjust_lr_fn="match_rms_adamw"), apart),
     ):
         for step in range(3):
             gradient = torch.randn(4, 6, 10, generator=torch.Generator().manual_seed(step))
