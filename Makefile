@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test test-long check format bench clean
+.PHONY: sweep test test-long test-gpu check format bench clean
 
 sweep: .venv/lab
 	$(BIN)/lab sweep sweeps/ladder.yaml --baseline previous
@@ -12,6 +12,9 @@ test: .venv/dev
 
 test-long: .venv/dev
 	$(BIN)/python -m pytest -m "not gpu" --hypothesis-profile=new
+
+test-gpu: .venv/dev
+	$(BIN)/python -m pytest -m gpu
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

@@ -181,8 +181,12 @@ def _check(config: DictConfig) -> None:
     _check_trainer(config.trainer, config.batch)
     with torch.device("meta"):
         model = _construct(plain["model"]["build"], "model.build", vocab_size=config.tokenizer.vocab_size)
-    for key in ("init", "schedule", "packing", "tokenizer", "data"):
-        _construct(plain[key], key)
+    made = {key: _construct(plain[key], key) for key in ("init", "schedule", "packing", "tokenizer", "data")}
+    if model.position.distances and not made["packing"].measures:
+        raise RequestError(
+            f"packing: positions restart in each document while attention crosses them, so position={config.choices.position}"
+            " would measure wrong distances; set packing.mask=true or packing.restart=false"
+        )
     optimizer = _construct(plain["optimizer"], "optimizer", params=parameter_groups(model))
     if config.trainer.strategy == "fsdp" and getattr(optimizer, "whole_matrices", False):
         raise RequestError(

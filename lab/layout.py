@@ -27,7 +27,7 @@ class Layout:
         positions: `[batch, time]` int64, at least 0 and under `span`: what position encodings count.
         span: one more than the largest position, or a bound of it, known without asking the device.
         padded: some row may hold padding.
-        single: every row holds tokens of document 0 alone.
+        single: every row holds tokens of document 0 alone, at the same positions.
         plain: every row is one document that fills it, with positions 0, 1, 2, ... Kernels need no mask then.
     """
 

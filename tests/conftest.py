@@ -24,6 +24,15 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests of a device run where there is one."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 @dataclass(frozen=True)
 class Ended:
     """What a command came to."""

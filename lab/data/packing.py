@@ -51,7 +51,15 @@ class Batch:
 
 
 class Packing(Protocol):
-    """A way to lay documents into rows."""
+    """A way to lay documents into rows.
+
+    Attributes:
+        measures: positions tell the distance of two tokens that see each other.
+    """
+
+    @property
+    def measures(self) -> bool:
+        """See above."""
 
     def rows(self, tokens: Tokens, context: int, training: bool) -> Rows:
         """Rows of `context` tokens each."""
@@ -71,6 +79,11 @@ class Packed:
     mask: bool = True
     restart: bool = True
 
+    @property
+    def measures(self) -> bool:
+        """Positions tell the distance of two tokens that see each other."""
+        return self.mask or not self.restart
+
     def rows(self, tokens: Tokens, context: int, training: bool) -> Rows:
         """Rows of `context` tokens each. Training leaves out what doesn't fill a row, validation pads it."""
         total = len(tokens.ids)
@@ -81,6 +94,8 @@ class Packed:
 @dataclass(frozen=True)
 class Padded:
     """One document a row, the rest of the row is padding; what is longer than a row goes on in the next."""
+
+    measures = True
 
     def rows(self, tokens: Tokens, context: int, training: bool) -> Rows:
         """Rows of `context` tokens each."""

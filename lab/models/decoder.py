@@ -26,12 +26,12 @@ class Decoder(Model):
         heads: query heads in each attention.
         context: tokens in a row, as trained.
         embedding: called with `vocab_size`, `dim`.
-        position: called with `dim`, `head_dim`, `context`.
+        position: called with `dim`, `head_dim`, `context`, `heads`, `causal`.
         pattern: called with `causal`, `layer`; gives a visibility.
-        attention: called with `dim`, `heads`, `visibility`, `norm`.
+        attention: called with `dim`, `heads`, `visibility`, `norm`, `rotates`.
         ffn: called with `dim`, `layer`.
         norm: called with `dim`.
-        block: called with `dim`, `attention`, `ffn`, `norm`.
+        block: called with `dim`, `attention`, `ffn`, `norm`, `layers`.
     """
 
     def __init__(
@@ -57,12 +57,13 @@ class Decoder(Model):
             raise ValueError(f"model.heads: {heads} does not divide model.dim {dim}")
         self.vocab_size, self.dim, self.context = vocab_size, dim, context
         self.embedding = embedding(vocab_size=vocab_size, dim=dim)
-        self.position = position(dim=dim, head_dim=dim // heads, context=context)
+        self.position = position(dim=dim, head_dim=dim // heads, context=context, heads=heads, causal=True)
 
         def layer(i: int) -> Block:
             visibility = pattern(causal=True, layer=i)
-            heart = attention(dim=dim, heads=heads, visibility=visibility, norm=norm)
-            return block(dim=dim, attention=heart, ffn=ffn(dim=dim, layer=i), norm=norm)
+            rotates = self.position.at(i).rotates
+            heart = attention(dim=dim, heads=heads, visibility=visibility, norm=norm, rotates=rotates)
+            return block(dim=dim, attention=heart, ffn=ffn(dim=dim, layer=i), norm=norm, layers=layers)
 
         self.blocks = nn.ModuleList(layer(i) for i in range(layers))
         self.norm = norm(dim=dim) if self.blocks[-1].final_norm else nn.Identity()
@@ -74,7 +75,7 @@ class Decoder(Model):
         layout = layout or Layout.full(tokens.shape[0], tokens.shape[1], tokens.device)
         x = self.position.embed(self.embedding(tokens), layout)
         for i, block in enumerate(self.blocks):
-            x = block(x, layout, self.position, None if cache is None else cache.layers[i])
+            x = block(x, layout, self.position.at(i), None if cache is None else cache.layers[i])
         return self.norm(x)
 
     def new_cache(self, batch: int, length: int) -> Cache:

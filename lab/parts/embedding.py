@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,14 +17,22 @@ class Embedding(nn.Module):
         dim: width of the model.
         tied: the head is the table (Press and Wolf 2017).
         scaled: vectors are multiplied by `sqrt(dim)` (Vaswani et al. 2017, section 3.4).
+        softcap: scores are squeezed into plus and minus this by `tanh` (Gemma 2, 2024, section 2); none for no limit.
 
     Attributes:
-        logit_scale: what scores are multiplied by.
+        logit_scale: what scores are multiplied by, before the cap.
+
+    Raises:
+        ValueError: a cap that is not over 0.
     """
 
-    def __init__(self, vocab_size: int, dim: int, tied: bool = True, scaled: bool = False) -> None:
+    def __init__(
+        self, vocab_size: int, dim: int, tied: bool = True, scaled: bool = False, softcap: float | None = None
+    ) -> None:
         super().__init__()
-        self.logit_scale = 1.0
+        if softcap is not None and not softcap > 0:
+            raise ValueError(f"embedding.softcap: {softcap}; a number over 0, or null")
+        self.softcap, self.logit_scale = softcap, 1.0
         self.table = nn.Embedding(vocab_size, dim)
         self.head = None if tied else nn.Linear(dim, vocab_size, bias=False)
         self.scale = dim**0.5 if scaled else 1.0
@@ -40,11 +49,12 @@ class Embedding(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """`[..., dim]` to `[..., vocab]`."""
-        return F.linear(self._scaled(x), self.scorer)
+        scores = F.linear(self._scaled(x), self.scorer)
+        return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """Summed cross-entropy in nats of `[..., dim]` against `[...]` targets, in pieces: never all logits at once."""
-        return linear_cross_entropy(self._scaled(x).flatten(0, -2), self.scorer, targets.flatten())
+        return linear_cross_entropy(self._scaled(x).flatten(0, -2), self.scorer, targets.flatten(), self.softcap)
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self.logit_scale == 1.0 else x * self.logit_scale

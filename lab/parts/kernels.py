@@ -91,6 +91,11 @@ def attend(
         return _fused(query, key, value, mask, False, scoring.scale)
     if layout.plain and not visibility.narrow and scoring.sink is None:
         return _fused(query, key, value, None, visibility.causal, scoring.scale)
+    if query.device.type == "cuda":
+        # Imported here: its compiler takes a second that no run on a CPU should pay.
+        from lab.parts.flex import flexible_attention
+
+        return flexible_attention(query, key, value, layout, visibility, scoring.scale)
     if query.device.type != "cpu":
         return _fused(query, key, value, _mask(layout, layout, visibility, query.dtype), False, scoring.scale)
     groups = query.shape[2] // key.shape[2]
@@ -235,7 +240,7 @@ def attention_weights(
     return torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None = None) -> Tensor:
     """Sum over rows of the cross-entropy of `softmax(x @ weight.T)`, in nats, never holding more than a few hundred rows of
     logits. Gradients are computed in the same pass, so each piece of logits is made once.
 
@@ -243,16 +248,17 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         x: `[rows, dim]`.
         weight: `[vocab, dim]`.
         targets: `[rows]` int64; `IGNORE` where nothing is to be predicted.
+        softcap: logits are squeezed into plus and minus this by `tanh`; none for no limit.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
-    return _LinearCrossEntropy.apply(x, weight, targets, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(x, weight, targets, softcap, torch.is_grad_enabled())
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, learn: bool) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, learn: bool) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         x_gradient = torch.empty_like(x) if learn else None
         weight_gradient = torch.zeros_like(weight) if learn else None
@@ -261,6 +267,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows, wanted = x[start : start + ROWS], targets[start : start + ROWS]
             asked, index = (wanted != IGNORE).unsqueeze(1), wanted.clamp_min(0).unsqueeze(1)
             logits = torch.mm(rows, weight.T, out=piece[: len(rows)]).float()
+            slope = None
+            if softcap is not None:
+                squeezed = torch.tanh(logits / softcap)
+                logits, slope = softcap * squeezed, 1 - squeezed.square()
             score, top = logits.gather(1, index), logits.amax(1, keepdim=True)
             shares = torch.softmax(logits, dim=1, out=logits)
             # The largest share is exp(top - normaliser), so the normaliser is known without a second piece.
@@ -269,6 +279,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if x_gradient is None or weight_gradient is None:
                 continue
             shares.scatter_add_(1, index, torch.full_like(score, -1))
+            if slope is not None:
+                shares *= slope
             gradient = shares.to(x.dtype)
             torch.mm(gradient, weight, out=x_gradient[start : start + ROWS]).mul_(asked)
             weight_gradient.addmm_(gradient.T, rows * asked)
@@ -279,4 +291,4 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         x_gradient, weight_gradient = ctx.saved_tensors
-        return x_gradient * gradient, weight_gradient * gradient, None, None
+        return x_gradient * gradient, weight_gradient * gradient, None, None, None

@@ -16,6 +16,16 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(dim, eps=_not_negative(eps), bias=bias)
 
 
+class NoNorm(nn.Identity):
+    """Leaves the stream as it is.
+
+    Shapes: `[..., dim] -> [..., dim]`.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+
 class RMSNorm(nn.Module):
     """Unit root mean square over the width, then a gain; no mean, no bias (Zhang and Sennrich 2019).
 

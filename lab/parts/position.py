@@ -1,10 +1,12 @@
 """How a model knows the order of tokens.
 
 A position may add to the embeddings, rotate queries and keys, or bias scores: three methods that do nothing by default.
-One position serves all layers. What it counts is `Layout.positions`.
+One position serves all layers, unless it says otherwise. What it counts is `Layout.positions`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +15,29 @@ from lab.layout import Layout
 
 
 class Position(nn.Module):
-    """No position at all (`position=none`); the order shows only through the causal mask (NoPE, Kazemnejad et al. 2023)."""
+    """No position at all (`position=none`); the order shows only through the causal mask (NoPE, Kazemnejad et al. 2023).
 
-    def __init__(self, dim: int, head_dim: int, context: int) -> None:
+    Args:
+        dim: width of the model.
+        head_dim: width of a head.
+        context: tokens in a row, as trained.
+        heads: query heads in each attention.
+        causal: tokens see earlier ones alone.
+    """
+
+    rotates = False
+    """It turns queries and keys."""
+
+    distances = False
+    """It reads the distance of two tokens off their positions, which must not restart where attention goes on."""
+
+    def __init__(self, dim: int, head_dim: int, context: int, heads: int = 1, causal: bool = True) -> None:
         super().__init__()
-        self.dim, self.head_dim, self.context = dim, head_dim, context
+        self.dim, self.head_dim, self.context, self.heads, self.causal = dim, head_dim, context, heads, causal
+
+    def at(self, layer: int) -> Position:
+        """What serves a layer, counted from 0."""
+        return self
 
     def embed(self, x: Tensor, layout: Layout) -> Tensor:
         """Token embeddings `[batch, time, dim]` with what the position adds."""
@@ -35,8 +55,8 @@ class Position(nn.Module):
 class Table(Position):
     """A position whose values are rows of a fixed table, one a position; the table grows as rows get longer."""
 
-    def __init__(self, dim: int, head_dim: int, context: int) -> None:
-        super().__init__(dim, head_dim, context)
+    def __init__(self, dim: int, head_dim: int, context: int, heads: int = 1, causal: bool = True) -> None:
+        super().__init__(dim, head_dim, context, heads, causal)
         self._tables: dict[int, Tensor] = {}
 
     def values(self, positions: Tensor, width: int) -> Tensor:
@@ -62,8 +82,8 @@ class Learned(Position):
         ValueError: at a row longer than the context it was made for.
     """
 
-    def __init__(self, dim: int, head_dim: int, context: int) -> None:
-        super().__init__(dim, head_dim, context)
+    def __init__(self, dim: int, head_dim: int, context: int, heads: int = 1, causal: bool = True) -> None:
+        super().__init__(dim, head_dim, context, heads, causal)
         self.table = nn.Embedding(context, dim)
 
     def embed(self, x: Tensor, layout: Layout) -> Tensor:
@@ -80,15 +100,17 @@ class Sinusoidal(Table):
     `PE(pos, 2i) = sin(pos / 10000^(2i/dim))`, `PE(pos, 2i+1) = cos(pos / 10000^(2i/dim))`.
     """
 
-    def __init__(self, dim: int, head_dim: int, context: int, base: float = 10_000.0) -> None:
-        super().__init__(dim, head_dim, context)
+    def __init__(
+        self, dim: int, head_dim: int, context: int, heads: int = 1, causal: bool = True, base: float = 10_000.0
+    ) -> None:
+        super().__init__(dim, head_dim, context, heads, causal)
         if dim % 2:
             raise ValueError(f"position=sinusoidal pairs sines with cosines: model.dim must be even, got {dim}")
-        self.base = _over_zero(base)
+        self.base = over_zero("base", base)
 
     def values(self, positions: Tensor, width: int) -> Tensor:
         """`[positions, width]`."""
-        angles = _angles(positions, width, self.base)
+        angles = torch.outer(positions.float(), frequencies(width, self.base, positions.device))
         return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
     def embed(self, x: Tensor, layout: Layout) -> Tensor:
@@ -96,62 +118,55 @@ class Sinusoidal(Table):
         return x + self.rows(layout, self.dim).to(x.dtype)
 
 
-class RoPE(Table):
-    """Rotary embedding (Su et al. 2021, section 3.4.2): pairs of a head's coordinates turn by an angle that grows with the
-    position, so that scores depend on the distance of query and key alone.
+class PerLayer(Position):
+    """Positions that differ between layers: layer `i` gets option `i` modulo their number (layers counted from 0).
 
-    Coordinate `i` is paired with `i + head_dim / 2` (GPT-NeoX's and Llama's order in Hugging Face's code).
+    Gemma 3 (2025) turns slower in its global layers; SmolLM3 and Llama 4 (2025) leave some without position.
+
+    Args:
+        options: called as a position is.
+
+    Raises:
+        ValueError: no options.
     """
 
-    def __init__(self, dim: int, head_dim: int, context: int, base: float = 10_000.0) -> None:
-        super().__init__(dim, head_dim, context)
-        if head_dim % 2:
-            raise ValueError(
-                f"position=rope turns pairs of coordinates: the head width model.dim / model.heads must be even, got {head_dim}"
-            )
-        self.base = _over_zero(base)
+    def __init__(
+        self,
+        dim: int,
+        head_dim: int,
+        context: int,
+        options: Sequence[Callable[..., Position]],
+        heads: int = 1,
+        causal: bool = True,
+    ) -> None:
+        super().__init__(dim, head_dim, context, heads, causal)
+        if not options:
+            raise ValueError("position.options: a list that cycles over the layers holds at least 1 option")
+        self.options = nn.ModuleList(option(dim, head_dim, context, heads=heads, causal=causal) for option in options)
+        self.distances = any(option.distances for option in self.options)
 
-    def values(self, positions: Tensor, width: int) -> Tensor:
-        """`[positions, 2, 1, width / 2]`: cosines and sines, to be broadcast over heads."""
-        angles = _angles(positions, width, self.base)
-        return torch.stack([angles.cos(), angles.sin()], dim=1).unsqueeze(-2)
+    def at(self, layer: int) -> Position:
+        """The option of this layer."""
+        return self.options[layer % len(self.options)].at(layer)  # type: ignore[operator]
 
-    def rotate(self, x: Tensor, layout: Layout) -> Tensor:
-        """`[batch, time, heads, head_dim]`, each pair turned by its angle."""
-        cosine, sine = self.rows(layout, x.shape[-1]).to(x.dtype).unbind(2)
-        return _Rotation.apply(x, cosine, sine)
-
-
-class _Rotation(torch.autograd.Function):
-    """Turns the two halves of the last dimension. The gradient is the same turn backwards, so nothing of `x` is kept."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        ctx.save_for_backward(cosine, sine)
-        return _turn(x, cosine, sine, 1)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        cosine, sine = ctx.saved_tensors
-        return _turn(gradient, cosine, sine, -1), None, None
+    def embed(self, x: Tensor, layout: Layout) -> Tensor:
+        """Embeddings with what each option adds."""
+        for option in self.options:
+            x = option.embed(x, layout)  # type: ignore[operator]
+        return x
 
 
-def _turn(x: Tensor, cosine: Tensor, sine: Tensor, direction: int) -> Tensor:
-    first, second = x.chunk(2, dim=-1)
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    left, right = out.chunk(2, dim=-1)
-    torch.mul(first, cosine, out=left).addcmul_(second, sine, value=-direction)
-    torch.mul(second, cosine, out=right).addcmul_(first, sine, value=direction)
-    return out
+def frequencies(width: int, base: float, device: torch.device | None = None) -> Tensor:
+    """`base^(-2i / width)` for `i` under `width / 2`: radians that a pair of coordinates turns from one token to the next."""
+    return base ** -(torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
 
 
-def _over_zero(base: float) -> float:
-    if not base > 0:
-        raise ValueError(f"position.base: {base}; a number over 0")
-    return base
+def over_zero(name: str, value: float) -> float:
+    """The setting of a position, if it is over 0.
 
-
-def _angles(positions: Tensor, width: int, base: float) -> Tensor:
-    """`position / base^(2i / width)` for `i` under `width / 2`: `[positions, width / 2]` float32."""
-    exponents = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
-    return torch.outer(positions.float(), base**-exponents)
+    Raises:
+        ValueError: it is not.
+    """
+    if not value > 0:
+        raise ValueError(f"position.{name}: {value}; a number over 0")
+    return value

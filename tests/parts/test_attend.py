@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import create_mask
 
 from lab.layout import Layout
 from lab.parts import kernels
+from lab.parts.flex import mask_of
 from lab.parts.kernels import Scoring, attend, explicit_attention
 from lab.parts.tiled import pieces, tiled_attention
 from lab.parts.visibility import Fixed, Full, Sliding, Strided
@@ -147,3 +149,31 @@ def test_queries_may_attend_to_other_tokens():
     for sink in (None, torch.randn(4, dtype=torch.float64)):
         got = attend(query, key, value, layout, Full(causal=False), Scoring(sink=sink), keys)
         assert torch.allclose(got, expected(query, key, value, seen, sink), atol=1e-9)
+
+
+@given(patterns, layouts)
+@settings(max_examples=30)
+def test_flexattention_is_asked_for_what_is_seen(pattern, drawn):
+    plain, lengths = drawn
+    layout = Layout.full(2, 9) if plain else Layout.packed(lengths)
+    batch, time = layout.documents.shape
+    asked = create_mask(mask_of(layout, pattern), batch, None, time, time, device="cpu")
+    assert torch.equal(asked.squeeze(1), pattern.sees(layout, layout))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pattern", [Full(), Sliding(70), Strided(30, 40), Fixed(48), Full(causal=False)])
+@pytest.mark.parametrize("lengths", [[[300], [300]], [[40, 120, 140], [299]]])
+def test_cuda_gives_output_and_gradients_of_the_equation(pattern, lengths):
+    layout = Layout.packed(lengths)
+    drawn = tensors(layout, width=32, value_width=32)
+    seen = pattern.sees(layout, layout)
+    real = ~layout.padding
+    wanted = expected(*drawn, seen)[real]
+    upstream = torch.randn_like(wanted)
+    theirs = torch.autograd.grad(wanted, drawn, upstream)
+    there = [x.detach().float().cuda().requires_grad_() for x in drawn]
+    got = attend(*there, layout.to("cuda"), pattern)[real.cuda()]
+    assert torch.allclose(got.cpu().double(), wanted, atol=1e-3)
+    for mine, other in zip(torch.autograd.grad(got, there, upstream.float().cuda()), theirs, strict=True):
+        assert torch.allclose(mine.cpu().double(), other, atol=5e-3)

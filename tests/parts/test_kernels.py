@@ -11,8 +11,8 @@ from lab.parts.kernels import IGNORE, linear_cross_entropy
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 40), st.integers(2, 30), st.integers(1, 16), st.floats(0, 0.9))
-def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored):
+@given(st.integers(1, 40), st.integers(2, 30), st.integers(1, 16), st.floats(0, 0.9), st.sampled_from([None, 1.5]))
+def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored, softcap):
     generator = torch.Generator().manual_seed(rows * vocab)
     x = torch.randn(rows, 6, generator=generator, dtype=torch.float64).requires_grad_()
     weight = torch.randn(vocab, 6, generator=generator, dtype=torch.float64).requires_grad_()
@@ -20,11 +20,13 @@ def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored):
     targets[torch.rand(rows, generator=generator) < ignored] = IGNORE
     kernels_rows, kernels.ROWS = kernels.ROWS, piece
     try:
-        loss = linear_cross_entropy(x, weight, targets)
+        loss = linear_cross_entropy(x, weight, targets, softcap)
         got = torch.autograd.grad(loss * 3, (x, weight))
     finally:
         kernels.ROWS = kernels_rows
-    whole = F.cross_entropy(x @ weight.T, targets, ignore_index=IGNORE, reduction="sum")
+    logits = x @ weight.T
+    logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    whole = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
     expected = torch.autograd.grad(whole * 3, (x, weight))
     assert loss.item() == pytest.approx(whole.item(), rel=1e-5, abs=1e-6)
     for mine, theirs in zip(got, expected, strict=True):

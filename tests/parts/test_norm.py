@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lab.parts.norm import LayerNorm, RMSNorm
+from lab.parts.norm import LayerNorm, NoNorm, RMSNorm
 
 
 def test_rmsnorm_and_its_gradients_are_those_of_torch():
@@ -30,3 +30,14 @@ def test_layernorm_gives_zero_mean_and_unit_variance():
     x = LayerNorm(64)(5 + 3 * torch.randn(4, 64))
     assert torch.allclose(x.mean(-1), torch.zeros(4), atol=1e-5)
     assert torch.allclose(x.var(-1, unbiased=False), torch.ones(4), atol=1e-3)
+
+
+def test_layernorm_has_a_bias_or_none():
+    assert [name for name, _ in LayerNorm(8).named_parameters()] == ["weight", "bias"]
+    assert [name for name, _ in LayerNorm(8, bias=False).named_parameters()] == ["weight"]
+
+
+def test_no_norm_changes_nothing():
+    x = torch.randn(2, 8)
+    assert NoNorm(8)(x) is x
+    assert not list(NoNorm(8).parameters())

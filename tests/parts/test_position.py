@@ -1,12 +1,20 @@
 """Positions against their formulas."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.t5.modeling_t5 import T5Attention
 
 from lab.layout import Layout
-from lab.parts.position import Learned, Position, RoPE, Sinusoidal
+from lab.parts.position import Learned, PerLayer, Position, Sinusoidal
+from lab.parts.relative import ALiBi, T5Bias, slopes
+from lab.parts.rotary import LinearRoPE, Llama3RoPE, NTKRoPE, RoPE, YaRN
 
 
 def test_sinusoidal_is_the_formula_of_2017():
@@ -74,3 +82,126 @@ def test_odd_widths_are_refused():
         RoPE(dim=10, head_dim=5, context=4)
     with pytest.raises(ValueError, match=r"model.dim must be even, got 5"):
         Sinusoidal(dim=5, head_dim=5, context=4)
+
+
+@pytest.mark.parametrize("positions", [[0, 1, 2, 3, 4, 5], [0, 1, 2, 0, 1, 2]])
+def test_neighbours_are_paired_as_in_the_paper(positions):
+    layout = Layout(torch.zeros(1, 6, dtype=torch.int64), torch.tensor([positions]), span=6)
+    x = torch.randn(1, 6, 2, 8, dtype=torch.float64)
+    turned = RoPE(dim=16, head_dim=8, context=4, interleaved=True).rotate(x, layout)
+    for token, position in enumerate(positions):
+        for pair in range(4):
+            angle = position * 10_000 ** (-2 * pair / 8)
+            turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
+            expected = x[0, token, :, 2 * pair : 2 * pair + 2] @ turn.T
+            assert torch.allclose(turned[0, token, :, 2 * pair : 2 * pair + 2], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_the_share_that_does_not_turn_stays_as_it_is(interleaved):
+    position = RoPE(dim=16, head_dim=16, context=8, share=0.25, interleaved=interleaved)
+    x = torch.randn(1, 8, 1, 16, dtype=torch.float64, requires_grad=True)
+    turned = position.rotate(x, Layout.full(1, 8))
+    assert torch.equal(turned[..., 4:], x[..., 4:])
+    front = RoPE(dim=4, head_dim=4, context=8, interleaved=interleaved).rotate(x[..., :4], Layout.full(1, 8))
+    assert torch.equal(turned[..., :4], front)
+    assert torch.autograd.gradcheck(lambda x: position.rotate(x, Layout.full(1, 8)), (x,), atol=1e-6)
+
+
+SCALED = {
+    "linear": (LinearRoPE, {"factor": 4.0}, {}),
+    "yarn": (YaRN, {"factor": 4.0, "trained": 64}, {"original_max_position_embeddings": 64}),
+    "llama3": (
+        Llama3RoPE,
+        {"factor": 8.0, "trained": 128},
+        {"original_max_position_embeddings": 128, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+@pytest.mark.parametrize("base", [10_000.0, 500_000.0])
+@pytest.mark.parametrize("width", [16, 64])
+def test_scalings_are_those_of_hugging_face(kind, base, width):
+    made, settings, theirs = SCALED[kind]
+    config = LlamaConfig(
+        hidden_size=2 * width, num_attention_heads=2, max_position_embeddings=256,
+        rope_parameters={"rope_type": kind, "rope_theta": base, "factor": settings["factor"], **theirs},
+    )  # fmt: skip
+    expected, amplitude = ROPE_INIT_FUNCTIONS[kind](config, "cpu")
+    position = made(2 * width, width, context=256, base=base, **settings)
+    assert torch.allclose(position.speeds(width, torch.device("cpu")), expected, rtol=1e-6)
+    assert position.amplitude() == pytest.approx(amplitude)
+
+
+def test_ntk_slows_the_slowest_pair_by_the_factor_and_leaves_the_fastest():
+    plain, scaled = RoPE(64, 32, context=8), NTKRoPE(64, 32, context=8, factor=4.0)
+    ratio = plain.speeds(32, torch.device("cpu")) / scaled.speeds(32, torch.device("cpu"))
+    assert ratio[0].item() == 1
+    assert ratio[-1].item() == pytest.approx(4, rel=1e-5)
+    assert (ratio.diff() > 0).all()
+
+
+def test_slopes_are_those_of_the_paper():
+    assert slopes(8) == [2**-i for i in range(1, 9)]
+    assert slopes(16)[:3] == pytest.approx([0.5**0.5, 0.5, 0.5**1.5])
+    assert len(slopes(12)) == 12
+    assert slopes(12)[8:] == pytest.approx([0.5**0.5, 0.5**1.5, 0.5**2.5, 0.5**3.5])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_alibi_falls_with_the_distance_in_the_document(causal):
+    layout = Layout.packed([[4, 3]])
+    bias = ALiBi(dim=16, head_dim=8, context=8, heads=2, causal=causal).bias(layout, layout)
+    for slope, head in zip([1 / 16, 1 / 256], bias[0], strict=True):
+        for i, j in [(3, 3), (3, 0), (6, 4)]:
+            assert head[i, j].item() == -slope * (i - j)
+            assert head[j, i].item() == -slope * (i - j)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@given(st.sampled_from([4, 8, 32]), st.integers(20, 200))
+def test_buckets_are_those_of_t5(causal, buckets, reach):
+    distances = torch.arange(-300, 301)
+    expected = T5Attention._relative_position_bucket(-distances, not causal, buckets, reach)
+    ours = T5Bias(dim=8, head_dim=4, context=8, heads=2, causal=causal, buckets=buckets, reach=reach).bucket(distances)
+    assert torch.equal(ours, expected)
+
+
+def test_the_bias_of_t5_is_looked_up_for_each_head():
+    position = T5Bias(dim=8, head_dim=4, context=8, heads=2)
+    layout = Layout.packed([[5, 3], [8]])
+    bias = position.bias(layout, layout)
+    assert bias.shape == (2, 2, 8, 8)
+    assert torch.equal(bias[0, :, 7, 5], position.table.weight[2])
+    assert torch.equal(bias[1, :, 7, 0], position.table.weight[7])
+
+
+def test_layers_may_differ():
+    options = [partial(RoPE, base=100.0), partial(RoPE, base=10.0), Position, Learned]
+    position = PerLayer(dim=8, head_dim=4, context=8, options=options)
+    assert [position.at(layer).rotates for layer in range(6)] == [True, True, False, False, True, True]
+    assert [position.at(layer).base for layer in (0, 1, 4)] == [100.0, 10.0, 100.0]
+    added = position.embed(torch.zeros(1, 8, 8), Layout.full(1, 8))
+    assert torch.equal(added[0], position.options[3].table.weight)
+    assert not position.distances
+    assert PerLayer(8, 4, 8, options=[Position, ALiBi]).distances
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda **k: RoPE(**k, base=0), "position.base: 0; a number over 0"),
+        (lambda **k: RoPE(**k, share=1.5), r"position.share: 1.5; the share of a head that turns"),
+        (lambda **k: LinearRoPE(**k, factor=0.5), "position.factor: 0.5; how many times as long, at least 1"),
+        (lambda **k: NTKRoPE(**k, factor=2.0, trained=0), "position.trained: 0; a number over 0"),
+        (lambda **k: YaRN(**k, factor=2.0, fast=1, slow=1), "position.slow: 1; over 0 and under position.fast 1"),
+        (lambda **k: Llama3RoPE(**k, factor=2.0, low=9), "position.low: 9; over 0 and under position.high 4.0"),
+        (lambda **k: T5Bias(**k, buckets=3), "position.buckets: 3; a multiple of 2"),
+        (lambda **k: T5Bias(**k, reach=16), "position.reach: 16; more than 16, half of the buckets"),
+        (lambda **k: PerLayer(**k, options=[]), "position.options: a list .* holds at least 1 option"),
+    ],
+)
+def test_values_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(dim=16, head_dim=8, context=16)

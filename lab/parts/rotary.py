@@ -1,0 +1,215 @@
+"""Rotary positions: queries and keys turn, so that their product depends on their distance (RoFormer, Su et al. 2021).
+
+The kinds differ in how fast each pair of coordinates turns, which is what decides beyond which length a model is lost.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lab.layout import Layout
+from lab.parts.position import Table, frequencies, over_zero
+
+
+class RoPE(Table):
+    """Rotary embedding (Su et al. 2021, section 3.4.2): pairs of a head's coordinates turn by an angle that grows with the
+    position.
+
+    Args:
+        base: pair `i` of a head of width `w` turns by `base^(-2i / w)` a token.
+        share: of a head's width that turns, from its front, in whole pairs and at least one; the rest knows no position
+            (GPT-NeoX, Phi-2).
+        interleaved: coordinate `2i` is paired with `2i + 1`, as in the paper and GPT-J; else `i` with `i + w / 2`, as in
+            GPT-NeoX and in Hugging Face's Llama.
+
+    Raises:
+        ValueError: an odd head width, or a value out of range.
+    """
+
+    rotates = True
+
+    def __init__(
+        self,
+        dim: int,
+        head_dim: int,
+        context: int,
+        heads: int = 1,
+        causal: bool = True,
+        base: float = 10_000.0,
+        share: float = 1.0,
+        interleaved: bool = False,
+    ) -> None:
+        super().__init__(dim, head_dim, context, heads, causal)
+        if not 0 < share <= 1:
+            raise ValueError(f"position.share: {share}; the share of a head that turns, over 0 and up to 1")
+        self.base, self.share, self.interleaved = over_zero("base", base), share, interleaved
+        if head_dim % 2:
+            raise ValueError(
+                f"position=rope turns pairs of coordinates: the head width model.dim / model.heads must be even, got {head_dim}"
+            )
+
+    def turning(self, width: int) -> int:
+        """How many of the coordinates of a head of this width turn."""
+        return max(2, 2 * int(width * self.share / 2))
+
+    def speeds(self, width: int, device: torch.device) -> Tensor:
+        """`[width / 2]` float32: radians that each pair turns from one token to the next."""
+        return frequencies(width, self.base, device)
+
+    def amplitude(self) -> float:
+        """What turned queries and keys are multiplied by."""
+        return 1.0
+
+    def values(self, positions: Tensor, width: int) -> Tensor:
+        """`[positions, 2, 1, width / 2]`: cosines and sines, to be broadcast over heads."""
+        angles = torch.outer(positions.float(), self.speeds(width, positions.device))
+        return torch.stack([angles.cos(), angles.sin()], dim=1).unsqueeze(-2) * self.amplitude()
+
+    def rotate(self, x: Tensor, layout: Layout) -> Tensor:
+        """`[batch, time, heads, width]`, each pair turned by its angle."""
+        cosine, sine = self.rows(layout, self.turning(x.shape[-1])).to(x.dtype).unbind(2)
+        return _Rotation.apply(x, cosine, sine, self.interleaved)
+
+
+class Stretched(RoPE):
+    """A rotation for rows `factor` times as long as those that the speeds were made for.
+
+    Args:
+        factor: how many times as long.
+        trained: tokens in the rows that the model was trained on; null for `context / factor`.
+        settings: of `RoPE`.
+    """
+
+    def __init__(
+        self, dim: int, head_dim: int, context: int, factor: float, trained: int | None = None, **settings
+    ) -> None:
+        super().__init__(dim, head_dim, context, **settings)
+        if not factor >= 1:
+            raise ValueError(f"position.factor: {factor}; how many times as long, at least 1")
+        self.factor = factor
+        self.trained = over_zero("trained", trained if trained is not None else context / factor)
+
+
+class LinearRoPE(Stretched):
+    """Position interpolation (Chen et al. 2023, equation 4): everything turns `factor` times slower."""
+
+    def speeds(self, width: int, device: torch.device) -> Tensor:
+        """Divided by the factor."""
+        return super().speeds(width, device) / self.factor
+
+
+class NTKRoPE(Stretched):
+    """NTK-aware scaling (bloc97 2023; YaRN, Peng et al. 2023, section 3.1): a larger base, so that the slowest pair turns
+    `factor` times slower and the fastest as before.
+    """
+
+    def speeds(self, width: int, device: torch.device) -> Tensor:
+        """Of the base `base * factor^(width / (width - 2))`."""
+        return frequencies(width, self.base * self.factor ** (width / max(1, width - 2)), device)
+
+
+class YaRN(Stretched):
+    """YaRN (Peng et al. 2023, sections 3.2-3.4): pairs that turn often within the trained length keep their speed, those that
+    turn less than once are slowed, with a ramp over the pairs between, as in its authors' code; scores grow a little.
+
+    Args:
+        fast: pairs that turn at least so often within the trained length keep their speed.
+        slow: pairs that turn at most so often are slowed by the whole factor.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        head_dim: int,
+        context: int,
+        factor: float,
+        trained: int | None = None,
+        fast: float = 32.0,
+        slow: float = 1.0,
+        **settings,
+    ) -> None:
+        super().__init__(dim, head_dim, context, factor, trained, **settings)
+        if not 0 < slow < fast:
+            raise ValueError(f"position.slow: {slow}; over 0 and under position.fast {fast}")
+        self.fast, self.slow = fast, slow
+
+    def speeds(self, width: int, device: torch.device) -> Tensor:
+        """A blend of the plain and the slowed speeds."""
+        plain = super().speeds(width, device)
+        first = max(0, math.floor(self._pair_that_turns(self.fast, width)))
+        last = min(width - 1, math.ceil(self._pair_that_turns(self.slow, width)))
+        ramp = ((torch.arange(width // 2, device=device) - first) / max(last - first, 1e-3)).clamp(0, 1)
+        return plain / self.factor * ramp + plain * (1 - ramp)
+
+    def _pair_that_turns(self, times: float, width: int) -> float:
+        """Which pair, as a fraction, turns so many times within the trained length."""
+        return width * math.log(self.trained / (times * 2 * math.pi)) / (2 * math.log(self.base))
+
+    def amplitude(self) -> float:
+        """The square root of the temperature of the scores (equation 22)."""
+        return 0.1 * math.log(self.factor) + 1
+
+
+class Llama3RoPE(Stretched):
+    """Llama 3.1's scaling (Dubey et al. 2024; Meta's code): wavelengths under `trained / high` stay, those over `trained / low`
+    grow by the factor, between them the speeds are blended.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        head_dim: int,
+        context: int,
+        factor: float,
+        trained: int | None = None,
+        low: float = 1.0,
+        high: float = 4.0,
+        **settings,
+    ) -> None:
+        super().__init__(dim, head_dim, context, factor, trained, **settings)
+        if not 0 < low < high:
+            raise ValueError(f"position.low: {low}; over 0 and under position.high {high}")
+        self.low, self.high = low, high
+
+    def speeds(self, width: int, device: torch.device) -> Tensor:
+        """A blend of the plain and the slowed speeds, by how often a pair turns within the trained length."""
+        plain = super().speeds(width, device)
+        turns = self.trained * plain / (2 * math.pi)
+        kept = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
+        return plain / self.factor * (1 - kept) + plain * kept
+
+
+class _Rotation(torch.autograd.Function):
+    """The gradient is the same turn backwards, so nothing of `x` is kept."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, cosine: Tensor, sine: Tensor, interleaved: bool) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        ctx.interleaved = interleaved
+        return _turn(x, cosine, sine, interleaved, 1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        cosine, sine = ctx.saved_tensors
+        return _turn(gradient, cosine, sine, ctx.interleaved, -1), None, None, None
+
+
+def _turn(x: Tensor, cosine: Tensor, sine: Tensor, interleaved: bool, direction: int) -> Tensor:
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    turning = 2 * cosine.shape[-1]
+    if turning < x.shape[-1]:
+        out[..., turning:] = x[..., turning:]
+    first, second = _pairs(x[..., :turning], interleaved)
+    left, right = _pairs(out[..., :turning], interleaved)
+    torch.mul(first, cosine, out=left).addcmul_(second, sine, value=-direction)
+    torch.mul(second, cosine, out=right).addcmul_(first, sine, value=direction)
+    return out
+
+
+def _pairs(x: Tensor, interleaved: bool) -> tuple[Tensor, Tensor]:
+    """Views of the first and the second coordinates of all pairs."""
+    first, second = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim=-1)
+    return first, second
