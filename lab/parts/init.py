@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.parts.attention import Scored
+from lab.parts.block import Block
 from lab.parts.embedding import Embedding
 from lab.parts.linear import named_matrices
 
@@ -24,7 +25,8 @@ def generator(seed: int, name: str, shape: torch.Size) -> torch.Generator:
 
 
 class Normal:
-    """Every matrix normal with one standard deviation (GPT-2, section 2.3; BERT; Llama), biases 0, norms 1.
+    """Every matrix normal with one standard deviation (GPT-2, section 2.3; BERT; Llama), times the gain that its block asks
+    for; norms 1, biases and attention sinks 0.
 
     Args:
         std: the standard deviation; null for `1 / sqrt(inputs)`, which keeps the size of activations at any width.
@@ -50,11 +52,15 @@ class Normal:
         """Set every parameter of the model."""
         for name, parameter in model.named_parameters():
             if parameter.ndim < 2:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+        blocks = [(f"{path}.", module) for path, module in model.named_modules() if isinstance(module, Block)]
         for name, matrix, module in named_matrices(model):
+            std = self.deviation(matrix, module, layers)
+            for path, block in blocks:
+                if name.startswith(path):
+                    std *= block.gain(name.split(".")[-2])
             values = torch.empty(matrix.shape)
-            values.normal_(0.0, self.deviation(matrix, module, layers), generator=generator(seed, name, matrix.shape))
-            matrix.copy_(values)
+            matrix.copy_(values.normal_(0.0, std, generator=generator(seed, name, matrix.shape)))
 
 
 class Xavier(Normal):

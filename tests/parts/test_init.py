@@ -45,12 +45,12 @@ def test_every_matrix_has_the_deviation_of_its_formula(option, expected):
 
 
 @pytest.mark.parametrize("option", groups()["init"])
-def test_norms_start_at_one_and_biases_at_nothing(option):
-    model = build(f"init={option}", "norm=layernorm", "model.bias=true")
+def test_norms_start_at_one_and_biases_and_sinks_at_nothing(option):
+    model = build(f"init={option}", "norm=layernorm", "model.bias=true", "+attention.sinks=true")
     vectors = [(name, p) for name, p in model.named_parameters() if p.ndim < 2]
     assert vectors
     for name, parameter in vectors:
-        assert (parameter == (0.0 if name.endswith("bias") else 1.0)).all(), name
+        assert (parameter == (1.0 if "norm" in name and name.endswith("weight") else 0.0)).all(), name
 
 
 @pytest.mark.parametrize("option", groups()["init"])
@@ -70,6 +70,19 @@ def test_values_depend_on_the_seed_the_name_and_the_shape_alone(option):
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
     construct(config, "init")(model, seed=1, layers=3)
     assert not any(torch.equal(value, again[name]) for name, value in model.state_dict().items() if value.ndim > 1)
+
+
+def test_a_block_scales_what_its_layers_start_from():
+    """Wang et al. 2022, figure 2, for a decoder of 6 layers."""
+    words = ("init=xavier", "model.layers=6", "ffn=moe")
+    plain, deep = (dict(build(*words, block).state_dict()) for block in ("block=post_norm", "block=deep_norm"))
+    beta = (8 * 6) ** -0.25
+    for name, value in deep.items():
+        if "project" in name and "attention" in name:
+            gain = torch.tensor([1.0, 1.0, beta]).repeat_interleave(64).unsqueeze(1)
+        else:
+            gain = beta if name.endswith(("output.weight", "down.weight")) or "experts" in name else 1.0
+        assert torch.allclose(value, plain[name] * gain), name
 
 
 # muP
