@@ -64,7 +64,7 @@ class Normal:
 
 
 class Xavier(Normal):
-    """Uniform with the variance `2 / (inputs + outputs)` (Glorot and Bengio 2010), as in the 2017 Transformer's code.
+    """Normal with the variance `2 / (inputs + outputs)` (Glorot and Bengio 2010), as in the 2017 Transformer's code.
 
     Tables of embeddings are normal with variance `1 / dim`, so that scaled embeddings have unit variance.
     """
@@ -108,6 +108,7 @@ class Mup(Normal):
             if not isinstance(width, int) or isinstance(width, bool) or width < 1:
                 raise ValueError(f"init.{name}: {width}; a whole number, at least 1")
         self.base_dim, self.base_head_dim = base_dim, base_head_dim
+        self.constant: set[nn.Module] = set()
 
     def deviation(self, matrix: Tensor, module: nn.Module, layers: int) -> float:
         """Standard deviation of a matrix of this module."""
@@ -119,7 +120,7 @@ class Mup(Normal):
         """Set every parameter and multiplier of the model."""
         embeddings = [module for module in model.modules() if isinstance(module, Embedding)]
         tables = {module for module in model.modules() if isinstance(module, nn.Embedding)}
-        self.constant = tables | {embedding.head for embedding in embeddings}
+        self.constant = tables | {embedding.head for embedding in embeddings if embedding.head is not None}
         super().__call__(model, seed, layers)
         model.base_dim = self.base_dim  # type: ignore[assignment]
         for embedding in embeddings:
