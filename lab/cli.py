@@ -29,6 +29,7 @@ lab: what does this architecture choice do?
   lab sweep FILE [KEY=VALUE ...]                 run a sweep file of W&B's format here, resumable
   lab report FOLDER ...                          compare runs: a table and a page
   lab show [GROUP=OPTION ...] [KEY=VALUE ...]    a composition: parts, costs, who sees whom
+  lab parts [GROUP ...]                          what can be chosen, and what it is
 
   --json with any verb: one JSON document on standard output
   eval "$(lab --shell-completion install=bash)"  completion of verbs, groups and options (also zsh, fish)
@@ -315,6 +316,31 @@ def show(arguments: list[str]) -> int:
     return 0
 
 
+def parts(arguments: list[str]) -> int:
+    """List what can be chosen."""
+    parser = Parser(
+        prog="lab parts",
+        description="What can be chosen: the options of every group, or of those named, and what they are.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="such as position or attention; all by default")
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="put the table into a Markdown file, between its marks"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options = parser.parse_args(arguments)
+    from lab.views import parts as views
+
+    found = views.parts(options.groups)
+    if options.into:
+        views.into_file(options.into, found)
+    if options.json:
+        print(json.dumps(views.to_json(found), indent=2, ensure_ascii=False))
+    elif not options.into:
+        views.show(found)
+    return 0
+
+
 def complete(arguments: list[str]) -> int:
     """Shell completion: verbs by us, what follows `train` by Hydra."""
     words = os.environ.get("COMP_LINE", "").split(" ")
@@ -334,4 +360,10 @@ def complete(arguments: list[str]) -> int:
     return 0
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"train": train, "sweep": sweep, "report": report, "show": show}
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "sweep": sweep,
+    "report": report,
+    "show": show,
+    "parts": parts,
+}

@@ -72,6 +72,8 @@ def test_command(command, here, capsys):
         assert main(["train", *(words[2:] if "--help" in words else smaller(words[2:]))]) == 0
     elif words[:2] == ["lab", "sweep"]:
         assert main(["sweep", *words[2:], *[w for w in SMALL if not w.startswith("preset")]]) == 0
+    elif words[1] in ("show", "parts"):
+        assert main(words[1:]) == 0
     else:
         assert words[:2] == ["lab", "report"]
         assert main(["sweep", "sweeps/attention.yaml", *SMALL]) == 0
@@ -87,15 +89,3 @@ def test_python(here):
     assert names["again"].result["val/bpb"] == names["run"].result["val/bpb"]
     exec("import torch\nfrom torch import Tensor, nn\n" + component, names)
     assert names["Scale"](4)(names["torch"].ones(2, 4)).shape == (2, 4)
-
-
-def test_options_are_those_of_conf():
-    """The table names every option there is, and none that is not."""
-    from lab.config import groups
-
-    rows = re.findall(r"^\| (`.*?) \| (.*?) \|$", README, re.MULTILINE)
-    named = {word for names, options in rows for word in re.findall(r"`(\w+)`", f"{names} {options}")}
-    there = {option for options in groups().values() for option in options if not option.startswith("ladder_")}
-    there |= set(groups())
-    assert named >= there - {"decoder", "causal", "model", "objective"}
-    assert named <= there
