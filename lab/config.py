@@ -148,6 +148,8 @@ def check(config: DictConfig) -> None:
 def _check(config: DictConfig) -> None:
     import torch
 
+    from lab.optim.groups import parameter_groups
+
     expected: dict[str, Any] = {str(key): value for key, value in _default().items()} | {"overrides": []}
     for key in {*map(str, config), *expected}:
         if key not in expected:
@@ -185,7 +187,11 @@ def _check(config: DictConfig) -> None:
             f"packing: positions restart in each document while attention crosses them, so position={config.choices.position}"
             " would measure wrong distances; set packing.mask=true or packing.restart=false"
         )
-    _construct(plain["optimizer"], "optimizer", params=list(model.parameters()))
+    optimizer = _construct(plain["optimizer"], "optimizer", params=parameter_groups(model))
+    if config.trainer.strategy == "fsdp" and getattr(optimizer, "whole_matrices", False):
+        raise RequestError(
+            f"trainer.strategy: fsdp; optimizer={config.choices.optimizer} needs whole matrices, which trainer=ddp keeps"
+        )
 
 
 def _check_budget(config: DictConfig) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lab.optim.groups import parameter_groups
+from lab.optim.groups import make_optimizer, parameter_groups
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
@@ -35,15 +35,17 @@ class Causal(pl.LightningModule):
     def __init__(self, model: Model, optimizer: Callable[..., Optimizer], clip: float | None = 1.0) -> None:
         super().__init__()
         self.model = model
-        self.make_optimizer = optimizer
+        self.optimizer = optimizer
+        # Before a strategy shares the model out: what it leaves of a matrix no longer looks like one.
+        self.groups = parameter_groups(model)
         self.clip = clip
         self.nats = torch.zeros(())  # summed since they were last taken, on the device: reading them waits for it
         self.targets = 0
         self.gradient_norm: Tensor | None = None
 
     def configure_optimizers(self) -> Optimizer:
-        """The optimizer, with weight decay kept off norms, biases and embeddings."""
-        return self.make_optimizer(parameter_groups(self.model))
+        """The optimizer, with weight decay kept off norms, biases and embeddings, and the rates that the model asks for."""
+        return make_optimizer(self.groups, self.optimizer)
 
     def on_train_start(self) -> None:
         """Tell what balances experts how many forward passes make a step."""

@@ -28,9 +28,14 @@ class Scored(nn.Module):
         sinks: each head has a trained score that takes a share of the attention and gives nothing (gpt-oss, 2025).
         dropout: share of the attention weights that are dropped while training (Vaswani et al. 2017's code).
 
+    Attributes:
+        score_dim: numbers of a query that meet those of a key.
+
     Raises:
         ValueError: a value out of range.
     """
+
+    score_dim: int
 
     def __init__(
         self,
@@ -96,6 +101,7 @@ class Attention(Scored):
         if kv_heads < 1 or heads % kv_heads:
             raise ValueError(f"attention.kv_heads: {kv_heads} does not divide model.heads {heads}")
         self.kv_heads, self.head_dim = kv_heads, dim // heads
+        self.score_dim = self.head_dim
         shared = kv_heads * self.head_dim
         self.project = Merged(dim, {"query": dim, "key": shared, "value": shared}, bias=bias)
         self.output = Linear(dim, dim, bias=bias)

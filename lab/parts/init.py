@@ -12,6 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lab.parts.attention import Scored
+from lab.parts.block import Block
+from lab.parts.embedding import Embedding
 from lab.parts.linear import named_matrices
 
 
@@ -22,7 +25,8 @@ def generator(seed: int, name: str, shape: torch.Size) -> torch.Generator:
 
 
 class Normal:
-    """Every matrix normal with one standard deviation (GPT-2, section 2.3; BERT; Llama), biases 0, norms 1.
+    """Every matrix normal with one standard deviation (GPT-2, section 2.3; BERT; Llama), times the gain that its block asks
+    for; norms 1, biases and attention sinks 0.
 
     Args:
         std: the standard deviation; null for `1 / sqrt(inputs)`, which keeps the size of activations at any width.
@@ -48,15 +52,19 @@ class Normal:
         """Set every parameter of the model."""
         for name, parameter in model.named_parameters():
             if parameter.ndim < 2:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+        blocks = [(f"{path}.", module) for path, module in model.named_modules() if isinstance(module, Block)]
         for name, matrix, module in named_matrices(model):
+            std = self.deviation(matrix, module, layers)
+            for path, block in blocks:
+                if name.startswith(path):
+                    std *= block.gain(name.split(".")[-2])
             values = torch.empty(matrix.shape)
-            values.normal_(0.0, self.deviation(matrix, module, layers), generator=generator(seed, name, matrix.shape))
-            matrix.copy_(values)
+            matrix.copy_(values.normal_(0.0, std, generator=generator(seed, name, matrix.shape)))
 
 
 class Xavier(Normal):
-    """Uniform with the variance `2 / (inputs + outputs)` (Glorot and Bengio 2010), as in the 2017 Transformer's code.
+    """Normal with the variance `2 / (inputs + outputs)` (Glorot and Bengio 2010), as in the 2017 Transformer's code.
 
     Tables of embeddings are normal with variance `1 / dim`, so that scaled embeddings have unit variance.
     """
@@ -69,3 +77,56 @@ class Xavier(Normal):
         if isinstance(module, nn.Embedding):
             return matrix.shape[-1] ** -0.5
         return math.sqrt(2 / (matrix.shape[-1] + matrix.shape[-2]))
+
+
+class Mup(Normal):
+    """Maximal update parametrisation: at any width the layers' outputs, and what a step changes of them, keep their size, so
+    a learning rate found on a narrow model serves a wide one (Yang and Hu 2022, "Tensor Programs V", Table 8).
+
+    | | deviation | multiplier | rate under Adam |
+    | --- | --- | --- | --- |
+    | hidden matrices, a router too | `1 / sqrt(inputs)` | | `base_dim / inputs` |
+    | tables of embeddings | `1 / sqrt(base_dim)` | | 1 |
+    | the head, tied or not | `1 / sqrt(base_dim)` | logits by `base_dim / dim` | 1 |
+    | norms, biases | 1 and 0 | | 1 |
+    | scores of attention | | `sqrt(base_head_dim) / head_dim` | |
+
+    Rates are the optimizer's to know: `base_dim`, left on the model, tells `lab.optim.groups` to ask it. At the base width
+    the values are those of `init=fan_in`. Scaled embeddings are scaled as at the base width.
+
+    Args:
+        base_dim: width at which rates are as given.
+        base_head_dim: width of a head at which scores are scaled as usual, by `1 / sqrt(head_dim)`.
+
+    Raises:
+        ValueError: a width under 1.
+    """
+
+    def __init__(self, base_dim: int = 64, base_head_dim: int = 16) -> None:
+        super().__init__(std=None)
+        for name, width in {"base_dim": base_dim, "base_head_dim": base_head_dim}.items():
+            if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+                raise ValueError(f"init.{name}: {width}; a whole number, at least 1")
+        self.base_dim, self.base_head_dim = base_dim, base_head_dim
+        self.constant: set[nn.Module] = set()
+
+    def deviation(self, matrix: Tensor, module: nn.Module, layers: int) -> float:
+        """Standard deviation of a matrix of this module."""
+        inputs = self.base_dim if module in self.constant else matrix.shape[-1]
+        return inputs**-0.5
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, seed: int, layers: int) -> None:
+        """Set every parameter and multiplier of the model."""
+        embeddings = [module for module in model.modules() if isinstance(module, Embedding)]
+        tables = {module for module in model.modules() if isinstance(module, nn.Embedding)}
+        self.constant = tables | {embedding.head for embedding in embeddings if embedding.head is not None}
+        super().__call__(model, seed, layers)
+        model.base_dim = self.base_dim  # type: ignore[assignment]
+        for embedding in embeddings:
+            embedding.logit_scale = self.base_dim / embedding.table.embedding_dim
+            if embedding.scale != 1.0:
+                embedding.scale = self.base_dim**0.5
+        for module in model.modules():
+            if isinstance(module, Scored) and module.scale is None:
+                module.scale = self.base_head_dim**0.5 / module.score_dim

@@ -67,6 +67,7 @@ class LatentAttention(Scored):
         self.plain_dim = dim // heads
         rope_dim = max(2, self.plain_dim // 4 * 2) if rope_dim is None else rope_dim
         self.rope_dim = rope_dim if self.rotates else 0
+        self.score_dim = self.plain_dim + self.rope_dim
         self.value_dim = value_dim or self.plain_dim
         self.kv_rank = kv_rank = kv_rank or 4 * self.plain_dim
 
@@ -85,7 +86,7 @@ class LatentAttention(Scored):
         latent, *shared = self.down(x).split(list(self.down.outputs.values()), dim=-1)
         latent = self.latent_norm(latent)
         key = position.rotate(shared[0].unsqueeze(2), layout) if shared else latent.new_empty(*latent.shape[:2], 1, 0)
-        scoring = self.scoring(position, self.scale or (self.plain_dim + self.rope_dim) ** -0.5)
+        scoring = self.scoring(position, self.scale or self.score_dim**-0.5)
         to_key, to_value = (rows.unflatten(0, (self.heads, -1)) for _, rows in self.up.pieces())
         if cache is None:
             keys, values = self.up(latent).split(list(self.up.outputs.values()), dim=-1)
@@ -110,7 +111,7 @@ class LatentAttention(Scored):
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         """Forward FLOPs on documents of these lengths while training: projections, scores and sums over the visible pairs."""
-        pair = 2 * self.heads * (self.plain_dim + self.rope_dim + self.value_dim)
+        pair = 2 * self.heads * (self.score_dim + self.value_dim)
         return matmul_flops(self) * np.asarray(lengths) + pair * self.visibility.pairs(lengths)
 
     @property

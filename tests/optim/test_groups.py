@@ -1,0 +1,66 @@
+"""Which parameters decay, and which are matrices of their own."""
+
+import pytest
+import torch
+
+import lab
+from lab.optim.groups import make_optimizer, parameter_groups
+from lab.parts.linear import named_matrices
+
+MODELS = [
+    ("embedding=tied", "ffn=gated"),
+    ("embedding=untied", "ffn=moe", "norm=layernorm", "model.bias=true"),
+    ("attention=mla", "position=learned", "ffn=dense", "init=mup"),
+]
+
+
+def build(*words):
+    return lab.build(lab.compose("preset=tiny", "model.dim=32", *words), vocab_size=40)
+
+
+@pytest.mark.parametrize("words", MODELS, ids=" ".join)
+def test_norms_biases_and_embeddings_do_not_decay_and_all_else_does(words):
+    model = build(*words)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = make_optimizer(parameter_groups(model), torch.optim.AdamW).param_groups
+    found = {names[id(p)]: group for group in groups for p in group["params"]}
+    assert sorted(found) == sorted(names.values())
+    for name, group in found.items():
+        kept = "norm" in name or name.endswith(("bias", "table.weight"))
+        assert (group["weight_decay"] == 0) == kept, name
+        assert (group["role"] == "head") == (name == "embedding.head.weight")
+        assert (group["role"] == "hidden") == (not kept and name != "embedding.head.weight")
+
+
+@pytest.mark.parametrize("words", MODELS, ids=" ".join)
+def test_every_matrix_is_found_in_the_weight_that_it_is_merged_in(words):
+    model = build(*words)
+    hidden = [group for group in parameter_groups(model) if group["role"] == "hidden"]
+    lying = [
+        parameter.as_strided(*place)
+        for group in hidden
+        for parameter, places in zip(group["params"], group["matrices"], strict=True)
+        for place in places
+    ]
+    expected = [m for name, m, _ in named_matrices(model) if "table" not in name and "head" not in name]
+    assert len(lying) == len(expected)
+    key = lambda m: (m.data_ptr(), m.shape)  # noqa: E731
+    assert sorted(map(key, lying)) == sorted(map(key, expected))
+
+
+def test_one_rate_for_all_but_under_mup_and_the_first_group_has_it():
+    plain = make_optimizer(parameter_groups(build("init=fan_in")), lambda p: torch.optim.AdamW(p, lr=0.5))
+    assert {group["lr"] for group in plain.param_groups} == {0.5}
+    wide = build("init=mup", "init.base_dim=8", "embedding=untied", "ffn=dense")  # inputs of 32 and 256
+    optimizer = make_optimizer(parameter_groups(wide), lambda p: torch.optim.AdamW(p, lr=0.5, weight_decay=0.1))
+    rates = {(g["role"], g["width"]): g["lr"] for g in optimizer.param_groups}
+    assert rates == {
+        ("head", 4): 0.5,
+        ("table", 4): 0.5,
+        ("vector", 4): 0.5,
+        ("hidden", 4): 0.125,
+        ("hidden", 32): 1 / 64,
+    }
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    decays = {g["lr"] * g["weight_decay"] for g in optimizer.param_groups if g["role"] in ("hidden", "head")}
+    assert decays == {0.05}
