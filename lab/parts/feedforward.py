@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.parts.activation import ACTIVATIONS, gated
-from lab.parts.linear import Merged, count, matmul_flops
+from lab.parts.linear import Linear, Merged, count, matmul_flops
 
 
 class FeedForward(nn.Module):
@@ -55,8 +55,8 @@ class Dense(FeedForward):
         layer: int = 0,
     ) -> None:
         super().__init__(round(inner * share), activation)
-        self.up = nn.Linear(dim, self.inner, bias=bias)
-        self.down = nn.Linear(self.inner, dim, bias=bias)
+        self.up = Linear(dim, self.inner, bias=bias)
+        self.down = Linear(self.inner, dim, bias=bias)
         self.down.writes_residual = True  # type: ignore[assignment]
 
     def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
@@ -95,7 +95,7 @@ class Gated(FeedForward):
             width = 8 * round(width / 8) or width
         super().__init__(round(width), activation)
         self.project = Merged(dim, {"gate": self.inner, "up": self.inner}, bias=bias)
-        self.down = nn.Linear(self.inner, dim, bias=bias)
+        self.down = Linear(self.inner, dim, bias=bias)
         self.down.writes_residual = True  # type: ignore[assignment]
 
     def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
