@@ -84,14 +84,15 @@ def train(arguments: list[str]) -> int:
         return _hydra_application(arguments, as_json)
 
     from lab.config import compose
+    from lab.runs.ranks import first_rank
     from lab.runs.train import continue_run
     from lab.runs.train import train as run
 
     with _bar() as bar:
         done = continue_run(folders[0], [bar]) if folders else run(compose(*arguments), observers=[bar])
-    if as_json:
+    if as_json and first_rank():
         print(json.dumps(_document(done), indent=2))
-    else:
+    elif first_rank():
         _print([done])
     return exit_code([done.status])
 

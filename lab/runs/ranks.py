@@ -31,6 +31,11 @@ def started_elsewhere() -> bool:
     return "LOCAL_RANK" in os.environ or slurm
 
 
+def first_rank() -> bool:
+    """This process is the one that keeps the record: of several ranks the first."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
 def orphaned() -> bool:
     """This process is a rank of the lab whose starter is gone, so nobody waits for its result."""
     return os.environ.get(STARTER, str(os.getppid())) != str(os.getppid())

@@ -92,7 +92,8 @@ class Tracker:
 
     def __call__(self, measured: Mapping[str, Any]) -> None:
         """Log one measurement."""
-        self.run.log({key: value for key, value in measured.items() if value is not None}, step=measured["step"])
+        known = {key: value for key, value in measured.items() if value is not None}
+        self.run.log(known, step=measured["step"], commit=True)  # else the last one would come after the result
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result as the run's summary and close it."""
