@@ -126,7 +126,7 @@ def fit(config: DictConfig, folder: Path, resume: bool = False, observers: Seque
     Raises:
         RequestError: the request was wrong, for example its data.
     """
-    from lab.runs.ranks import first_rank
+    from lab.runs.ranks import error_file, first_rank, own_rank
 
     record = _record(config, folder)
     with Stop() as stop, ExitStack() as closing:
@@ -140,7 +140,7 @@ def fit(config: DictConfig, folder: Path, resume: bool = False, observers: Seque
             result = record | {"status": "stopped", "error": "interrupted at once"}
         except Exception as error:
             with suppress(OSError):  # a full disk may be why the run failed
-                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                (folder / error_file(own_rank())).write_text(traceback.format_exc(), encoding="utf-8")
             words = " ".join(str(error).split()) or type(error).__name__
             result = record | {"status": "failed", "error": f"{type(error).__name__}: {words}"[:1000]}
         result = files.finite(result)

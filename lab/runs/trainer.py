@@ -26,6 +26,8 @@ def accelerator(config: DictConfig) -> str:
     accelerator: str = settings.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if settings.strategy == "fsdp" and settings.accelerator == "cpu":
+        raise RequestError("trainer.accelerator: cpu; trainer=fsdp needs cuda, trainer=ddp runs on both")
     if accelerator == "cuda" and torch.cuda.device_count() < settings.devices:
         raise RequestError(
             f"trainer.devices: {settings.devices}; this machine has {torch.cuda.device_count()} CUDA devices"

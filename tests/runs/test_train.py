@@ -162,6 +162,13 @@ def test_a_rank_that_dies_makes_the_run_failed(corpus, tmp_path, monkeypatch):
     assert "rank 1 of 2 died" in run.result["error"]
 
 
+def test_a_rank_that_fails_says_why(corpus, tmp_path):
+    (tmp_path / "run" / files.WEIGHTS).mkdir(parents=True)  # where the first rank will write a file
+    run = train(config(corpus, "trainer=ddp", "trainer.devices=2"), tmp_path / "run")
+    assert run.status == "failed"
+    assert files.WEIGHTS.name in run.result["error"]
+
+
 def test_an_infinite_loss_ends_the_run_as_diverged(corpus, tmp_path):
     run = train(config(corpus, "optimizer.lr=1e30", "trainer.clip=null", "block=post_norm"), tmp_path / "run")
     assert run.status == "diverged"

@@ -201,6 +201,8 @@ def test_a_device_that_is_not_there(refused, files):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     assert "this machine has 0 CUDA devices" in refused("train", tiny("good.jsonl"), "trainer=fsdp")
+    message = refused("train", tiny("good.jsonl"), "trainer=fsdp", "trainer.accelerator=cpu")
+    assert "trainer.accelerator: cpu; trainer=fsdp needs cuda" in message
     assert "trainer.accelerator=cpu runs without" in refused("train", tiny("good.jsonl"), "trainer.accelerator=cuda")
 
 
