@@ -90,10 +90,13 @@ def continue_run(folder: str | Path, observers: Sequence[Observer] = ()) -> Run:
 
 
 def _check_surroundings(config: DictConfig) -> None:
-    """Refuse devices and data that are not there, before a run leaves anything."""
+    """Refuse devices, a login and data that are not there, before a run leaves anything."""
+    from lab.runs.tracker import wanted_mode
     from lab.runs.trainer import accelerator
 
     accelerator(config)
+    if config.logger.kind == "wandb":
+        wanted_mode(config)
     data_module(config)
 
 
