@@ -85,14 +85,15 @@ def train(arguments: list[str]) -> int:
         return _hydra_application(arguments, as_json)
 
     from lab.config import compose
+    from lab.runs.ranks import first_rank
     from lab.runs.train import continue_run
     from lab.runs.train import train as run
 
     with _bar() as bar:
         done = continue_run(folders[0], [bar]) if folders else run(compose(*arguments), observers=[bar])
-    if as_json:
+    if as_json and first_rank():
         print(json.dumps(_document(done), indent=2))
-    else:
+    elif first_rank():
         _print([done])
     return exit_code([done.status])
 
@@ -152,7 +153,7 @@ def _hydra_application(arguments: list[str], as_json: bool) -> int:
                 f"--{flag.replace('_', '-')}: the lab's configuration is in conf/; a new option is a file there"
             )
     if options.cfg == "job":
-        _print_configuration(options)
+        _print_configuration(options, as_json)
         return 0
     if not (options.multirun or options.cfg or options.info or options.help or options.hydra_help):
         raise RequestError("--resolve, --package: go with --cfg job, which prints the configuration")
@@ -162,8 +163,8 @@ def _hydra_application(arguments: list[str], as_json: bool) -> int:
         folder = _check_multirun(options.overrides)
         create(folder)
         given = [text for text in given if not text.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir={folder}"]
-    else:
-        compose(*[text for text in options.overrides if not text.startswith("hydra")])
+    elif tasks := [text for text in options.overrides if not text.startswith("hydra")]:
+        compose(*tasks)
     sys.argv = ["lab", *given]
     application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(hydra_job)
     try:
@@ -182,7 +183,7 @@ def _hydra_application(arguments: list[str], as_json: bool) -> int:
     return exit_code([run.status for run in runs])
 
 
-def _print_configuration(options: argparse.Namespace) -> None:
+def _print_configuration(options: argparse.Namespace, as_json: bool) -> None:
     """What a run would be trained with, or a part of it: not what Hydra composed, but what the lab made of that."""
     from omegaconf import Container, OmegaConf
 
@@ -190,7 +191,15 @@ def _print_configuration(options: argparse.Namespace) -> None:
 
     config = compose(*options.overrides)
     shown = OmegaConf.select(config, options.package) if options.package else config
-    print(OmegaConf.to_yaml(shown, resolve=options.resolve).rstrip() if isinstance(shown, Container) else shown)
+    if as_json:
+        print(
+            json.dumps(
+                OmegaConf.to_container(shown, resolve=options.resolve) if isinstance(shown, Container) else shown,
+                indent=2,
+            )
+        )
+    else:
+        print(OmegaConf.to_yaml(shown, resolve=options.resolve).rstrip() if isinstance(shown, Container) else shown)
 
 
 def _number(path: Path) -> tuple[int, str]:
@@ -348,9 +357,10 @@ def complete(arguments: list[str]) -> int:
         if len(words) <= 2:
             print(" ".join(verb for verb in VERBS if verb.startswith(words[-1])))
             return 0
-        if words[1] not in ("train", "show"):
+        before = {"train": 2, "show": 2, "sweep": 3}.get(words[1])  # words before the first override
+        if before is None or len(words) <= before:
             return 0
-        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+        os.environ["COMP_LINE"] = " ".join([words[0], *words[before:]])
     import hydra
 
     from lab.options import conf_folder

@@ -125,12 +125,12 @@ def _same_kind(key: str, value: Any, before: Any) -> Any:
     expected: str | None
     if value is None and before is not None and key not in OR_NULL:
         expected = "a value"
-    elif isinstance(value, float) and not math.isfinite(value):
-        expected = "a finite number"
     elif key in TEXTS or isinstance(before, str):
         if isinstance(value, int | float):
             return str(value)
         expected = "a word" if isinstance(value, list | Mapping) else None
+    elif isinstance(value, float) and not math.isfinite(value):
+        expected = "a finite number"
     elif before is None or value is None or (isinstance(value, str) and "${" in value):
         return value
     elif isinstance(before, bool):

@@ -69,6 +69,7 @@ def test_cfg_prints_the_configuration_and_trains_nothing(lab, tmp_path):
     assert "GroupedQueryAttention" in ended.out
     part = lab("train", "--cfg", "job", "--package", "budget", "budget.steps=3").out
     assert part == "tokens: null\nsteps: 3\nflops: null\nminutes: null\n"
+    assert lab("train", "--cfg", "job", "--json", "--resolve", "attention=mqa").json["attention"]["kv_heads"] == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -88,6 +89,7 @@ def test_the_module_is_the_command():
         ("lab train attention=mha pos", "position. position="),
         ("lab train model.di", "model.dim="),
         ("lab sweep seed", ""),
+        ("lab sweep file.yaml attention=", " ".join(f"attention={option}" for option in groups()["attention"])),
     ],
 )
 def test_the_shell_completes_verbs_groups_options_and_keys(lab, monkeypatch, line, offered):

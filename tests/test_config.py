@@ -268,6 +268,7 @@ def test_a_misspelt_key_gets_the_nearest_names():
         ("budget.minutes=inf", "budget.minutes: inf; expected a finite number"),
         ("optimizer.lr=nan", "optimizer.lr: nan; expected a finite number"),
         ("optimizer.betas=[0.9]", "optimizer.betas: [0.9]; two numbers"),
+        ("trainer.precision=nan", "trainer.precision: nan; choose from 32, bf16-mixed"),
         ("seed=-1", "seed: -1; a whole number, at least 0"),
         ("seed=99999999999999999999", "seed: 99999999999999999999; a whole number under 2^63"),
         ("trainer.devices=2", "several devices take trainer=ddp or trainer=fsdp"),

@@ -101,9 +101,9 @@ class Writer:
             for part, (documents, items) in state.items():
                 _check_size(self.folder / f"{part}.bin", items * self.dtype.itemsize)
                 _check_size(self.folder / f"{part}.offsets", documents * 8 + 8)
-        except (FileNotFoundError, ValueError):
+            return {part: state[part] for part in PARTS}
+        except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError):
             return {part: [0, 0] for part in PARTS}
-        return state
 
     def __enter__(self) -> Writer:
         return self

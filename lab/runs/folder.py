@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
 import math
 import os
@@ -47,6 +49,15 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Add to a file all of this or, where the disk is full, nothing."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        if file.write(data) < len(data):
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def finite(tree: Any) -> Any:
@@ -136,7 +147,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         if not isinstance(result, dict) or "status" not in result:
             raise ValueError("no status")
     except (ValueError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: damaged ({error})") from None
+        raise RequestError(f"{path}: damaged ({error}); without the file the run counts as not ended") from None
     return result
 
 
@@ -156,7 +167,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         state["callbacks"]["Pace"]["spent"]["steps"]
     except Exception as error:  # pickle, zip and torch have each their own
         raise RequestError(
-            f"{path}: damaged ({type(error).__name__}: {str(error)[:100]}); start the run anew in another folder"
+            f"{path}: damaged ({type(error).__name__}: {str(error).split('. ')[0][:100]}); start the run anew in another folder"
         ) from None
     return state
 
@@ -178,8 +189,9 @@ class MetricsFile:
             rows = self.read()
             self.columns += missing
             self.write(rows)
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns).writerow(row)
+        line = io.StringIO(newline="")
+        csv.DictWriter(line, self.columns).writerow(row)
+        append_whole(self.path, line.getvalue().encode())
 
     def read(self) -> list[dict[str, str]]:
         """All measurements so far, as text."""

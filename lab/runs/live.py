@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 class Live:
     """Rows are configurations, with the seeds done and their mean; the trial under way has a bar."""
 
-    def __init__(self, title: str, planned: Sequence[Planned], seconds: float) -> None:
+    def __init__(self, title: str, planned: Sequence[Planned], missing: Sequence[Planned], seconds: float) -> None:
         self.title, self.planned, self.seconds = title, list(planned), seconds
-        self.results = {id(one): read_result(one.folder) for one in planned}
+        self.results = {id(one): None if one in missing else read_result(one.folder) for one in planned}
         self.labels = _labels(planned)
         self.current: Planned | None = None
         self.progress = 0.0
         self.began = time.monotonic()
         self.ended = 0
-        self.to_run = sum(result is None for result in self.results.values())
+        self.to_run = len(missing)
         self.screen = rich.live.Live(console=notes, refresh_per_second=4, transient=True, get_renderable=self.draw)
 
     def __enter__(self) -> Live:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch.distributed as dist
-
 from lab.console import say
 from lab.errors import RequestError
 from lab.runs.folder import read_config
@@ -23,10 +21,6 @@ def main(arguments: list[str]) -> int:
     except RequestError as error:
         say(str(error))
         return 2
-    finally:
-        # A group that is still there when the interpreter ends may abort it: its threads outlive what they use.
-        if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
     return {"stopped": 130, "failed": 1}.get(status, 0)
 
 

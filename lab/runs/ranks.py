@@ -20,7 +20,7 @@ from lab.runs.folder import METRICS, MetricsFile
 from lab.runs.pace import Observer
 
 STARTER = "LAB_STARTER"
-STOPPED = 130
+FAILED, STOPPED = 1, 130
 WAIT = 20.0
 """Seconds that ranks get to end by themselves once one is gone or all were asked to stop."""
 
@@ -29,6 +29,16 @@ def started_elsewhere() -> bool:
     """This process is a rank already: of the lab, torchrun, SLURM's srun or another launcher."""
     slurm = "SLURM_PROCID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
     return "LOCAL_RANK" in os.environ or slurm
+
+
+def own_rank() -> int:
+    """The number of this process among the ranks of a run."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+
+
+def first_rank() -> bool:
+    """This process is the one that keeps the record."""
+    return own_rank() == 0
 
 
 def orphaned() -> bool:
@@ -65,7 +75,19 @@ def run_ranks(
         code = ranks[first].returncode
         if code == 2:
             raise RequestError("a rank refused the request; its message stands above")
-        raise RuntimeError(f"rank {first} of {processes} died with exit code {code}")
+        if code == FAILED and first == 0:
+            return  # its record says why
+        raise RuntimeError(f"rank {first} of {processes} {_how(code, first)}")
+
+
+def _how(code: int, rank: int) -> str:
+    """How a rank ended, and where it says why."""
+    return f"failed: see {error_file(rank)}" if code == FAILED else f"died with exit code {code}"
+
+
+def error_file(rank: int) -> str:
+    """Where a rank that fails leaves its traceback, in the run's folder."""
+    return "error.txt" if rank == 0 else f"error-rank{rank}.txt"
 
 
 def _start(command: list[str], rank: int, processes: int, port: int) -> subprocess.Popen:

@@ -139,10 +139,13 @@ def sweep(
         ) from None
     except OSError as error:
         raise RequestError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    with lock, Stop("stopping the sweep after this step; Ctrl-C again interrupts at once") as stop:
+    with lock:
         _prepare(missing)
         _write_plan(folder, Path(file), planned)
-        with Live(described.name or folder.name, planned, seconds) as live:
+        with (
+            Stop("stopping the sweep after this step; Ctrl-C again interrupts at once") as stop,
+            Live(described.name or folder.name, planned, missing, seconds) as live,
+        ):
             for one in missing:
                 _run(one, live)
                 if stop():

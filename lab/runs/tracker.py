@@ -3,55 +3,53 @@
 from __future__ import annotations
 
 import os
-import socket
 import uuid
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 from omegaconf import DictConfig
 
 from lab.config import identity, resolved
 from lab.console import say
+from lab.errors import RequestError
 
 if TYPE_CHECKING:
     import wandb
 
-SECONDS_TO_ANSWER = 3.0
-
 
 @cache
 def server_answers() -> bool:
-    """Whether the user is logged in and the server can be reached. Asked once a process, and said when not.
+    """Whether the user is logged in and the server takes that. Asked once a process, and said when not.
 
-    `wandb.init` itself would wait 100 seconds for a server that is not there, or ask for a key.
+    `wandb.init` itself would wait two minutes for a server that is not there, or ask for a key.
     """
-    key = os.environ.get("WANDB_API_KEY") or _key_of_netrc()
-    if not key:
-        say("W&B: not logged in, so runs are written offline; `wandb sync` sends them later")
-        return False
-    address = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    port = address.port or (80 if address.scheme == "http" else 443)
+    import wandb
+
     try:
-        socket.create_connection((address.hostname or "", port), SECONDS_TO_ANSWER).close()
-    except OSError:
-        say(f"W&B: {address.hostname} does not answer, so runs are written offline; `wandb sync` sends them later")
-        return False
-    return True
+        if wandb.login(prompt=False, verify=True):
+            return True
+        why = "not logged in"
+    except wandb.Error as error:
+        why = str(error).strip().rstrip(".")
+    say(f"W&B: {why}; runs are written offline, `wandb sync` sends them later")
+    return False
 
 
-def _key_of_netrc() -> str | None:
-    import netrc
+def wanted_mode(config: DictConfig) -> str:
+    """What the environment asks for, else the configuration: `auto`, `online`, `offline` or `disabled`.
 
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
-    try:
-        found = netrc.netrc(path).authenticators(host) if path.is_file() else None
-    except (netrc.NetrcParseError, OSError):
-        return None
-    return found[2] if found else None
+    Raises:
+        RequestError: `online` where nobody is logged in; W&B would ask for a key.
+    """
+    mode = os.environ.get("WANDB_MODE") or str(config.logger.mode)
+    if mode == "online":
+        import wandb
+
+        if not wandb.login(prompt=False, verify=False):
+            raise RequestError("logger.mode: online; takes `wandb login` or WANDB_API_KEY, auto does without")
+    return mode if mode in ("auto", "online", "disabled") else "offline"
 
 
 class Tracker:
@@ -65,7 +63,7 @@ class Tracker:
         import wandb
 
         settings = config.logger
-        mode = os.environ.get("WANDB_MODE") or settings.mode
+        mode = wanted_mode(config)
         if mode == "auto":
             mode = "online" if server_answers() else "offline"
         choices = dict(config.choices)
@@ -79,7 +77,7 @@ class Tracker:
             dir=folder,
             id=None if "WANDB_RUN_ID" in os.environ else _identifier(folder),
             resume="allow" if mode == "online" else None,
-            mode="online" if mode == "online" else "disabled" if mode == "disabled" else "offline",
+            mode=mode,  # type: ignore[arg-type]
             config={**choices, **facts, "seed": config.seed, "lab": resolved(config)},
             reinit="finish_previous",
             settings=wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True),
@@ -92,7 +90,8 @@ class Tracker:
 
     def __call__(self, measured: Mapping[str, Any]) -> None:
         """Log one measurement."""
-        self.run.log({key: value for key, value in measured.items() if value is not None}, step=measured["step"])
+        known = {key: value for key, value in measured.items() if value is not None}
+        self.run.log(known, step=measured["step"], commit=True)  # else the last one would come after the result
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result as the run's summary and close it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Sequence
@@ -34,14 +33,15 @@ def train(
 
     Args:
         config: from `lab.compose`.
-        folder: where the record goes; by default `config.folder`, or a new one under `runs/`.
+        folder: where the record goes; by default `config.folder`, or a new one under `runs/`. Ranks that torchrun or
+            srun started should name one: only the first makes it.
         resume: continue the run of the folder from its checkpoint.
         observers: called with each measurement.
 
     Raises:
         RequestError: a configuration or data that cannot be run, a folder that holds a run already or cannot be written.
     """
-    from lab.runs.ranks import run_ranks, started_elsewhere
+    from lab.runs.ranks import first_rank, run_ranks, started_elsewhere
 
     check(config)
     if config.trainer.nodes > 1 and not started_elsewhere():
@@ -52,8 +52,9 @@ def train(
     folder = Path(folder or config.folder or files.new_folder(config))
     if resume:
         saved = files.read_checkpoint(folder)
-        files.MetricsFile(folder / files.METRICS).keep_until(saved["callbacks"]["Pace"]["spent"]["steps"])
-    else:
+        if first_rank():
+            files.MetricsFile(folder / files.METRICS).keep_until(saved["callbacks"]["Pace"]["spent"]["steps"])
+    elif first_rank():
         files.open_folder(folder, config)
     with Stop() as stop:
         if config.trainer.devices == 1 or started_elsewhere():
@@ -89,10 +90,13 @@ def continue_run(folder: str | Path, observers: Sequence[Observer] = ()) -> Run:
 
 
 def _check_surroundings(config: DictConfig) -> None:
-    """Refuse devices and data that are not there, before a run leaves anything."""
+    """Refuse devices, a login and data that are not there, before a run leaves anything."""
+    from lab.runs.tracker import wanted_mode
     from lab.runs.trainer import accelerator
 
     accelerator(config)
+    if config.logger.kind == "wandb":
+        wanted_mode(config)
     data_module(config)
 
 
@@ -125,23 +129,26 @@ def fit(config: DictConfig, folder: Path, resume: bool = False, observers: Seque
     Raises:
         RequestError: the request was wrong, for example its data.
     """
+    from lab.runs.ranks import error_file, first_rank, own_rank
+
     record = _record(config, folder)
     with Stop() as stop, ExitStack() as closing:
         try:
             result = _fit(config, folder, resume, observers, stop, record, closing)
         except RequestError as error:
-            _write(folder, record | {"status": "failed", "error": str(error)})
+            if folder.is_dir():  # the first rank may not have made it yet
+                _write(folder, record | {"status": "failed", "error": str(error)})
             raise
         except (KeyboardInterrupt, SystemExit):  # Lightning makes the one of the other
             result = record | {"status": "stopped", "error": "interrupted at once"}
         except Exception as error:
             with suppress(OSError):  # a full disk may be why the run failed
-                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                (folder / error_file(own_rank())).write_text(traceback.format_exc(), encoding="utf-8")
             words = " ".join(str(error).split()) or type(error).__name__
             result = record | {"status": "failed", "error": f"{type(error).__name__}: {words}"[:1000]}
         result = files.finite(result)
         record.update(result)
-        if _first_rank():
+        if first_rank():
             _drop_partial(folder)
             _write(folder, result)
         return result
@@ -272,12 +279,9 @@ def _save_weights(trainer: Any, folder: Path, status: str) -> None:
         partial = path.with_suffix(".partial")
         weights = {name.removeprefix("model."): value.cpu().contiguous() for name, value in state.items()}
         save_file(weights, partial)
+        partial.chmod(0o644)  # as the rest of the record
         partial.replace(path)
         (folder / files.CHECKPOINT).unlink(missing_ok=True)
-
-
-def _first_rank() -> bool:
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:

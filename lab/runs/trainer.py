@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import warnings
+from functools import cache
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from omegaconf import DictConfig
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 
@@ -23,6 +26,8 @@ def accelerator(config: DictConfig) -> str:
     accelerator: str = settings.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if settings.strategy == "fsdp" and settings.accelerator == "cpu":
+        raise RequestError("trainer.accelerator: cpu; trainer=fsdp needs cuda, trainer=ddp runs on both")
     if accelerator == "cuda" and torch.cuda.device_count() < settings.devices:
         raise RequestError(
             f"trainer.devices: {settings.devices}; this machine has {torch.cuda.device_count()} CUDA devices"
@@ -42,6 +47,8 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
         RequestError: devices that this machine does not have.
     """
     settings = config.trainer
+    if settings.strategy != "auto":
+        leave_group_at_exit()
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -65,6 +72,15 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
     # On SIGTERM Lightning would leave with exit code 0 before the step is done; `Stop` takes it instead.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
+
+
+@cache
+def leave_group_at_exit() -> None:
+    """Close the process group before the interpreter ends: its threads would outlive what they use and abort it.
+
+    Not sooner: under torchrun a second group of the same processes finds the first one's addresses.
+    """
+    atexit.register(lambda: dist.destroy_process_group() if dist.is_available() and dist.is_initialized() else None)
 
 
 def _strategy(name: str, accelerator: str) -> str | Strategy:

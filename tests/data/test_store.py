@@ -195,6 +195,13 @@ def test_what_a_machine_that_went_down_left_is_mended(tmp_path, suffix, size):
     assert [document.tolist() for document in written] == [document.tolist() for document in documents]
 
 
+@pytest.mark.parametrize("state", ["", "[]", '{"train": 3}', '{"train": [1, 2]}'])
+def test_a_damaged_record_of_what_was_written_begins_anew(tmp_path, state):
+    (tmp_path / disk.STATE).write_text(state)
+    with disk.Writer(tmp_path, np.dtype(np.uint16)) as writer:
+        assert writer.written == {"train": [0, 0], "validation": [0, 0]}
+
+
 SCRIPT = """
 import os, signal, sys
 from lab.data import disk, store

@@ -92,7 +92,7 @@ def test_a_trial_that_diverges_is_recorded_and_the_rest_goes_on(file, tmp_path):
     assert len(report["tables"][0]["configurations"]) == 1
 
 
-def test_a_trial_that_fails_is_recorded_and_run_again_only_when_asked(file, tmp_path, monkeypatch):
+def test_a_trial_that_fails_is_recorded_and_run_again_only_when_asked(file, tmp_path, monkeypatch, capfd):
     from lab.objectives.causal import Causal
 
     step = Causal.training_step
@@ -102,7 +102,10 @@ def test_a_trial_that_fails_is_recorded_and_run_again_only_when_asked(file, tmp_
     assert outcome.exit_code == 1
     monkeypatch.setattr(Causal, "training_step", step)
     assert sweep(file, folder=tmp_path / "s").exit_code == 1
+    capfd.readouterr()
     assert sweep(file, folder=tmp_path / "s", retry_failed=True).exit_code == 0
+    said = capfd.readouterr().err
+    assert all(f"[{number}/4]" in said for number in (1, 2, 3, 4))
 
 
 def test_ctrl_c_stops_it_and_it_continues(file, tmp_path):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -109,6 +111,39 @@ def test_two_processes_compute_what_one_does(corpus, tmp_path):
     assert len(seen) == len(curve(two.folder))
 
 
+def test_ranks_of_torchrun_leave_one_record(small, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "lab", "train", "--json"]
+    words = [*small, "trainer=ddp", "trainer.devices=2", f"folder={tmp_path / 'run'}"]
+    ended = subprocess.run([*command, *words], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["status"] == "finished"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_no_thread_of_the_process_group_outlives_a_rank(tmp_path):
+    """Those that do may abort an interpreter that is ending, rarely: a finished run would count as failed."""
+    code = f"""
+import atexit, os
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from lab.runs.trainer import leave_group_at_exit
+
+def threads():
+    return [Path("/proc/self/task", task, "comm").read_text().strip() for task in os.listdir("/proc/self/task")]
+
+atexit.register(lambda: print(*threads()))
+leave_group_at_exit()
+dist.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=0, world_size=1)
+dist.all_reduce(torch.zeros(1))  # by then the threads run, under their names
+print(*threads())
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    before, after = ended.stdout.splitlines()
+    assert "gloo" in before
+    assert "gloo" not in after
+
+
 def test_a_rank_that_dies_makes_the_run_failed(corpus, tmp_path, monkeypatch):
     from lab.runs import ranks
 
@@ -125,6 +160,13 @@ def test_a_rank_that_dies_makes_the_run_failed(corpus, tmp_path, monkeypatch):
     run = train(config(corpus, "trainer=ddp", "trainer.devices=2"), tmp_path / "run")
     assert run.status == "failed"
     assert "rank 1 of 2 died" in run.result["error"]
+
+
+def test_a_rank_that_fails_says_why(corpus, tmp_path):
+    (tmp_path / "run" / files.WEIGHTS).mkdir(parents=True)  # where the first rank will write a file
+    run = train(config(corpus, "trainer=ddp", "trainer.devices=2"), tmp_path / "run")
+    assert run.status == "failed"
+    assert files.WEIGHTS.name in run.result["error"]
 
 
 def test_an_infinite_loss_ends_the_run_as_diverged(corpus, tmp_path):

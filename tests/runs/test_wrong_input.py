@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import yaml
 
 from lab.data import store
 from lab.options import groups
+from lab.runs.folder import MetricsFile
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +203,8 @@ def test_a_device_that_is_not_there(refused, files):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     assert "this machine has 0 CUDA devices" in refused("train", tiny("good.jsonl"), "trainer=fsdp")
+    message = refused("train", tiny("good.jsonl"), "trainer=fsdp", "trainer.accelerator=cpu")
+    assert "trainer.accelerator: cpu; trainer=fsdp needs cuda" in message
     assert "trainer.accelerator=cpu runs without" in refused("train", tiny("good.jsonl"), "trainer.accelerator=cuda")
 
 
@@ -424,6 +428,20 @@ def test_a_disk_that_is_full_while_it_trains(lab, files, monkeypatch, tmp_path):
     assert ended.json["status"] == "failed"
     assert "No space left on device" in ended.json["error"]
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "failed"
+
+
+def test_a_measurement_is_written_whole_or_not_at_all(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.csv")
+    metrics.append({"step": 10, "train/loss": 2.5})
+    before = metrics.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 1, limits[1]))  # room for one character
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            metrics.append({"step": 20, "train/loss": 2.25})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert metrics.path.read_bytes() == before
 
 
 def test_a_disk_that_is_full_at_a_checkpoint(lab, stopped, monkeypatch, tmp_path):
