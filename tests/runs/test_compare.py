@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lab.errors import RequestError
-from lab.runs.collect import read_runs
-from lab.runs.compare import (
+from lab.runs.comparison.collect import read_runs
+from lab.runs.comparison.compare import compare
+from lab.runs.comparison.differences import paired_difference
+from lab.runs.comparison.verdict import (
     BETTER,
     FEWEST_PAIRS,
     TOO_FEW,
     UNDECIDED,
     WORSE,
-    compare,
     holm,
     judge,
-    paired_difference,
 )
 from tests.runs.synthetic import write_ladder, write_run
 

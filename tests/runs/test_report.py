@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from lab.errors import RequestError
-from lab.runs import words
-from lab.runs.charts import chart_data
+from lab.runs.comparison import numbers, words
+from lab.runs.comparison.charts import chart_data
 from lab.runs.report import report
 from tests.runs.synthetic import write_ladder, write_run
 
@@ -292,18 +292,18 @@ def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, w
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (words.scaled(3_412_224), "3.41 M"),
-        (words.scaled(999_600), "1.00 M"),
-        (words.scaled(16.8e12), "16.8 T"),
-        (words.scaled(0), "0"),
-        (words.scaled(None), "–"),
-        (words.duration(41.27), "41.3 s"),
-        (words.duration(245), "4 m 05 s"),
-        (words.duration(7620), "2 h 07 m"),
-        (words.memory(612_000_000), "584 MiB"),
-        (words.memory(3 * 2**30), "3.00 GiB"),
-        (words.signed(-0.1234, 3), "−0.123"),
-        (words.percent(0.12), "+12%"),
+        (numbers.scaled(3_412_224), "3.41 M"),
+        (numbers.scaled(999_600), "1.00 M"),
+        (numbers.scaled(16.8e12), "16.8 T"),
+        (numbers.scaled(0), "0"),
+        (numbers.scaled(None), "–"),
+        (numbers.duration(41.27), "41.3 s"),
+        (numbers.duration(245), "4 m 05 s"),
+        (numbers.duration(7620), "2 h 07 m"),
+        (numbers.memory(612_000_000), "584 MiB"),
+        (numbers.memory(3 * 2**30), "3.00 GiB"),
+        (numbers.signed(-0.1234, 3), "−0.123"),
+        (numbers.percent(0.12), "+12%"),
     ],
 )
 def test_numbers_are_said_with_their_units(shown, expected):
