@@ -11,7 +11,7 @@ from lab.runs.comparison.compare import Comparison, Configuration, Table
 from lab.runs.comparison.numbers import signed
 from lab.runs.comparison.verdict import FEWEST_PAIRS, VERDICTS
 
-MOST_CARDS, MOST_ROWS = 12, 24
+MOST_NAMED, MOST_CARDS, MOST_ROWS = 8, 12, 24
 
 
 def name(configuration: Configuration, table: Table) -> str:
@@ -33,14 +33,25 @@ def _css_class(verdict: str) -> str:
 
 def lead(table: Table) -> str:
     """Which swaps got which verdict, by name."""
-    lines = []
+    lines, most = [], 2 if is_search(table) else MOST_NAMED
     for verdict in VERDICTS:
         steps = [each for each in table.comparisons if each.verdict == verdict and not each.whole_road]
         if steps:
-            named = ", ".join(f"<b>{name(each.configuration, table)}</b>" for each in steps[:MOST_CARDS])
-            more = f" and {len(steps) - MOST_CARDS} more" if len(steps) > MOST_CARDS else ""
+            named = ", ".join(f"<b>{name(each.configuration, table)}</b>" for each in steps[:most])
+            more = f" and {len(steps) - most} more" if len(steps) > most else ""
             lines.append(f"<li>{badge(verdict)} <span>{named}{more}</span></li>")
+    if is_search(table):
+        best = table.configurations[0]
+        reached = f"{words.level(best, words.places(table))} {escape(table.measure.title)}"
+        lines.insert(
+            0, f'<li><span class="badge best">best</span> <span><b>{name(best, table)}</b>: {reached}</span></li>'
+        )
     return f'<ul class="lead">{"".join(lines)}</ul>' if lines else ""
+
+
+def is_search(table: Table) -> bool:
+    """Whether the best of many was looked for, rather than a few swaps compared."""
+    return table.baseline is not None and not table.scale and len(table.comparisons) > MOST_CARDS
 
 
 def cards(table: Table) -> str:
@@ -91,7 +102,7 @@ def forest(table: Table) -> str:
     axis = f'<div class="forest-row axis"><span></span><span class="track">{ticks}{ways}</span></div>'
     said = "Bar: interval. Line: mean. Points: one seed each."
     if floor := words.noise_floor(table):
-        said += f" Shaded: the noise floor. {floor}"
+        said += f" Shaded: {floor[0].lower()}{floor[1:]}"
     if any(each.margin for each in table.comparisons):
         said += " Dashed: the margin."
     return f'<div class="panel">{_folded(rows, MOST_ROWS, "forest", axis)}<p class="caption">{said}</p></div>'

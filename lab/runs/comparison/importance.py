@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.runs.comparison.compare import Table
 from lab.runs.comparison.labels import varied
+
+if TYPE_CHECKING:
+    import optuna
 
 FEWEST_CONFIGURATIONS = 8
 
@@ -50,7 +53,7 @@ def fanova(values: Mapping[str, Sequence[Any]], reached: Sequence[float]) -> dic
         else:
             columns[key] = list(map(str, column))
             distributions[key] = CategoricalDistribution(sorted(set(columns[key])))
-    study = optuna.create_study(study_name="importance")
+    study = _study()
     for place, value in enumerate(reached):
         parameters = {key: column[place] for key, column in columns.items()}
         study.add_trial(optuna.create_trial(params=parameters, distributions=distributions, value=value))
@@ -58,6 +61,18 @@ def fanova(values: Mapping[str, Sequence[Any]], reached: Sequence[float]) -> dic
     return {
         key: float(share) for key, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
     }
+
+
+def _study() -> optuna.Study:
+    """An empty one, made without a word on the terminal."""
+    import optuna
+
+    said = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(study_name="importance")
+    finally:
+        optuna.logging.set_verbosity(said)
 
 
 def is_numeric(column: Sequence[Any]) -> bool:

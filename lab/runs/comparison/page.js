@@ -9,9 +9,13 @@ function short(value) {
   const size = Math.abs(value);
   for (const [power, prefix] of [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
     if (size >= 0.9995 * power) return trimmed(value / power) + " " + prefix;
-  return size && size < 1e-3 ? value.toExponential(1) : trimmed(value);
+  return size && size < 1e-4 ? value.toExponential(1) : trimmed(value);
 }
 const trimmed = value => String(+value.toPrecision(3)).replace("-", "−");
+const even = found => {  // as many decimals for all as the finest needs
+  const decimals = Math.max(...found.map(tick => (String(tick).split(".")[1] ?? "").length));
+  return found.map(tick => Math.abs(tick) < 1000 && decimals < 5 ? tick.toFixed(decimals).replace("-", "−") : short(tick));
+};
 const exact = value => value.toFixed(Math.abs(value) < 0.01 ? 6 : 4).replace("-", "−");
 
 /* SVG elements, whose text is never read as markup. */
@@ -47,9 +51,10 @@ function frame(chart, {x, y, left = 52, right = 14, top = 10, bottom = 44}) {
     ? from + (to - from) * Math.log(value / low) / Math.log(high / low)
     : from + (to - from) * (value - low) / (high - low);
   const at = {x: position(x, left, width - right), y: position(y, height - bottom, top)};
-  for (const tick of ticks(y.range, y.log, height / 60)) {
+  const levels = ticks(y.range, y.log, height / 60), said = even(levels);
+  for (const [place, tick] of levels.entries()) {
     node(svg, "line", {class: "gridline", x1: left, x2: width - right, y1: at.y(tick), y2: at.y(tick)});
-    node(svg, "text", {x: left - 8, y: at.y(tick), "text-anchor": "end", "dominant-baseline": "central"}, short(tick));
+    node(svg, "text", {x: left - 8, y: at.y(tick), "text-anchor": "end", "dominant-baseline": "central"}, said[place]);
   }
   let free = -Infinity;
   for (const tick of ticks(x.range, x.log, width / 110)) {
@@ -198,7 +203,7 @@ function zoomBy(chart, at, xRange, yRange, key, redraw) {
 
 function drawCost(section, table, chart) {
   const cost = chosen(section, "cost"), visible = shown(section), down = table.direction === "min";
-  const points = table.configurations.map((each, place) => ({...each, place, x: each.cost[cost]})).filter(({x, place}) => x != null && visible.has(place));
+  const points = table.configurations.map((each, place) => ({...each, place, x: each.cost[cost]})).filter(({x}) => x != null);
   if (!points.length) return chart.replaceChildren();
   let x = padded(points.map(point => point.x), 0.12);
   if (x[1] - x[0] < 0.03 * x[1]) x = [0.95 * x[1], 1.05 * x[1]];  // no drama where costs are equal
@@ -207,16 +212,21 @@ function drawCost(section, table, chart) {
   const front = points.filter(({fronts}) => fronts.includes(cost)).sort((one, other) => one.x - other.x);
   const steps = front.flatMap((point, place) => place ? [[at.x(point.x), at.y(front[place - 1].mean)], [at.x(point.x), at.y(point.mean)]] : [[at.x(point.x), at.y(point.mean)]]);
   if (front.length) node(at.plot, "path", {class: "front", d: path([[at.x(front[0].x), at.inside.y + (down ? 0 : at.inside.height)], ...steps, [at.width, at.y(front.at(-1).mean)]])});
+  const taken = [];
   for (const {place, x, mean, sd, label, fronts} of points) {
-    const [cx, cy] = [at.x(x), at.y(mean)], best = fronts.includes(cost);
-    const group = node(at.svg, "g");
-    if (sd) node(group, "line", {x1: cx, x2: cx, y1: at.y(mean - sd), y2: at.y(mean + sd), stroke: shade(place), "stroke-width": 2, opacity: .65});
-    if (best) node(group, "circle", {cx, cy, r: 15, fill: "none", stroke: shade(place), "stroke-width": 1.6});
-    node(group, "circle", {cx, cy, r: 11.5, fill: shade(place)});
-    node(group, "text", {class: "tag", x: cx, y: cy}, place + 1);
+    const [own, cy] = [at.x(x), at.y(mean)], best = fronts.includes(cost), group = node(at.svg, "g");
     group.onpointermove = event => showTip(event, label, [[shade(place), table.measureTitle, `${exact(mean)} ± ${exact(sd)}`],
       [shade(place), table.costTitles[cost], short(x)], ...(best ? [[shade(place), "on the Pareto front", ""]] : [])]);
     group.onpointerleave = hideTip;
+    if (!visible.has(place)) { node(group, "circle", {cx: own, cy, r: best ? 5 : 4, fill: shade(place), opacity: best ? 1 : .45}); continue; }
+    let cx = own;
+    while (taken.some(([left, top]) => Math.hypot(left - cx, top - cy) < 20)) cx -= 25;  // beside what would cover it
+    taken.push([cx, cy]);
+    if (cx !== own) node(group, "line", {x1: cx, x2: own, y1: cy, y2: cy, stroke: shade(place), "stroke-width": 1.5});
+    if (sd) node(group, "line", {x1: own, x2: own, y1: at.y(mean - sd), y2: at.y(mean + sd), stroke: shade(place), "stroke-width": 2, opacity: .65});
+    if (best) node(group, "circle", {cx, cy, r: 15, fill: "none", stroke: shade(place), "stroke-width": 1.6});
+    node(group, "circle", {cx, cy, r: 11.5, fill: shade(place)});
+    node(group, "text", {class: "tag", x: cx, y: cy}, place + 1);
   }
 }
 
@@ -242,19 +252,22 @@ function drawScaling(section, table, chart) {
 /* One vertical axis a hyperparameter and one for the measure, one line a configuration; parts of an axis may be picked. */
 function drawParallel(section, table, chart) {
   const measured = {name: table.measureTitle, values: table.configurations.map(each => each.mean), log: false, last: true};
-  const axes = [...table.hyperparameters, measured], width = chart.clientWidth, height = chart.clientHeight, top = 34, bottom = height - 14;
+  const axes = [...table.hyperparameters, measured], height = chart.clientHeight - 14, top = 34, bottom = height - 10;
+  const width = Math.max(chart.clientWidth, 104 * axes.length);  // a narrow screen scrolls
   chart.replaceChildren();
-  const svg = node(chart, "svg", {viewBox: `0 0 ${width} ${height}`, role: "img"}), lines = node(svg, "g");
+  const svg = node(chart, "svg", {viewBox: `0 0 ${width} ${height}`, role: "img", style: `width: ${width}px; height: ${height}px`}), lines = node(svg, "g");
   axes.forEach((axis, place) => {
     axis.x = 30 + place * (width - 100) / (axes.length - 1);
     axis.words = typeof axis.values[0] === "string" ? [...new Set(axis.values)] : null;
     const range = axis.words ? [-0.5, axis.words.length - 0.5] : padded(axis.values, 0.03, axis.log), scale = axis.log ? Math.log : value => value;
     axis.y = value => bottom - (bottom - top) * (scale(value) - scale(range[0])) / (scale(range[1]) - scale(range[0]));
     axis.at = configuration => axis.y(axis.words ? axis.words.indexOf(axis.values[configuration]) : axis.values[configuration]);
-    axis.marks = axis.words ? axis.words.map((word, each) => [word, axis.y(each)]) : ticks(range, axis.log, 6).map(tick => [short(tick), axis.y(tick)]);
+    const few = new Set(axis.values);
+    if (!axis.words && !axis.last && few.size <= 6) axis.marks = [...few].map(value => [short(value), axis.y(value)]);
+    else axis.marks = axis.words ? axis.words.map((word, each) => [word, axis.y(each)]) : ticks(range, axis.log, 6).map(tick => [short(tick), axis.y(tick)]);
   });
-  const [low, high] = padded(measured.values, 0), sign = table.direction === "min" ? 1 : -1;
-  const goodness = value => Math.round(100 * (sign > 0 ? high - value : value - low) / (high - low));
+  const ranked = [...measured.values].sort((one, other) => table.direction === "min" ? other - one : one - other);
+  const goodness = value => Math.round(100 * ranked.indexOf(value) / Math.max(1, ranked.length - 1));
   const drawn = table.configurations.map((configuration, place) => {
     const points = axes.map(axis => [axis.x, axis.at(place)]);
     const bend = points.slice(1).map(([x, y], each) => { const [x0, y0] = points[each], middle = (x + x0) / 2; return `C${middle} ${y0} ${middle} ${y} ${x} ${y}`; });

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from lab.runs.comparison import words
-from lab.runs.comparison.cards import badge, cards, forest, lead, name
+from lab.runs.comparison.cards import badge, cards, forest, is_search, lead, name
 from lab.runs.comparison.charts import AXES, CURVES, chart_data
 from lab.runs.comparison.columns import Column, cost_columns, quality_columns
 from lab.runs.comparison.compare import Table
@@ -80,7 +80,10 @@ def _section(number: int, table: Table, scale: Scaling | None, report: Report) -
     """All that is said of one table."""
     several = len(report.results.tables) > 1
     heading = f"<h2 class='table-title'>{escape(words.heading(table, report.results))}</h2>" if several else ""
+    search = is_search(table)
     parts = [f'<section class="table" data-table="{number}">{heading}']
+    if search:
+        parts.append(_hyperparameters(number, table))
     if table.comparisons:
         measure = escape(f"{table.measure.title}, {words.order(table)}, {words.compared_with(table)}")
         parts += [
@@ -91,7 +94,7 @@ def _section(number: int, table: Table, scale: Scaling | None, report: Report) -
         _scaling(number, table, scale),
         f'<h2 id="curves{number}">Learning curves</h2>{_legend(table)}{_curves_chart(number, table)}',
         f'<h2 id="cost{number}">Quality against cost</h2>{_cost_chart(number, table)}',
-        _hyperparameters(number, table),
+        "" if search else _hyperparameters(number, table),
         f'<h2 id="numbers{number}">All numbers</h2>{_full_table(table)}',
         f'<h2 id="again{number}">Train one again</h2>{_commands(table)}</section>',
     ]
@@ -165,7 +168,7 @@ def _cost_chart(number: int, table: Table) -> str:
 
 def _hyperparameters(number: int, table: Table) -> str:
     keys = hyperparameters(table)
-    if len(keys) < 2 or len(table.configurations) < 4:
+    if len(keys) < 2 or len(table.configurations) < 4 or table.scale:
         return ""
     shares = importance(table)
     bars = "".join(

@@ -146,22 +146,18 @@ def _fit_many(x: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """
     import numpy as np
 
-    best = np.full(len(losses), np.inf)
-    found = [np.zeros(len(losses)) for _ in range(3)]
-    for exponent in np.geomspace(0.01, 4, 300):
-        falls = np.exp(-exponent * x)
-        centred = falls - falls.mean()
-        factor = losses @ centred / (centred @ centred)
-        floor = losses.mean(1) - factor * falls.mean()
-        factor = np.where(floor < 0, losses @ falls / (falls @ falls), factor)
-        floor = np.where(factor < 0, losses.mean(1), np.maximum(floor, 0))
-        factor = np.maximum(factor, 0)
-        error = ((losses - floor[:, None] - factor[:, None] * falls) ** 2).sum(1)
-        better = error < best
-        best = np.where(better, error, best)
-        for kept, value in zip(found, (floor, factor, exponent), strict=True):
-            kept[better] = np.broadcast_to(value, kept.shape)[better]
-    return found[0], found[1], found[2]
+    exponents = np.geomspace(0.01, 4, 300)
+    falls = np.exp(-np.outer(exponents, x))
+    centred = falls - falls.mean(1, keepdims=True)
+    factor = losses @ centred.T / (centred**2).sum(1)
+    floor = losses.mean(1, keepdims=True) - factor * falls.mean(1)
+    factor = np.where(floor < 0, losses @ falls.T / (falls**2).sum(1), factor)
+    floor = np.where(factor < 0, losses.mean(1, keepdims=True), np.maximum(floor, 0))
+    factor = np.maximum(factor, 0)
+    error = ((losses[:, None] - floor[..., None] - factor[..., None] * falls) ** 2).sum(2)
+    best = error.argmin(1)
+    rows = np.arange(len(losses))
+    return floor[rows, best], factor[rows, best], exponents[best]
 
 
 def _varies(configurations: Sequence[Configuration], key: str) -> bool:

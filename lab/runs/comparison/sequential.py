@@ -72,7 +72,7 @@ def look(
         differences: paired, in the order in which they were seen.
         most: the largest number of pairs, fixed before the first look.
         alpha: the chance of a false verdict over all looks.
-        looks: numbers of pairs at which it was looked, up to now; by default after every pair from the third on.
+        looks: numbers of pairs at which it is looked; by default after every pair from the third on.
         margin: differences up to it make no difference; None asks for a difference alone.
 
     Raises:
@@ -81,9 +81,10 @@ def look(
     pairs = len(differences)
     if most < FEWEST_PAIRS or pairs > most:
         raise RequestError(f"looking again: {pairs} pairs with at most {most}; the most is at least {FEWEST_PAIRS}")
-    taken = tuple(range(FEWEST_PAIRS, pairs + 1)) if looks is None else tuple(sorted({n for n in looks if n <= pairs}))
+    planned = tuple(range(FEWEST_PAIRS, most + 1) if looks is None else sorted(set(looks)))
+    taken = [count for count in planned if count <= pairs]
     state = Look(pairs, 0.0, fmean(differences) if differences else 0.0, -math.inf, math.inf, False, pairs == most)
-    for count, level in zip(taken, nominal_levels(taken, most, alpha), strict=True):
+    for count, level in zip(taken, nominal_levels(planned, most, alpha), strict=False):
         if state.decided:
             break
         mean, low, high = _interval(differences[:count], level)
@@ -110,10 +111,10 @@ def look_at_all(
 
 
 def spent(share: float, alpha: float = ALPHA) -> float:
-    """How much of alpha is spent at a share of the seeds: 2 - 2 Phi(z / sqrt(share)), z the two-sided quantile."""
+    """How much of alpha is spent at a share of the seeds: on each side 2 Phi(z / sqrt(share)), z the alpha / 4 quantile."""
     from scipy.special import ndtr, ndtri
 
-    return float(2 * ndtr(ndtri(alpha / 2) / math.sqrt(min(share, 1.0))))
+    return float(4 * ndtr(ndtri(alpha / 4) / math.sqrt(min(share, 1.0))))
 
 
 @lru_cache(maxsize=256)
@@ -163,19 +164,25 @@ def _one_more(centres: np.ndarray, mass: np.ndarray, pairs: int) -> np.ndarray:
     Student's t of n degrees of freedom, whatever u was.
     """
     import numpy as np
-    from scipy.special import ndtr, ndtri, stdtr, stdtrit
+    from scipy.special import stdtrit
 
-    t = -np.sign(centres) * stdtrit(pairs - 1, ndtr(-np.abs(centres)))
-    u = t * np.sqrt(pairs / (pairs - 1 + t**2))
+    u = _share(centres, pairs)
     y = stdtrit(pairs, (np.arange(STEPS) + 0.5) / STEPS) / math.sqrt(pairs)
-    ratio = (u[:, None] + y) / np.sqrt(1 + y**2) / math.sqrt(pairs + 1)
-    after = ratio * np.sqrt(pairs / np.maximum(1 - ratio**2, 1e-300))
-    z = -np.sign(after) * ndtri(stdtr(pairs, -np.abs(after)))
-    place = np.clip((z - centres[0]) / (centres[1] - centres[0]), 0, len(centres) - 1.000001)
-    left = place.astype(int)
+    after = (u[:, None] + y) / np.sqrt(1 + y**2)
+    place = np.interp(after, _share(centres, pairs + 1), np.arange(len(centres)))
+    left = np.minimum(place.astype(int), len(centres) - 2)
     part, weight = place - left, mass[:, None] / STEPS
     lower = np.bincount(left.ravel(), ((1 - part) * weight).ravel(), len(centres))
     return lower + np.bincount(left.ravel() + 1, (part * weight).ravel(), len(centres))
+
+
+def _share(z: np.ndarray, pairs: int) -> np.ndarray:
+    """S / sqrt(Q) of so many pairs at the normal quantile z of t."""
+    import numpy as np
+    from scipy.special import ndtr, stdtrit
+
+    t = -np.sign(z) * stdtrit(pairs - 1, ndtr(-np.abs(z)))
+    return t * np.sqrt(pairs / (pairs - 1 + t**2))
 
 
 def _interval(differences: Sequence[float], level: float) -> tuple[float, float, float]:

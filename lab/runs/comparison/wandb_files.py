@@ -6,6 +6,7 @@ A run folder of the lab holds more and is preferred: what `wandb agent` started 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -54,7 +55,7 @@ def is_wandb_folder(folder: Path, files: Iterable[str]) -> bool:
 
 def run_folder_above(folder: Path) -> Path | None:
     """The lab's run folder that a W&B folder (or the `wandb` above it) lies in, if it does."""
-    above = folder.resolve().parents
+    above = Path(os.path.abspath(folder)).parents
     return next((each for each in above[:2] if (each / "result.json").is_file()), None)
 
 

@@ -134,9 +134,9 @@ def noise_floor(table: Table) -> str:
         return ""
     digits = places(table)
     return (
-        f"Noise floor: a run spreads by {number(table.noise.sd, digits)} over seeds, so that means of one and the same "
-        f"configuration over {table.usual_pairs} other seeds each differ by up to {number(floor, digits)}, "
-        "95 times in 100."
+        f"Noise floor: a run spreads by {number(table.noise.sd, digits)} over seeds, so that one and the same "
+        f"configuration, against itself with {table.usual_pairs} other seeds, differs by up to {number(floor, digits)} "
+        "in 95 of 100 cases."
     )
 
 
