@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lab.runs.comparison import export, words
 from lab.runs.comparison.collect import read_runs
 from lab.runs.comparison.columns import Column, cost_columns, peak_memory, quality_columns
-from lab.runs.comparison.compare import Comparison, Configuration, Results, Table, compare
+from lab.runs.comparison.compare import MANY, Comparison, Configuration, Results, Table, compare
 from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.numbers import plain
 from lab.runs.comparison.scaling import Scaling, scaling
@@ -80,8 +80,11 @@ class Report:
             console.print(Text(words.heading(table, self.results), style="bold"))
             for part in _fitting(table, console):
                 console.print(part)
-            for comparison in table.comparisons:
+            shown = table.comparisons[:MANY] if table.is_search else table.comparisons
+            for comparison in shown:
                 console.print(_finding(comparison, table))
+            if len(shown) < len(table.comparisons):
+                console.print(Text(f"• and {len(table.comparisons) - len(shown)} more, on the page and with --json"))
             for line in words.scaling(scale, table) if scale else ():
                 console.print(Text(f"• {plain(line)}"))
             if floor := words.noise_floor(table):

@@ -7,11 +7,11 @@ import re
 from html import escape
 
 from lab.runs.comparison import words
-from lab.runs.comparison.compare import Comparison, Configuration, Table
+from lab.runs.comparison.compare import MANY, Comparison, Configuration, Table
 from lab.runs.comparison.numbers import signed
 from lab.runs.comparison.verdict import FEWEST_PAIRS, VERDICTS
 
-MOST_NAMED, MOST_CARDS, MOST_ROWS = 8, 12, 24
+MOST_NAMED, MOST_ROWS = 8, 24
 
 
 def name(configuration: Configuration, table: Table) -> str:
@@ -33,14 +33,14 @@ def _css_class(verdict: str) -> str:
 
 def lead(table: Table) -> str:
     """Which swaps got which verdict, by name."""
-    lines, most = [], 2 if is_search(table) else MOST_NAMED
+    lines, most = [], 2 if table.is_search else MOST_NAMED
     for verdict in VERDICTS:
         steps = [each for each in table.comparisons if each.verdict == verdict and not each.whole_road]
         if steps:
             named = ", ".join(f"<b>{name(each.configuration, table)}</b>" for each in steps[:most])
             more = f" and {len(steps) - most} more" if len(steps) > most else ""
             lines.append(f"<li>{badge(verdict)} <span>{named}{more}</span></li>")
-    if is_search(table):
+    if table.is_search:
         best = table.configurations[0]
         reached = f"{words.level(best, words.places(table))} {escape(table.measure.title)}"
         lines.insert(
@@ -49,15 +49,10 @@ def lead(table: Table) -> str:
     return f'<ul class="lead">{"".join(lines)}</ul>' if lines else ""
 
 
-def is_search(table: Table) -> bool:
-    """Whether the best of many was looked for, rather than a few swaps compared."""
-    return table.baseline is not None and not table.scale and len(table.comparisons) > MOST_CARDS
-
-
 def cards(table: Table) -> str:
     """A card for each comparison, the whole road of a ladder first."""
     shown = [_card(each, table) for each in sorted(table.comparisons, key=lambda each: not each.whole_road)]
-    return _folded(shown, MOST_CARDS, "cards")
+    return _folded(shown, MANY, "cards")
 
 
 def _folded(parts: list[str], most: int, kind: str, tail: str = "") -> str:

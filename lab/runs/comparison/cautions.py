@@ -54,6 +54,10 @@ def cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
             for each in table.configurations
             if each.spread == 0
         ]
+        if key := _sizes(table):
+            notes.append(
+                f"Every variant was run at several sizes of {key}: --scale {key} compares within each, and along it."
+            )
     for key in ("threads", "devices"):
         counts = sorted({number for run in runs if (number := run.number(key)) is not None})
         if len(counts) > 1:
@@ -65,3 +69,18 @@ def cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
     if len(versions) > 1:
         notes.append(f"The runs were made with different versions of torch ({', '.join(sorted(versions))}).")
     return notes
+
+
+def _sizes(table: Table) -> str | None:
+    """A size of the model that the configurations form a grid over: all variants at three sizes or more."""
+    if table.scale or table.baseline is None:
+        return None
+    runs = [each.first for each in table.configurations]
+    settings = labels.varied(runs)
+    for key in settings[0]:
+        column = [setting.get(key) for setting in settings]
+        if key.startswith("model.") and all(isinstance(value, int | float) for value in column):
+            variants, sizes = (len(set(part)) for part in labels.variants_and_sizes(runs, [key]))
+            if sizes > 2 and variants > 1 and variants * sizes == len(runs):
+                return key
+    return None

@@ -24,6 +24,7 @@ from lab.runs.comparison.verdict import ALPHA, TOO_FEW, UNDECIDED, Evidence, Rul
 PREVIOUS = "previous"
 COSTS = {"parameters": "parameters", "flops": "training FLOPs", "tokens_seen": "training tokens"}
 EQUAL_COST = 0.01
+MANY = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +127,11 @@ class Table:
         """The row's own comparison: with the baseline, or with the one before."""
         own = (each for each in self.comparisons if each.configuration is configuration and not each.whole_road)
         return next(own, None)
+
+    @property
+    def is_search(self) -> bool:
+        """Whether the best of many was looked for, rather than a few swaps compared."""
+        return self.baseline is not None and not self.scale and len(self.comparisons) > MANY
 
     @cached_property
     def noise(self) -> Noise | None:

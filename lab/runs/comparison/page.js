@@ -13,7 +13,7 @@ function short(value) {
 }
 const trimmed = value => String(+value.toPrecision(3)).replace("-", "−");
 const even = found => {  // as many decimals for all as the finest needs
-  const decimals = Math.max(...found.map(tick => (String(tick).split(".")[1] ?? "").length));
+  const decimals = Math.max(0, ...found.map(tick => (String(tick).split(".")[1] ?? "").length));
   return found.map(tick => Math.abs(tick) < 1000 && decimals < 5 ? tick.toFixed(decimals).replace("-", "−") : short(tick));
 };
 const exact = value => value.toFixed(Math.abs(value) < 0.01 ? 6 : 4).replace("-", "−");
@@ -56,13 +56,14 @@ function frame(chart, {x, y, left = 52, right = 14, top = 10, bottom = 44}) {
     node(svg, "line", {class: "gridline", x1: left, x2: width - right, y1: at.y(tick), y2: at.y(tick)});
     node(svg, "text", {x: left - 8, y: at.y(tick), "text-anchor": "end", "dominant-baseline": "central"}, said[place]);
   }
+  const columns = ticks(x.range, x.log, width / 110), written = even(columns);
   let free = -Infinity;
-  for (const tick of ticks(x.range, x.log, width / 110)) {
+  for (const [each, tick] of columns.entries()) {
     const place = at.x(tick);
     node(svg, "line", {class: "gridline", x1: place, x2: place, y1: top, y2: height - bottom});
     if (place < free) continue;
     free = place + 52;
-    node(svg, "text", {x: place, y: height - bottom + 17, "text-anchor": "middle"}, short(tick));
+    node(svg, "text", {x: place, y: height - bottom + 17, "text-anchor": "middle"}, written[each]);
   }
   node(svg, "line", {class: "base", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom});
   node(svg, "text", {class: "title", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle"}, x.title);
@@ -205,9 +206,10 @@ function drawCost(section, table, chart) {
   const cost = chosen(section, "cost"), visible = shown(section), down = table.direction === "min";
   const points = table.configurations.map((each, place) => ({...each, place, x: each.cost[cost]})).filter(({x}) => x != null);
   if (!points.length) return chart.replaceChildren();
-  let x = padded(points.map(point => point.x), 0.12);
+  const spent = points.map(point => point.x), log = Math.min(...spent) > 0 && Math.max(...spent) > 20 * Math.min(...spent);
+  let x = padded(spent, log ? 0.06 : 0.12, log);
   if (x[1] - x[0] < 0.03 * x[1]) x = [0.95 * x[1], 1.05 * x[1]];  // no drama where costs are equal
-  const at = frame(chart, {x: {range: x, title: table.costTitles[cost]},
+  const at = frame(chart, {x: {range: x, log, title: table.costTitles[cost]},
     y: {range: padded(points.flatMap(({mean, sd}) => [mean - sd, mean + sd]), 0.08), title: table.measureTitle}});
   const front = points.filter(({fronts}) => fronts.includes(cost)).sort((one, other) => one.x - other.x);
   const steps = front.flatMap((point, place) => place ? [[at.x(point.x), at.y(front[place - 1].mean)], [at.x(point.x), at.y(point.mean)]] : [[at.x(point.x), at.y(point.mean)]]);

@@ -14,10 +14,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from lab.runs.comparison import words
-from lab.runs.comparison.cards import badge, cards, forest, is_search, lead, name
+from lab.runs.comparison.cards import badge, cards, forest, lead, name
 from lab.runs.comparison.charts import AXES, CURVES, chart_data
+from lab.runs.comparison.collect import NOT_STARTED
 from lab.runs.comparison.columns import Column, cost_columns, quality_columns
-from lab.runs.comparison.compare import Table
+from lab.runs.comparison.compare import MANY, Table
 from lab.runs.comparison.importance import hyperparameters, importance
 from lab.runs.comparison.pareto import COSTS
 from lab.runs.comparison.scaling import Scaling
@@ -80,7 +81,7 @@ def _section(number: int, table: Table, scale: Scaling | None, report: Report) -
     """All that is said of one table."""
     several = len(report.results.tables) > 1
     heading = f"<h2 class='table-title'>{escape(words.heading(table, report.results))}</h2>" if several else ""
-    search = is_search(table)
+    search = table.is_search
     parts = [f'<section class="table" data-table="{number}">{heading}']
     if search:
         parts.append(_hyperparameters(number, table))
@@ -217,21 +218,33 @@ def _cell(column: Column, place: int) -> str:
 
 
 def _commands(table: Table) -> str:
-    rows = "".join(
+    rows = [
         f"<dt>{name(each, table)}</dt><dd><code>{escape(command)}</code>"
         f'<button class="copy" data-command="{escape(command)}">copy</button></dd>'
         for each in table.configurations
         for command in [words.command(each)]
+    ]
+    first, rest = ("".join(part) for part in (rows[:MANY], rows[MANY:]))
+    more = (
+        f"<details><summary>{len(rows) - MANY} more</summary><dl class='commands'>{rest}</dl></details>" if rest else ""
     )
-    return f'<dl class="panel commands">{rows}</dl>'
+    return f'<div class="panel"><dl class="commands">{first}</dl>{more}</div>'
 
 
 def _not_counted(report: Report) -> str:
-    lines = words.not_counted(report.results)
-    if not lines:
+    items = []
+    for label, run, why in report.results.not_counted:
+        if run.status != NOT_STARTED:
+            seed = "" if run.seed is None else f", seed {run.seed}"
+            items.append(
+                f"<li>{badge(escape(run.status))} <b>{escape(label)}</b>{seed}<p>{escape(why)} "
+                f"<code>{escape(str(run.folder))}</code></p></li>"
+            )
+    if waiting := words.waiting(report.results):
+        items.append(f"<li>{badge(NOT_STARTED)} {waiting}</li>")
+    if not items:
         return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f'<section id="not-counted"><h2>Not counted</h2><ul class="panel">{items}</ul></section>'
+    return f'<section id="not-counted"><h2>Not counted</h2><ul class="panel apart">{"".join(items)}</ul></section>'
 
 
 def _method(report: Report) -> str:

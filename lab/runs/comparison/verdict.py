@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.errors import RequestError
-from lab.runs.comparison.differences import CONFIDENCE, Difference
+from lab.runs.comparison.differences import Difference
 
 FEWEST_PAIRS = 3
-ALPHA = 1 - CONFIDENCE
+ALPHA = 0.05
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED, TOO_FEW = "better", "worse", "equivalent", "undecided", "too few seeds"
 VERDICTS = (BETTER, WORSE, EQUIVALENT, UNDECIDED, TOO_FEW)

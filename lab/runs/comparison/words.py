@@ -281,10 +281,13 @@ def not_counted(results: Results) -> list[str]:
         for label, run, why in results.not_counted
         if run.status != NOT_STARTED
     ]
-    waiting = Counter(run.status for _, run, _ in results.not_counted)[NOT_STARTED]
-    if waiting:
-        lines.append(f"{waiting} planned run{' has' if waiting == 1 else 's have'} not started")
-    return lines
+    return [*lines, *filter(None, [waiting(results)])]
+
+
+def waiting(results: Results) -> str:
+    """How many runs a sweep has not started; empty for none."""
+    count = Counter(run.status for _, run, _ in results.not_counted)[NOT_STARTED]
+    return f"{count} planned run{' has' if count == 1 else 's have'} not started" if count else ""
 
 
 def wandb_runs(results: Results) -> list[str]:
