@@ -281,6 +281,7 @@ def report(arguments: list[str]) -> int:
         "--table", action="append", default=[], type=Path, metavar="FILE", help="as .csv, .parquet, .tex or .md"
     )
     parser.add_argument("--csv", type=Path, help="the table as a file")
+    parser.add_argument("--wandb", action="store_true", help="a report in W&B too; offline its definition is kept")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     options = parser.parse_args(arguments)
     from lab.runs.report import report as compare
@@ -292,6 +293,8 @@ def report(arguments: list[str]) -> int:
         made.write_csv(options.csv)
     for path in options.table:
         made.write_table(path)
+    if options.wandb:
+        made.publish()
     if options.json:
         print(json.dumps(made.to_json(), indent=2))
     else:

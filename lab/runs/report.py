@@ -59,11 +59,13 @@ class Report:
         folders: that were asked for.
         results: the numbers.
         page: where `write_html` put the page, for `print` to say so.
+        wandb: where `publish` put it.
     """
 
     folders: list[Path]
     results: Results
     page: Path | None = None
+    wandb: str | None = None
 
     @cached_property
     def scalings(self) -> list[Scaling | None]:
@@ -103,6 +105,9 @@ class Report:
             console.print(Text(words.rule(self.results), style="dim"))
         if self.page:
             console.print(Text(f"Page: {self.page}"), soft_wrap=True)
+        if self.wandb:
+            kept = "" if "://" in self.wandb else ", kept until the server can be reached: give --wandb again then"
+            console.print(Text(f"W&B report: {self.wandb}{kept}"), soft_wrap=True)
         for line in words.wandb_runs(self.results):
             console.print(Text(line), soft_wrap=True)
 
@@ -132,6 +137,7 @@ class Report:
             "notes": list(self.results.notes),
             "page": None if self.page is None else str(self.page),
             "wandb": words.wandb_places(self.results),
+            "wandb_report": self.wandb,
         }
 
     def write_table(self, path: str | Path) -> None:
@@ -160,6 +166,18 @@ class Report:
 
         export.save(Path(path), page(self))
         self.page = Path(path)
+
+    def publish(self) -> str:
+        """A report and a workspace in W&B; returns its address. Offline the definition is checked and kept: its path.
+
+        Raises:
+            RequestError: no run is finished, the server refuses, or the definition can't be written.
+        """
+        from lab.runs.comparison.page import title
+        from lab.runs.comparison.wandb_report import publish
+
+        self.wandb = publish(self.results, title(self), self.folders[0])
+        return self.wandb
 
 
 def _finding(comparison: Comparison, table: Table) -> RenderableType:
