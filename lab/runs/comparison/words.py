@@ -13,9 +13,11 @@ from lab.runs.comparison.compare import Comparison, Configuration, Results, Tabl
 from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.labels import told
 from lab.runs.comparison.numbers import number, percent, plain, scaled, signed
-from lab.runs.comparison.power import MOST, POWER
+from lab.runs.comparison.power import POWER
 from lab.runs.comparison.scaling import Scaling
 from lab.runs.comparison.verdict import ALPHA, EQUIVALENT, FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
+
+WORTHWHILE = 100
 
 
 def places(table: Table) -> int:
@@ -113,7 +115,7 @@ def reason(comparison: Comparison, table: Table) -> str:
         said.append(to_decide(comparison))
         if comparison.detectable is not None:
             seeds = len(comparison.difference.seeds)
-            said.append(f"{seeds} seeds find differences from {number(comparison.detectable, places(table))} on")
+            said.append(f"{seeds} suffice for one of {number(comparison.detectable, places(table))} or more")
     elif comparison.look.go_on:
         said.append("another seed may decide it")
     else:
@@ -124,7 +126,10 @@ def reason(comparison: Comparison, table: Table) -> str:
 def to_decide(comparison: Comparison) -> str:
     """How many seeds would decide it, should the difference be what it seems."""
     needed = comparison.seeds_needed
-    return f"over {MOST:,} seeds would decide it" if needed is None else f"about {needed} seeds would decide it"
+    if needed is not None and needed <= WORTHWHILE:
+        return f"about {needed} seeds would decide it"
+    other = "" if comparison.margin else ", --margin may call it equivalent sooner"
+    return f"over {WORTHWHILE} seeds would decide a difference this small{other}"
 
 
 def noise_floor(table: Table) -> str:
