@@ -1,38 +1,36 @@
-"""The report: what each swap did, as a table in the terminal, JSON, CSV and one HTML page."""
+"""The report: what each swap did, as a table in the terminal, JSON, files and one HTML page."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import RequestError
-from lab.runs import words
-from lab.runs.collect import read_runs
-from lab.runs.compare import (
-    BETTER,
-    CONFIDENCE,
-    TOO_FEW,
-    UNDECIDED,
-    WORSE,
-    Comparison,
-    Configuration,
-    Results,
-    Table,
-    compare,
-)
+from lab.runs.comparison import export, words
+from lab.runs.comparison.collect import read_runs
+from lab.runs.comparison.columns import Column, cost_columns, peak_memory, quality_columns
+from lab.runs.comparison.compare import MANY, Comparison, Configuration, Results, Table, compare
+from lab.runs.comparison.differences import CONFIDENCE
+from lab.runs.comparison.numbers import plain
+from lab.runs.comparison.scaling import Scaling, scaling
+from lab.runs.comparison.verdict import BETTER, EQUIVALENT, TOO_FEW, UNDECIDED, WORSE, Rule
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table as RichTable
 
-STYLES = {BETTER: "bold green", WORSE: "bold red", UNDECIDED: "yellow", TOO_FEW: "dim"}
+STYLES = {BETTER: "bold green", WORSE: "bold red", EQUIVALENT: "bold cyan", UNDECIDED: "yellow", TOO_FEW: "dim"}
 
 
-def report(folders: str | Path | Sequence[str | Path], baseline: str | None = None) -> Report:
+def report(
+    folders: str | Path | Sequence[str | Path],
+    baseline: str | None = None,
+    margin: float | None = None,
+    scale: Sequence[str] = (),
+    most_seeds: int | None = None,
+) -> Report:
     """Read the runs in these folders and below, and compare their configurations over paired seeds.
 
     Args:
@@ -40,12 +38,17 @@ def report(folders: str | Path | Sequence[str | Path], baseline: str | None = No
         baseline: the configuration that the others are compared with, by its label, an override or an option;
             `previous` for a ladder of cumulative swaps. By default the first of the sweep's plan, or the one
             that started first.
+        margin: the largest difference that makes none, in the unit of the measure, fixed before the results are seen;
+            with it a verdict may be `equivalent`.
+        scale: keys that set the size, like `model.dim`: variants are compared within each size, and along it.
+        most_seeds: where seeds were added until it was decided, how many at most; the verdicts allow for the looks.
 
     Raises:
-        RequestError: a folder is missing, no run can be read, or `baseline` is not among the configurations.
+        RequestError: a folder is missing, no run can be read, `baseline` is not among the configurations, a margin is
+            not above 0, a key of `scale` is no number that varies, or there are more pairs than `most_seeds`.
     """
     paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
-    return Report(paths, compare(read_runs(paths), baseline))
+    return Report(paths, compare(read_runs(paths), baseline, Rule(margin, most_seeds), scale))
 
 
 @dataclass
@@ -56,11 +59,18 @@ class Report:
         folders: that were asked for.
         results: the numbers.
         page: where `write_html` put the page, for `print` to say so.
+        wandb: where `publish` put it.
     """
 
     folders: list[Path]
     results: Results
     page: Path | None = None
+    wandb: str | None = None
+
+    @cached_property
+    def scalings(self) -> list[Scaling | None]:
+        """For each table what its scale shows."""
+        return [scaling(table) for table in self.results.tables]
 
     def print(self, console: Console | None = None) -> None:
         """The tables, then in sentences what was found, what did not finish, and where to look further."""
@@ -68,12 +78,19 @@ class Report:
         from rich.text import Text
 
         console = console or Console()
-        for table in self.results.tables:
+        for table, scale in zip(self.results.tables, self.scalings, strict=True):
             console.print(Text(words.heading(table, self.results), style="bold"))
             for part in _fitting(table, console):
                 console.print(part)
-            for comparison in table.comparisons:
+            shown = table.comparisons[:MANY] if table.is_search else table.comparisons
+            for comparison in shown:
                 console.print(_finding(comparison, table))
+            if len(shown) < len(table.comparisons):
+                console.print(Text(f"• and {len(table.comparisons) - len(shown)} more, on the page and with --json"))
+            for line in words.scaling(scale, table) if scale else ():
+                console.print(Text(f"• {plain(line)}"))
+            if floor := words.noise_floor(table):
+                console.print(Text(floor, style="dim"))
             console.print()
         if not self.results.tables:
             console.print(Text("No run is finished: there is nothing to compare.", style="bold"))
@@ -83,11 +100,14 @@ class Report:
                 console.print(Text(f"• {line}"))
             console.print()
         for note in self.results.notes:
-            console.print(Text(f"Note: {words.plain(note)}"))
+            console.print(Text(f"Note: {plain(note)}"))
         if self.results.comparisons:
             console.print(Text(words.rule(self.results), style="dim"))
         if self.page:
             console.print(Text(f"Page: {self.page}"), soft_wrap=True)
+        if self.wandb:
+            kept = "" if "://" in self.wandb else ", kept until the server can be reached: give --wandb again then"
+            console.print(Text(f"W&B report: {self.wandb}{kept}"), soft_wrap=True)
         for line in words.wandb_runs(self.results):
             console.print(Text(line), soft_wrap=True)
 
@@ -96,9 +116,14 @@ class Report:
         return {
             "folders": [str(folder) for folder in self.folders],
             "confidence": CONFIDENCE,
+            "margin": self.results.rule.margin,
+            "most_seeds": self.results.rule.most_seeds,
             "rule": words.rule(self.results),
             "mode": "previous" if self.results.ladder else "baseline",
-            "tables": [_table_json(table) for table in self.results.tables],
+            "tables": [
+                _table_json(table) | {"scaling": scale and _scaling_json(scale, table)}
+                for table, scale in zip(self.results.tables, self.scalings, strict=True)
+            ],
             "not_counted": [
                 {
                     "folder": str(run.folder),
@@ -112,7 +137,16 @@ class Report:
             "notes": list(self.results.notes),
             "page": None if self.page is None else str(self.page),
             "wandb": words.wandb_places(self.results),
+            "wandb_report": self.wandb,
         }
+
+    def write_table(self, path: str | Path) -> None:
+        """One row a configuration, in the format that the ending names: `.csv`, `.parquet`, `.tex`, `.md`.
+
+        Raises:
+            RequestError: the ending is of no format, or the path can't be written.
+        """
+        export.write(self.results, Path(path))
 
     def write_csv(self, path: str | Path) -> None:
         """One row a configuration, numbers in full; unknown ones are empty.
@@ -120,12 +154,7 @@ class Report:
         Raises:
             RequestError: the path can't be written.
         """
-        rows = [_row(table, configuration) for table in self.results.tables for configuration in table.configurations]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=CSV_COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-        _write(Path(path), text.getvalue())
+        export.save(Path(path), export.as_csv(self.results))
 
     def write_html(self, path: str | Path) -> None:
         """One page that holds all it needs, charts included, and works without a network.
@@ -133,17 +162,29 @@ class Report:
         Raises:
             RequestError: the path can't be written.
         """
-        from lab.runs.page import page
+        from lab.runs.comparison.page import page
 
-        _write(Path(path), page(self))
+        export.save(Path(path), page(self))
         self.page = Path(path)
+
+    def publish(self) -> str:
+        """A report and a workspace in W&B; returns its address. Offline the definition is checked and kept: its path.
+
+        Raises:
+            RequestError: no run is finished, the server refuses, or the definition can't be written.
+        """
+        from lab.runs.comparison.page import title
+        from lab.runs.comparison.wandb_report import publish
+
+        self.wandb = publish(self.results, title(self), self.folders[0])
+        return self.wandb
 
 
 def _finding(comparison: Comparison, table: Table) -> RenderableType:
     from rich.text import Text
 
     text = Text("• ")
-    text.append(words.plain(words.sentence(comparison, table, against=False)))
+    text.append(plain(words.sentence(comparison, table, against=False)))
     if unmatched := words.unmatched(comparison):
         text.append(f" {unmatched[0].upper()}{unmatched[1:]}.", style="yellow")
     text.highlight_regex(rf"(?<=: ){comparison.verdict}(?=[ .])", STYLES[comparison.verdict])
@@ -154,75 +195,27 @@ def _fitting(table: Table, console: Console) -> list[RenderableType]:
     """One table where the terminal is wide enough; else quality and cost apart."""
     from rich.measure import Measurement
 
-    whole = _rich(table, [*words.quality_columns(table, " "), *words.cost_columns(table)])
+    whole = _rich(table, [*quality_columns(table, " "), *cost_columns(table)])
     if Measurement.get(console, console.options.update(max_width=10_000), whole).maximum <= console.width:
         return [whole]
-    return [_rich(table, words.quality_columns(table, "\n")), _rich(table, words.cost_columns(table))]
+    return [_rich(table, quality_columns(table, "\n")), _rich(table, cost_columns(table))]
 
 
-def _rich(table: Table, columns: Sequence[words.Column]) -> RichTable:
+def _rich(table: Table, columns: Sequence[Column]) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="")
     header, names = words.short_names(table)
-    shown.add_column(Text(words.plain(header)), overflow="fold")
+    shown.add_column(Text(plain(header)), overflow="fold")
     for column in columns:
         verdict = column.title == "verdict"
         shown.add_column(Text(column.title), justify="left" if verdict else "right", no_wrap=not verdict)
     for place, name in enumerate(names):
         cells = [Text(column.cells[place], style=STYLES.get(column.cells[place], "")) for column in columns]
-        shown.add_row(Text(words.plain(name)), *cells)
+        shown.add_row(Text(plain(name)), *cells)
     return shown
-
-
-COUNTED = ("parameters", "parameters_active", "flops", "tokens_seen", "steps", "seconds", "tokens_per_second")
-CSV_COLUMNS = [
-    *(
-        "configuration",
-        "measure",
-        "unit",
-        "data_fingerprint",
-        *COUNTED,
-        "peak_memory_bytes",
-        "seeds",
-        "mean",
-        "sd",
-    ),
-    *("baseline", "pairs", "difference", "low", "high", "p", "p_holm", "verdict", "unmatched"),
-]
-
-
-def _row(table: Table, configuration: Configuration) -> dict[str, Any]:
-    comparison = table.comparison_of(configuration)
-    row: dict[str, Any] = {
-        "configuration": configuration.label,
-        "measure": table.measure.name,
-        "unit": table.measure.unit,
-        "data_fingerprint": table.data_fingerprint,
-        **{key: configuration.average(key) for key in COUNTED},
-        "peak_memory_bytes": words.peak_memory(configuration),
-        "seeds": len(configuration.runs),
-        "mean": configuration.mean,
-        "sd": configuration.spread,
-    }
-    return row if comparison is None else row | _comparison_row(comparison)
-
-
-def _comparison_row(comparison: Comparison) -> dict[str, Any]:
-    difference = comparison.difference
-    return {
-        "baseline": comparison.baseline.label,
-        "pairs": len(difference.seeds),
-        "difference": difference.mean,
-        "low": difference.low,
-        "high": difference.high,
-        "p": difference.p,
-        "p_holm": comparison.corrected_p,
-        "verdict": comparison.verdict,
-        "unmatched": words.unmatched(comparison),
-    }
 
 
 def _table_json(table: Table) -> dict[str, Any]:
@@ -235,25 +228,28 @@ def _table_json(table: Table) -> dict[str, Any]:
         "data_fingerprint": table.data_fingerprint,
         "tokenizer": table.tokenizer,
         "baseline": None if table.baseline is None else table.baseline.label,
-        "configurations": [_configuration_json(each) for each in table.configurations],
+        "noise_sd": None if table.noise is None else table.noise.sd,
+        "noise_floor": table.noise_floor,
+        "configurations": [_configuration_json(each, table) for each in table.configurations],
         "comparisons": [_comparison_json(each, table) for each in table.comparisons],
     }
 
 
-def _configuration_json(configuration: Configuration) -> dict[str, Any]:
+def _configuration_json(configuration: Configuration, table: Table) -> dict[str, Any]:
     runs = configuration.runs
     return {
         "label": configuration.label,
         "configuration": configuration.key,
         "overrides": list(configuration.first.overrides),
         "choices": configuration.first.choices,
-        **{key: configuration.average(key) for key in COUNTED},
-        "peak_memory_bytes": words.peak_memory(configuration),
+        **{key: configuration.average(key) for key in export.COUNTED},
+        "peak_memory_bytes": peak_memory(configuration),
         "seeds": list(runs),
         "values": {str(seed): value for seed, value in configuration.values.items()},
         "mean": configuration.mean,
         "sd": configuration.spread,
         "folders": {str(seed): str(run.folder) for seed, run in runs.items()},
+        "pareto": table.fronts(configuration),
         "command": words.command(configuration),
     }
 
@@ -261,7 +257,7 @@ def _configuration_json(configuration: Configuration) -> dict[str, Any]:
 def _comparison_json(comparison: Comparison, table: Table) -> dict[str, Any]:
     return {
         "label": comparison.configuration.label,
-        **_comparison_row(comparison),
+        **export.comparison_row(comparison),
         "seeds": list(comparison.difference.seeds),
         "unmatched": comparison.unmatched,
         "whole_road": comparison.whole_road,
@@ -269,10 +265,35 @@ def _comparison_json(comparison: Comparison, table: Table) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, text: str) -> None:
-    from lab.runs.folder import write_atomically
-
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from error
+def _scaling_json(scale: Scaling, table: Table) -> dict[str, Any]:
+    return {
+        "axis": scale.axis,
+        "curves": [
+            {
+                "variant": each.name,
+                "costs": list(each.costs),
+                "means": [one.mean for one in each.configurations],
+                "floor": each.curve and each.curve.floor,
+                "factor": each.curve and each.curve.factor,
+                "exponent": each.curve and each.curve.exponent,
+                "reference": each.curve and each.curve.reference,
+                "floor_interval": each.curve and list(each.curve.floor_ends or ()),
+                "exponent_interval": each.curve and list(each.curve.exponent_ends or ()),
+            }
+            for each in scale.variants
+        ],
+        "trends": [
+            {
+                "variant": each.variant,
+                "baseline": each.baseline,
+                "difference": each.mean,
+                "slope": each.slope.mean,
+                "low": each.slope.low,
+                "high": each.slope.high,
+                "p": each.slope.p,
+                "verdict": each.verdict,
+            }
+            for each in scale.trends
+        ],
+        "findings": words.scaling(scale, table),
+    }

@@ -91,6 +91,35 @@ def write_ladder(folder: Path, seeds: int = 5, noise: float = 0.012, rungs: Sequ
     return folder
 
 
+def write_search(folder: Path, trials: int = 40, seeds: int = 2) -> Path:
+    """A random search: the learning rate matters most, the width some, the norm not at all."""
+    random = np.random.default_rng(1)
+    for trial in range(trials):
+        rate, dim = float(f"{10 ** random.uniform(-4, -1.5):.3g}"), int(random.choice([64, 96, 128, 192]))
+        norm, position = str(random.choice(["layernorm", "rmsnorm"])), str(random.choice(["rope", "learned"]))
+        bits = 2.3 + 0.25 * (np.log10(rate) + 2.6) ** 2 - 0.12 * np.log2(dim / 64) + 0.05 * (position == "learned")
+        overrides = [f"optimizer.lr={rate}", f"model.dim={dim}", f"norm={norm}", f"position={position}"]
+        for seed in range(seeds):
+            value = float(bits + random.normal(0, 0.01))
+            name = f"{trial}-{seed}"
+            write_run(folder / name, overrides, value, seed, f"trial{trial}", parameters=12 * dim**2 * 4)
+    return folder
+
+
+def write_scale(folder: Path, seeds: int = 4, noise: float = 0.004, closing: float = 0.5) -> Path:
+    """Two variants at five widths on L = 1.5 + 0.6 (C / C0)^-0.3; the second is worse by 0.1 (C / C0)^-closing."""
+    random = np.random.default_rng(3)
+    for dim in (32, 64, 128, 256, 512):
+        parameters = 48 * dim**2
+        size = (dim / 32) ** 2
+        for attention, extra in (("mha", 0.0), ("mqa", 0.1)):
+            for seed in range(seeds):
+                bits = 1.5 + 0.6 * size**-0.3 + extra * size**-closing + random.normal(0, noise)
+                overrides = [f"model.dim={dim}", f"attention={attention}"]
+                write_run(folder / f"{dim}-{attention}-{seed}", overrides, bits, seed, parameters=parameters)
+    return folder
+
+
 def _write_curve(path: Path, final: float, result: dict[str, Any], seed: int) -> None:
     random = np.random.default_rng(seed)
     steps = result["steps"]

@@ -10,19 +10,23 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lab.errors import RequestError
-from lab.runs.collect import read_runs
-from lab.runs.compare import (
+from lab.runs.comparison.collect import read_runs
+from lab.runs.comparison.compare import compare
+from lab.runs.comparison.differences import paired_difference
+from lab.runs.comparison.power import seeds_to_equate, seeds_to_find
+from lab.runs.comparison.sequential import look_at_all
+from lab.runs.comparison.verdict import (
     BETTER,
+    EQUIVALENT,
     FEWEST_PAIRS,
     TOO_FEW,
     UNDECIDED,
     WORSE,
-    compare,
+    Rule,
     holm,
     judge,
-    paired_difference,
 )
-from tests.runs.synthetic import write_ladder, write_run
+from tests.runs.synthetic import write_ladder, write_run, write_scale, write_search
 
 values = st.floats(0.5, 5, allow_nan=False)
 
@@ -274,3 +278,49 @@ def test_costs_that_differ_are_named(tmp_path):
 def test_seeds_that_change_nothing_are_said_to_be_no_replicates(tmp_path):
     write_seeds(tmp_path, ["attention=mha"], [2.0, 2.0, 2.0])
     assert any("no replicates" in note for note in compare(read_runs([tmp_path])).notes)
+
+
+def test_seeds_added_until_decided_are_judged_by_all_looks_together(tmp_path):
+    base = [2.30, 2.31, 2.32, 2.29, 2.30]
+    write_seeds(tmp_path, ["attention=mha"], base)
+    for name, shifts in (("clear", [0.100, 0.101, 0.099, 0.1, 0.1]), ("close", [0.02, 0.03, 0.005, 0.022, 0.018])):
+        write_seeds(tmp_path, [f"attention={name}"], [a + b for a, b in zip(base, shifts, strict=True)])
+    once = compare(read_runs([tmp_path]), "mha").tables[0].comparisons
+    looked = compare(read_runs([tmp_path]), "mha", Rule(most_seeds=10)).tables[0].comparisons
+    assert [each.verdict for each in once] == [WORSE, WORSE]
+    assert [each.verdict for each in looked] == [UNDECIDED, WORSE]
+    close = looked[0]
+    differences = [close.difference.values, looked[1].difference.values]
+    assert (close.difference.low, close.difference.high) == (look_at_all(differences, 10)[0].low, close.look.high)
+    assert close.look.go_on
+    assert close.difference.low < 0 < once[0].difference.low
+    with pytest.raises(RequestError, match="5 pairs with at most 4"):
+        compare(read_runs([tmp_path]), rule=Rule(most_seeds=4))
+
+
+def test_a_margin_makes_a_small_difference_equivalent_and_says_what_would_decide_the_rest(tmp_path):
+    base = [2.30, 2.31, 2.32, 2.29, 2.30]
+    write_seeds(tmp_path, ["attention=mha"], base)
+    for name, shifts in (("same", [0.001, -0.001, 0.002, 0, 0]), ("wide", [0.03, -0.05, 0.02, 0.04, -0.03])):
+        write_seeds(tmp_path, [f"attention={name}"], [a + b for a, b in zip(base, shifts, strict=True)])
+    same, wide = compare(read_runs([tmp_path]), "mha", Rule(0.01)).tables[0].comparisons
+    assert (same.verdict, wide.verdict) == (EQUIVALENT, UNDECIDED)
+    assert same.seeds_needed is None
+    plans = (
+        seeds_to_find(wide.difference.mean, wide.difference.sd, wide.level),
+        seeds_to_equate(wide.difference.mean, wide.difference.sd, 0.01, wide.level),
+    )
+    assert wide.seeds_needed == min(plan for plan in plans if plan)
+    assert wide.level == 0.05 / 2  # "no difference" is open for both
+    assert abs(wide.difference.mean) < wide.detectable
+
+
+def test_a_grid_over_sizes_is_pointed_to_its_flag_and_a_search_is_not(tmp_path):
+    hint = "--scale model.dim compares within each"
+    assert any(hint in note for note in compare(read_runs([write_scale(tmp_path / "scale")])).notes)
+    scaled = compare(read_runs([tmp_path / "scale"]), scale=["model.dim"])
+    assert not any(hint in note for note in scaled.notes)
+    searched = compare(read_runs([write_search(tmp_path / "search", 16)]))
+    assert not any("--scale" in note for note in searched.notes)
+    assert searched.tables[0].is_search
+    assert not scaled.tables[0].is_search

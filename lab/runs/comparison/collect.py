@@ -127,7 +127,7 @@ class RunRecord:
             loaded = yaml.safe_load((self.folder / "config.yaml").read_text("utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             return {}
-        return dict(_flat(loaded)) if isinstance(loaded, dict) else {}
+        return dict(flat(loaded)) if isinstance(loaded, dict) else {}
 
     @cached_property
     def curve(self) -> dict[str, np.ndarray]:
@@ -146,24 +146,34 @@ class RunRecord:
 def read_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
     """The runs in and below these folders, in the order of a sweep's `plan.json`, else by their start.
 
+    A run folder's W&B folder means that run; one without a run folder is read by itself.
+
     Raises:
         RequestError: a folder is missing or can't be read, or no run in any of them can be read.
     """
     if not folders:
         raise RequestError("report: name at least one folder: of a run, a multirun or a sweep")
+    from lab.runs.comparison.wandb_files import is_wandb_folder, read_wandb, run_folder_above
+
     found: dict[Path, RunRecord] = {}
     place: dict[Path, int] = {}
+    elsewhere: list[Path] = []
     for root in map(Path, folders):
         if not root.is_dir():
             why = "is not a folder" if root.exists() else "does not exist"
             raise RequestError(f"{root} {why}: give the folder of a run, a multirun or a sweep")
-        for path, names in _walk(root):
+        for path, names in _walk(run_folder_above(root) or root):
+            if is_wandb_folder(path, names):
+                elsewhere.append(path)
             if "plan.json" in names:
                 for run in _read_plan(path):
                     place.setdefault(run.folder.resolve(), len(place))
                     found.setdefault(run.folder.resolve(), run)
             if "result.json" in names or {"config.yaml", "overrides.yaml"} <= names:
                 found[path.resolve()] = _read_run(path)
+    told = {Path(str(run.result.get("wandb"))).name for run in found.values()}
+    for run in read_wandb([path for path in elsewhere if path.name not in told]):
+        found.setdefault(run.folder.resolve(), run)
     runs = list(found.values())
     _refuse_nothing(runs, folders)
     return sorted(runs, key=lambda run: (place.get(run.folder.resolve(), len(place)), run.started))
@@ -177,7 +187,8 @@ def _refuse_nothing(runs: list[RunRecord], folders: Sequence[str | Path]) -> Non
     if damaged:
         raise RequestError(f"no run can be read in {where}: " + "; ".join(damaged))
     raise RequestError(
-        f"no run in {where}: a run is a folder with a result.json, as `lab train` and `lab sweep` leave it"
+        f"no run in {where}: a run is a folder with a result.json, as `lab train` and `lab sweep` leave it, "
+        "or an offline folder of W&B's"
     )
 
 
@@ -240,10 +251,11 @@ def _read_plan(folder: Path) -> list[RunRecord]:
         ) from error
 
 
-def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a tree, their keys dotted."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

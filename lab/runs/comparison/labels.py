@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lab.errors import RequestError
-from lab.runs.collect import RunRecord
+from lab.runs.comparison.collect import RunRecord
 
 # Keys that change where and how a run is written down or scheduled, or repeat it: never what it asks.
 SILENT = {"seed", "folder", "name", "resume", "overrides", "choices", "trainer.threads"}
@@ -39,6 +39,60 @@ def _alike(labels: Sequence[str]) -> list[list[int]]:
     for place, label in enumerate(labels):
         places.setdefault(label, []).append(place)
     return [group for label, group in places.items() if len(group) > 1 or not label]
+
+
+def varied(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """What each of these runs, one of each configuration, set of the keys that differ among them.
+
+    Values are read as YAML reads them; what a run did not type is what its record has there, or missing.
+    """
+    typed = [told(run.overrides) for run in runs]
+    keys = _differing([{key: text.partition("=")[2] for key, text in setting.items()} for setting in typed])
+    return [
+        {
+            key: _value(setting[key].partition("=")[2]) if key in setting else {**run.config, **run.choices}[key]
+            for key in keys
+            if key in setting or key in run.config or key in run.choices
+        }
+        for run, setting in zip(runs, typed, strict=True)
+    ]
+
+
+def _value(text: str) -> Any:
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(value)  # 1e-3, which YAML takes for text
+        except ValueError:
+            return value
+    return value if isinstance(value, int | float) else text
+
+
+def variants_and_sizes(runs: Sequence[RunRecord], scale: Sequence[str]) -> tuple[list[str], list[tuple[float, ...]]]:
+    """Of each of these runs, one of each configuration: what it is apart from its size, and the size.
+
+    Raises:
+        RequestError: a key of `scale` does not vary among them, or is no number.
+    """
+    settings = varied(runs)
+    keys = list(dict.fromkeys(key for setting in settings for key in setting))
+    for key in scale:
+        numbers = {setting.get(key) for setting in settings}
+        if len(numbers) < 2 or not all(isinstance(number, int | float) for number in numbers):
+            numeric = [
+                other for other in keys if all(isinstance(setting.get(other), int | float) for setting in settings)
+            ]
+            raise RequestError(
+                f"--scale {key}: is no number that differs among these configurations; "
+                f"those are: {listing(numeric) or 'none'}"
+            )
+    variants = [" ".join(f"{key}={setting.get(key)}" for key in keys if key not in scale) for setting in settings]
+    return [variant or "all" for variant in variants], [tuple(setting[key] for key in scale) for setting in settings]
 
 
 def find(name: str, labels: Sequence[str], runs: Sequence[RunRecord], option: str) -> int:

@@ -1,0 +1,69 @@
+"""The columns of the report's tables: what was reached, and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lab.runs.comparison.compare import Configuration, Table
+from lab.runs.comparison.numbers import duration, memory, scaled, signed
+from lab.runs.comparison.words import interval, level, places
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and for each configuration what the table shows and what it is sorted by."""
+
+    title: str
+    cells: list[str]
+    values: Sequence[float | str | None]
+
+
+def quality_columns(table: Table, gap: str) -> list[Column]:
+    """What was reached; `gap` stands between a difference and its interval."""
+    digits = places(table)
+    rows = table.configurations
+    own = [table.comparison_of(each) for each in rows]
+    changes = [
+        "" if each is None else f"{signed(each.difference.mean, digits)}{gap}{interval(each, digits)}".strip()
+        for each in own
+    ]
+    alone = "baseline" if table.baseline else "first"
+    verdicts = [alone if each is None else each.verdict for each in own]
+    return [
+        Column("seeds", [str(len(each.runs)) for each in rows], [len(each.runs) for each in rows]),
+        Column(table.measure.title, [level(each, digits) for each in rows], [each.mean for each in rows]),
+        Column(f"difference{gap}[95%]", changes, [0 if each is None else each.difference.mean for each in own]),
+        Column("verdict", verdicts, verdicts),
+    ]
+
+
+def cost_columns(table: Table) -> list[Column]:
+    """What training took: of one run, the mean over seeds; of memory the highest."""
+
+    def column(title: str, key: str, shown: Callable[[float | None], str]) -> Column:
+        values = [each.average(key) for each in table.configurations]
+        return Column(title, [shown(value) for value in values], values)
+
+    peaks = [peak_memory(each) for each in table.configurations]
+    counts = [each.average("parameters") for each in table.configurations]
+    return [
+        Column("parameters", [parameters(each) for each in table.configurations], counts),
+        column("FLOPs", "flops", scaled),
+        column("tokens", "tokens_seen", scaled),
+        column("time", "seconds", duration),
+        column("tokens/s", "tokens_per_second", scaled),
+        Column("memory", [memory(peak) for peak in peaks], peaks),
+    ]
+
+
+def parameters(configuration: Configuration) -> str:
+    """The count, and how many are active per token where that is fewer."""
+    total, active = configuration.average("parameters"), configuration.average("parameters_active")
+    some = f" ({scaled(active)} active)" if active is not None and active != total else ""
+    return scaled(total) + some
+
+
+def peak_memory(configuration: Configuration) -> float | None:
+    """The highest peak over the seeds, bytes."""
+    return max(configuration.numbers("peak_memory_bytes"), default=None)

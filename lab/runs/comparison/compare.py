@@ -1,0 +1,325 @@
+"""What a swap did: the questions of a report, each with its difference, its verdict, and what it would take to decide.
+
+Which configuration is compared with which: all with a baseline; on a ladder each with the one before it; on a scale
+each with the baseline of its own size. How a difference is measured is in `differences`, how it is judged in `verdict`,
+and in `sequential` where seeds are added until it is decided.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+
+from lab.errors import RequestError
+from lab.runs.comparison import cautions, labels, pareto, power
+from lab.runs.comparison.collect import Measure, RunRecord
+from lab.runs.comparison.configurations import Configuration, Sort, comparable, count, key_of
+from lab.runs.comparison.differences import Difference, Noise, noise, paired_difference
+from lab.runs.comparison.sequential import Look, look_at_all
+from lab.runs.comparison.verdict import ALPHA, TOO_FEW, UNDECIDED, Evidence, Rule, correct, evidence, judge
+
+PREVIOUS = "previous"
+COSTS = {"parameters": "parameters", "flops": "training FLOPs", "tokens_seen": "training tokens"}
+EQUAL_COST = 0.01
+MANY = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One configuration against another.
+
+    Attributes:
+        whole_road: the last of a ladder against the first.
+        plain, corrected: p-values before and after the correction; None where there are too few pairs for a verdict.
+        look: what the sequential rule says, where seeds are added until it is decided.
+        level: the level at which another seed would be judged, for plans.
+        margin: of the rule.
+    """
+
+    configuration: Configuration
+    baseline: Configuration
+    difference: Difference
+    verdict: str = TOO_FEW
+    plain: Evidence | None = None
+    corrected: Evidence | None = None
+    look: Look | None = None
+    level: float = ALPHA
+    margin: float | None = None
+    whole_road: bool = False
+
+    @property
+    def corrected_p(self) -> float | None:
+        """Of "no difference"."""
+        return None if self.corrected is None else self.corrected.different
+
+    @property
+    def unmatched(self) -> dict[str, float]:
+        """Costs in which the two differ, by name: how much more than the baseline (0.12 is 12%)."""
+        changes = {}
+        for key, name in COSTS.items():
+            mine, theirs = self.configuration.average(key), self.baseline.average(key)
+            if mine is not None and theirs and abs(mine / theirs - 1) > EQUAL_COST:
+                changes[name] = mine / theirs - 1
+        return changes
+
+    @property
+    def only_before_correction(self) -> bool:
+        """The interval excludes zero, but not after the correction."""
+        return self.verdict == UNDECIDED and self.look is None and self.difference.excludes_zero
+
+    @property
+    def noise(self) -> Noise | None:
+        """What seeds alone do to these two configurations."""
+        return noise((self.configuration.values.values(), self.baseline.values.values()))
+
+    @property
+    def effect(self) -> float | None:
+        """The difference in standard deviations of a run over seeds."""
+        own = self.noise
+        return None if own is None or self.difference.mean is None else own.effect(self.difference.mean)
+
+    @cached_property
+    def detectable(self) -> float | None:
+        """The smallest true difference that as many seeds with this spread find, 4 times in 5."""
+        if self.plain is None or not self.difference.sd:
+            return None
+        return power.detectable(len(self.difference.seeds), self.difference.sd, self.level)
+
+    @cached_property
+    def seeds_needed(self) -> int | None:
+        """Seeds that decide it 4 times in 5, should the observed mean and spread be the true ones; None over 10,000.
+
+        Decided is better or worse, or with a margin equivalent, whichever takes fewer.
+        """
+        mean, spread = self.difference.mean, self.difference.sd
+        if self.verdict != UNDECIDED or mean is None or not spread:
+            return None
+        plans = [power.seeds_to_find(mean, spread, self.level)]
+        if self.margin is not None:
+            plans.append(power.seeds_to_equate(mean, spread, self.margin, self.level))
+        return min((seeds for seeds in plans if seeds is not None), default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Configurations that may be compared: the same data and the same measure.
+
+    Attributes:
+        tokenizer: the one that all share, where the measure can't be compared across tokenizers.
+        baseline: None on a ladder, where each is compared with the one before it.
+        configurations: best first; on a ladder or a scale in its order.
+        comparisons: in the order of the configurations; on a ladder the whole road comes last.
+        scale: the keys of the sizes within which variants are compared.
+    """
+
+    measure: Measure
+    data_fingerprint: str | None
+    tokenizer: str | None
+    baseline: Configuration | None
+    configurations: Sequence[Configuration]
+    comparisons: Sequence[Comparison]
+    scale: tuple[str, ...] = ()
+
+    def comparison_of(self, configuration: Configuration) -> Comparison | None:
+        """The row's own comparison: with the baseline, or with the one before."""
+        own = (each for each in self.comparisons if each.configuration is configuration and not each.whole_road)
+        return next(own, None)
+
+    @property
+    def is_search(self) -> bool:
+        """Whether the best of many was looked for, rather than a few swaps compared."""
+        return self.baseline is not None and not self.scale and len(self.comparisons) > MANY
+
+    @cached_property
+    def noise(self) -> Noise | None:
+        """What seeds alone do, pooled over all configurations."""
+        return noise(each.values.values() for each in self.configurations)
+
+    @property
+    def usual_pairs(self) -> int:
+        """How many seeds a comparison has; the fewest where they differ."""
+        return min((len(each.difference.seeds) for each in self.comparisons if each.difference.seeds), default=0)
+
+    @property
+    def noise_floor(self) -> float | None:
+        """How far means of one configuration over other seeds, as many, differ at most, 95 times in 100."""
+        return self.noise.floor(self.usual_pairs) if self.noise and self.usual_pairs else None
+
+    def fronts(self, configuration: Configuration) -> list[str]:
+        """The costs for which no other configuration is at least as good for less (Pareto)."""
+        return [key for key, front in self._fronts.items() if self.configurations.index(configuration) in front]
+
+    @cached_property
+    def _fronts(self) -> dict[str, list[int]]:
+        sign = 1 if self.measure.direction == "min" else -1
+        return {
+            key: pareto.front([(each.average(key), sign * each.mean) for each in self.configurations])
+            for key in pareto.COSTS
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """All that a report says, in numbers.
+
+    Attributes:
+        ladder: each configuration is compared with the one before it.
+        not_counted: (label, run, why) of each run that is not a result.
+        notes: what a reader must know to read the tables right.
+        rule: by which verdicts were reached, fixed before.
+    """
+
+    tables: Sequence[Table]
+    ladder: bool
+    not_counted: Sequence[tuple[str, RunRecord, str]]
+    notes: Sequence[str] = field(default_factory=tuple)
+    rule: Rule = field(default_factory=Rule)
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        return [comparison for table in self.tables for comparison in table.comparisons]
+
+
+def compare(
+    runs: Sequence[RunRecord], baseline: str | None = None, rule: Rule | None = None, scale: Sequence[str] = ()
+) -> Results:
+    """Compare configurations over paired seeds.
+
+    Args:
+        runs: in the order of the sweep, the first configuration is the baseline unless another is named.
+        baseline: a label, an override, a chosen option; `previous` compares each configuration with the one
+            before it, and the last with the first.
+        rule: of the verdicts; without one, the t-test with Holm's correction.
+        scale: keys that set the size, like `model.dim`: variants are compared within each size.
+
+    Raises:
+        RequestError: `baseline` means no configuration, several, or one without a finished run; a key of `scale` does
+            not vary; more pairs than `rule.most_seeds`.
+    """
+    rule = rule or Rule()
+    ladder = baseline == PREVIOUS
+    if ladder and scale:
+        raise RequestError("--scale compares variants within a size, --baseline previous along a ladder: choose one")
+    groups: dict[str, RunRecord] = {}
+    for run in runs:
+        if run.result:
+            groups.setdefault(key_of(run), run)
+    names = dict(zip(groups, labels.label_all(list(groups.values())), strict=True))
+    counted, not_counted, notes = count(runs, names)
+    chosen = None if baseline in (None, "first") or ladder else _named(str(baseline), groups, names, counted)
+    sorts = comparable(counted, names)
+    if scale:
+        tables = [_scaled(sort, configurations, chosen, tuple(scale)) for sort, configurations in sorts.items()]
+    else:
+        tables = [_table(sort, configurations, chosen, ladder) for sort, configurations in sorts.items()]
+    tables = _judge(tables, rule)
+    notes += cautions.missing(tables, names, chosen, ladder) + cautions.cautions(tables, counted)
+    return Results(tables, ladder, not_counted, notes, rule)
+
+
+def _named(baseline: str, groups: dict[str, RunRecord], names: dict[str, str], counted: list[RunRecord]) -> str:
+    """The key of the configuration that `--baseline` means."""
+    chosen = list(names)[labels.find(baseline, list(names.values()), list(groups.values()), "--baseline")]
+    finished = dict.fromkeys(names[key_of(run)] for run in counted)
+    if names[chosen] not in finished:
+        raise RequestError(
+            f"--baseline {baseline} means {names[chosen]}, which has no finished run; "
+            f"with finished runs: {labels.listing(list(finished)) or 'none'}"
+        )
+    return chosen
+
+
+def _table(sort: Sort, configurations: list[Configuration], chosen: str | None, ladder: bool) -> Table:
+    """A table with the verdicts still open: they need all comparisons of the report."""
+    data, measure, tokenizer = sort
+    if ladder:
+        steps = [(after, before, False) for before, after in pairwise(configurations)]
+        if len(configurations) > 2:
+            steps.append((configurations[-1], configurations[0], True))
+        comparisons = [_open(*step) for step in steps]
+        return Table(measure, data, tokenizer, None, configurations, comparisons)
+    baseline = next((each for each in configurations if each.key == chosen), configurations[0])
+    sign = 1 if measure.direction == "min" else -1
+    ordered = sorted(configurations, key=lambda each: sign * each.mean)
+    comparisons = [_open(each, baseline) for each in ordered if each is not baseline]
+    return Table(measure, data, tokenizer, baseline, ordered, comparisons)
+
+
+def _scaled(sort: Sort, configurations: list[Configuration], chosen: str | None, scale: tuple[str, ...]) -> Table:
+    """The same variants at several sizes: each against the baseline's variant at its own size."""
+    data, measure, tokenizer = sort
+    variants, sizes = labels.variants_and_sizes([each.first for each in configurations], scale)
+    baseline = next((each for each in configurations if each.key == chosen), configurations[0])
+    reference = variants[configurations.index(baseline)]
+    at_size = {
+        size: each for each, variant, size in zip(configurations, variants, sizes, strict=True) if variant == reference
+    }
+    rank = {size: place for place, size in enumerate(sorted(set(sizes)))}
+    order = sorted(range(len(configurations)), key=lambda place: (rank[sizes[place]], variants[place] != reference))
+    comparisons = [
+        _open(configurations[place], at_size[sizes[place]])
+        for place in order
+        if variants[place] != reference and sizes[place] in at_size
+    ]
+    return Table(measure, data, tokenizer, baseline, [configurations[place] for place in order], comparisons, scale)
+
+
+def _open(configuration: Configuration, baseline: Configuration, whole_road: bool = False) -> Comparison:
+    difference = paired_difference(configuration.values, baseline.values)
+    return Comparison(configuration, baseline, difference, whole_road=whole_road)
+
+
+def _judge(tables: Sequence[Table], rule: Rule) -> list[Table]:
+    """The tables with their verdicts, corrected over all comparisons of the report that have pairs enough."""
+    asked = {
+        comparison: found
+        for table in tables
+        for comparison in table.comparisons
+        if (found := evidence(comparison.difference, rule.margin)) is not None
+    }
+    if rule.most_seeds is None:
+        corrected = dict(zip(asked, correct(list(asked.values())), strict=True))
+        left = sum(any(p >= ALPHA for p in each.both) for each in corrected.values())
+        level = ALPHA / max(left, 1)
+
+        def close(each: Comparison, direction: str) -> Comparison:
+            found = corrected.get(each)
+            verdict = judge(each.difference, found, direction)
+            return replace(
+                each, verdict=verdict, plain=asked.get(each), corrected=found, level=level, margin=rule.margin
+            )
+    else:
+        values = [each.difference.values for each in asked]
+        looks = dict(zip(asked, look_at_all(values, rule.most_seeds, ALPHA, rule.margin), strict=True))
+
+        def close(each: Comparison, direction: str) -> Comparison:
+            return _as_looked(each, looks[each], direction, rule) if each in looks else each
+
+    return [
+        replace(table, comparisons=[close(each, table.measure.direction) for each in table.comparisons])
+        for table in tables
+    ]
+
+
+def _as_looked(comparison: Comparison, look: Look, direction: str, rule: Rule) -> Comparison:
+    """The comparison with the interval that holds at all looks together, and the verdict that follows from it."""
+    known = math.isfinite(look.low)
+    difference = replace(
+        comparison.difference,
+        mean=look.mean,
+        low=look.low if known else None,
+        high=look.high if known else None,
+    )
+    within = rule.margin is not None and -rule.margin < look.low and look.high < rule.margin
+    # An interval that excludes zero has p = 0 for this purpose: the look has counted its errors already.
+    found = Evidence(0.0 if difference.excludes_zero else 1.0, (0.0 if within else 1.0) if rule.margin else None)
+    return replace(
+        comparison,
+        difference=difference,
+        verdict=judge(difference, found, direction),
+        look=look,
+        margin=rule.margin,
+    )

@@ -1,0 +1,105 @@
+"""Configurations: the runs that count, brought together by what they share, and apart by what can't be compared.
+
+Runs of one configuration differ by seed alone. Configurations are comparable that were validated on the same data by the
+same measure; the loss per token only under the same tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from lab.runs.comparison import labels
+from lab.runs.comparison.collect import FINISHED, LOSS_PER_TOKEN, Measure, RunRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """The runs that count of one configuration, one a seed.
+
+    Attributes:
+        key: its hash.
+        label: what tells it from the others.
+        runs: seed -> run, finished and with a value.
+    """
+
+    key: str
+    label: str
+    runs: Mapping[int, RunRecord]
+
+    @property
+    def values(self) -> dict[int, float]:
+        """Seed -> what the run reached."""
+        return {seed: run.value for seed, run in self.runs.items() if run.value is not None}
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values.values())
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None for a single one."""
+        return stdev(self.values.values()) if len(self.runs) > 1 else None
+
+    @property
+    def first(self) -> RunRecord:
+        return next(iter(self.runs.values()))
+
+    def numbers(self, key: str) -> list[float]:
+        """What the runs recorded under this key of `result.json`; those without a number are left out."""
+        return [number for run in self.runs.values() if (number := run.number(key)) is not None]
+
+    def average(self, key: str) -> float | None:
+        numbers = self.numbers(key)
+        return fmean(numbers) if numbers else None
+
+
+def key_of(run: RunRecord) -> str:
+    return run.configuration or " ".join(sorted(labels.told(run.overrides).values()))
+
+
+def count(
+    runs: Sequence[RunRecord], names: Mapping[str, str]
+) -> tuple[list[RunRecord], list[tuple[str, RunRecord, str]], list[str]]:
+    """The runs that are results; those that are not, and why; notes on those left out for a newer one."""
+    newest: dict[tuple[str, int, str | None], RunRecord] = {}
+    not_counted, notes = [], []
+    for run in runs:
+        label = names[key_of(run)] if run.result else " ".join(labels.told(run.overrides).values()) or run.folder.name
+        if run.status != FINISHED:
+            not_counted.append((label, run, run.error or ""))
+        elif run.seed is None or run.value is None:
+            missing = "seed" if run.seed is None else run.measure.name
+            not_counted.append((label, run, f"result.json holds no {missing}"))
+        else:
+            place = (key_of(run), run.seed, run.data_fingerprint)
+            older, newer = sorted((newest.get(place, run), run), key=lambda each: each.started)
+            newest[place] = newer
+            if older is not newer:
+                notes.append(
+                    f"{label} seed {run.seed} ran twice: {newer.folder} counts, being newer than {older.folder}."
+                )
+    return list(newest.values()), not_counted, notes
+
+
+Sort = tuple[str | None, Measure, str | None]
+
+
+def comparable(runs: Iterable[RunRecord], names: Mapping[str, str]) -> dict[Sort, list[Configuration]]:
+    """Configurations by what makes them comparable: data, measure, and the tokenizer where it matters."""
+    sorts: dict[Sort, dict[str, dict[int, RunRecord]]] = {}
+    for run in runs:
+        tokenizer = _tokenizer(run) if run.measure.name == LOSS_PER_TOKEN.name else None
+        by_key = sorts.setdefault((run.data_fingerprint, run.measure, tokenizer), {})
+        by_key.setdefault(key_of(run), {})[run.seed or 0] = run
+    order = list(names)
+    return {
+        sort: [Configuration(key, names[key], dict(sorted(by_key[key].items()))) for key in order if key in by_key]
+        for sort, by_key in sorts.items()
+    }
+
+
+def _tokenizer(run: RunRecord) -> str:
+    size = run.config.get("tokenizer.vocab_size", "")
+    return f"{run.choices.get('tokenizer', 'of unknown kind')} {size}".strip()

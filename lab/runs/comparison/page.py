@@ -1,0 +1,255 @@
+"""The report as one HTML page that holds all it needs: verdicts first, then how sure they are, curves, costs.
+
+`page.html`, `page.css` and `page.js` beside this file are the page's frame, look and behaviour; here its content is made.
+Whatever comes from a run folder is escaped. The browser draws the charts from a small JSON document as SVG.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from html import escape
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from lab.runs.comparison import words
+from lab.runs.comparison.cards import badge, cards, forest, lead, name
+from lab.runs.comparison.charts import AXES, CURVES, chart_data
+from lab.runs.comparison.collect import NOT_STARTED
+from lab.runs.comparison.columns import Column, cost_columns, quality_columns
+from lab.runs.comparison.compare import MANY, Table
+from lab.runs.comparison.importance import hyperparameters, importance
+from lab.runs.comparison.pareto import COSTS
+from lab.runs.comparison.scaling import Scaling
+
+if TYPE_CHECKING:
+    from lab.runs.report import Report
+
+COLOURS = 10
+
+
+def page(report: Report) -> str:
+    """The whole page."""
+    results = report.results
+    both = list(zip(results.tables, report.scalings, strict=True))
+    content = {
+        "title": escape(title(report)),
+        "style": _file("page.css"),
+        "script": _file("page.js"),
+        "header": _header(report),
+        "main": "".join(_section(number, table, scale, report) for number, (table, scale) in enumerate(both)),
+        "after": _not_counted(report) + _method(report),
+        "data": _script_json([chart_data(table, scale) for table, scale in both]),
+    }
+    return re.sub(r"\{\{ (\w+) \}\}", lambda place: content[place[1]], _file("page.html"))
+
+
+def _file(named: str) -> str:
+    return resources.files("lab.runs.comparison").joinpath(named).read_text("utf-8")
+
+
+def title(report: Report) -> str:
+    """What the browser's tab says."""
+    names = ", ".join(dict.fromkeys(folder.resolve().name for folder in report.folders))
+    return f"What each swap did – {names}"
+
+
+def _script_json(value: Any) -> str:
+    """JSON that can't end the script element it stands in."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _header(report: Report) -> str:
+    results = report.results
+    runs = sum(len(each.runs) for table in results.tables for each in table.configurations)
+    configurations = sum(len(table.configurations) for table in results.tables)
+    folders = " ".join(f"<code>{escape(str(folder))}</code>" for folder in report.folders)
+    missing = len(results.not_counted)
+    apart = f' · <a href="#not-counted">{missing} not counted</a>' if missing else ""
+    found = words.tally(results.comparisons) if results.tables else "No run is finished yet"
+    when = datetime.now().astimezone().strftime("%d %B %Y, %H:%M")
+    return (
+        f'<p class="kicker">{folders}</p><h1>{found}.</h1>{"".join(map(lead, results.tables))}'
+        f'<p class="sub">{configurations} configurations, {runs} finished runs{apart} · {when}</p>'
+        + "".join(f'<p class="note">{escape(note)}</p>' for note in results.notes)
+    )
+
+
+def _section(number: int, table: Table, scale: Scaling | None, report: Report) -> str:
+    """All that is said of one table."""
+    several = len(report.results.tables) > 1
+    heading = f"<h2 class='table-title'>{escape(words.heading(table, report.results))}</h2>" if several else ""
+    search = table.is_search
+    parts = [f'<section class="table" data-table="{number}">{heading}']
+    if search:
+        parts.append(_hyperparameters(number, table))
+    if table.comparisons:
+        measure = escape(f"{table.measure.title}, {words.order(table)}, {words.compared_with(table)}")
+        parts += [
+            f'<p class="against">Differences in {measure}; in brackets the interval.</p>{cards(table)}',
+            f'<h2 id="intervals{number}">How big, and how sure</h2>{forest(table)}',
+        ]
+    parts += [
+        _scaling(number, table, scale),
+        f'<h2 id="curves{number}">Learning curves</h2>{_legend(table)}{_curves_chart(number, table)}',
+        f'<h2 id="cost{number}">Quality against cost</h2>{_cost_chart(number, table)}',
+        "" if search else _hyperparameters(number, table),
+        f'<h2 id="numbers{number}">All numbers</h2>{_full_table(table)}',
+        f'<h2 id="again{number}">Train one again</h2>{_commands(table)}</section>',
+    ]
+    return "".join(parts)
+
+
+def _scaling(number: int, table: Table, scale: Scaling | None) -> str:
+    if scale is None:
+        return ""
+    said = "".join(f"<li>{escape(line)}</li>" for line in words.scaling(scale, table))
+    names = "".join(
+        f'<span class="mark"><i style="background:var(--c{place % COLOURS})"></i>{escape(each.name)}</span>'
+        for place, each in enumerate(scale.variants)
+    )
+    return (
+        f'<h2 id="scale{number}">Along the scale</h2><div class="panel"><div class="marks">{names}</div>'
+        f'<div class="chart" data-chart="scaling"></div><ul class="findings">{said}</ul>'
+        '<p class="caption">Points: means over seeds with their standard deviation. Lines: the fitted curves, dotted '
+        "beyond the largest size seen.</p></div>"
+    )
+
+
+def _legend(table: Table) -> str:
+    chips = "".join(
+        f'<button class="chip" data-configuration="{place}" aria-pressed="true">'
+        f'<i style="background:var(--c{place % COLOURS})">{place + 1}</i>{name(each, table)}</button>'
+        for place, each in enumerate(table.configurations)
+    )
+    return f'<div class="legend">{chips}</div>'
+
+
+def _switch(number: int, kind: str, options: dict[str, str]) -> str:
+    """Buttons of which one is on, at first the first."""
+    buttons = "".join(
+        f'<label><input type="radio" name="{kind}{number}" data-switch="{kind}" value="{escape(key)}"'
+        f"{'' if place else ' checked'}><span>{escape(text)}</span></label>"
+        for place, (key, text) in enumerate(options.items())
+    )
+    return f'<div class="switch" role="radiogroup">{buttons}</div>'
+
+
+def _curves_chart(number: int, table: Table) -> str:
+    available = {key for each in table.configurations for run in each.runs.values() for key in run.curve}
+    curves = {key: key for key in dict.fromkeys((table.measure.name, *CURVES)) if key in available}
+    axes = {key: text for key, text in AXES.items() if key in available}
+    if not curves or not axes:
+        return '<p class="note">These runs left no metrics.csv.</p>'
+    return (
+        '<div class="panel"><div class="switches">'
+        f"{_switch(number, 'y', curves)}{_switch(number, 'x', axes)}</div>"
+        '<div class="chart" data-chart="curves"></div>'
+        '<p class="caption">Line: mean over seeds. Band: from the lowest to the highest seed. '
+        "Drag to zoom in; a double click shows all.</p></div>"
+    )
+
+
+def _cost_chart(number: int, table: Table) -> str:
+    axes = {
+        key: text for key, text in COSTS.items() if any(each.average(key) is not None for each in table.configurations)
+    }
+    if not axes:
+        return '<p class="note">These runs recorded no costs.</p>'
+    return (
+        f'<div class="panel"><div class="switches">{_switch(number, "cost", axes)}</div>'
+        '<div class="chart" data-chart="cost"></div>'
+        '<p class="caption">Each number is a configuration of the legend above; its line is the standard deviation over '
+        "seeds. The dashed line is the Pareto front of the means: nothing is as good for less. "
+        f"{words.order(table).capitalize()}, and so is further left.</p></div>"
+    )
+
+
+def _hyperparameters(number: int, table: Table) -> str:
+    keys = hyperparameters(table)
+    if len(keys) < 2 or len(table.configurations) < 4 or table.scale:
+        return ""
+    shares = importance(table)
+    bars = "".join(
+        f'<div class="share"><span>{escape(key)}</span><i style="--share:{share:.4f}"></i><b>{share:.0%}</b></div>'
+        for key, share in shares.items()
+    )
+    ranked = (
+        f'<div class="panel shares">{bars}<p class="caption">Share of the variance over these '
+        f"{len(table.configurations)} configurations that each hyperparameter explains alone "
+        "(fANOVA over a random forest). It says what mattered within the values that were tried.</p></div>"
+        if bars
+        else ""
+    )
+    return (
+        f'<h2 id="search{number}">Hyperparameters</h2>{ranked}<div class="panel"><div class="chart parallel" '
+        'data-chart="parallel"></div><p class="caption">Each line is a configuration, the better the bluer. '
+        "Drag along an axis to keep the lines that pass there; a click on the axis lets all pass again.</p></div>"
+    )
+
+
+def _full_table(table: Table) -> str:
+    columns = [*quality_columns(table, "\n"), *cost_columns(table)]
+    header, _ = words.short_names(table)
+    heads = "".join(f'<th tabindex="0">{escape(column.title)}</th>' for column in columns)
+    rows = []
+    for place, configuration in enumerate(table.configurations):
+        cells = "".join(_cell(column, place) for column in columns)
+        number = f'<i class="number" style="background:var(--c{place % COLOURS})">{place + 1}</i>'
+        copy = f'<td><button class="copy" data-command="{escape(words.command(configuration))}">copy</button></td>'
+        own = name(configuration, table)
+        rows.append(f'<tr><th scope="row" data-value="{place}">{number}{own}</th>{cells}{copy}</tr>')
+    return (
+        '<div class="panel"><div class="filter"><input type="search" placeholder="Filter: mha, better, …" '
+        'aria-label="Filter the rows"><span class="matches"></span></div><div class="scroll"><table><thead><tr>'
+        f'<th tabindex="0">{escape(header)}</th>{heads}<th class="plain">command</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        '<p class="caption">Time and speed are the mean over seeds, memory the highest. '
+        "A click on a heading sorts.</p></div>"
+    )
+
+
+def _cell(column: Column, place: int) -> str:
+    text, value = column.cells[place], column.values[place]
+    shown = badge(text) if column.title == "verdict" else escape(text)
+    return f'<td data-value="{"" if value is None else escape(str(value))}">{shown}</td>'
+
+
+def _commands(table: Table) -> str:
+    rows = [
+        f"<dt>{name(each, table)}</dt><dd><code>{escape(command)}</code>"
+        f'<button class="copy" data-command="{escape(command)}">copy</button></dd>'
+        for each in table.configurations
+        for command in [words.command(each)]
+    ]
+    first, rest = ("".join(part) for part in (rows[:MANY], rows[MANY:]))
+    more = (
+        f"<details><summary>{len(rows) - MANY} more</summary><dl class='commands'>{rest}</dl></details>" if rest else ""
+    )
+    return f'<div class="panel"><dl class="commands">{first}</dl>{more}</div>'
+
+
+def _not_counted(report: Report) -> str:
+    items = []
+    for label, run, why in report.results.not_counted:
+        if run.status != NOT_STARTED:
+            seed = "" if run.seed is None else f", seed {run.seed}"
+            items.append(
+                f"<li>{badge(escape(run.status))} <b>{escape(label)}</b>{seed}<p>{escape(why)} "
+                f"<code>{escape(str(run.folder))}</code></p></li>"
+            )
+    if waiting := words.waiting(report.results):
+        items.append(f"<li>{badge(NOT_STARTED)} {waiting}</li>")
+    if not items:
+        return ""
+    return f'<section id="not-counted"><h2>Not counted</h2><ul class="panel apart">{"".join(items)}</ul></section>'
+
+
+def _method(report: Report) -> str:
+    rule = f"<p>{escape(words.rule(report.results))}</p>" if report.results.comparisons else ""
+    runs = "".join(f"<p>{escape(line)}</p>" for line in words.wandb_runs(report.results))
+    if not rule and not runs:
+        return ""
+    return f'<section class="method" id="method"><h2>How the verdicts are reached</h2>{rule}{runs}</section>'

@@ -1,0 +1,121 @@
+"""The report in Weights & Biases: a page there with the verdicts, and live charts of the very runs that were compared.
+
+Online it is made by W&B's own library (wandb-workspaces). Offline the same definition is built and checked, and kept as a file;
+the command given again when online makes the page.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from lab.errors import RequestError
+from lab.runs.comparison import words
+from lab.runs.comparison.compare import Results, Table
+from lab.runs.comparison.export import as_markdown, save
+from lab.runs.comparison.importance import hyperparameters
+from lab.runs.comparison.numbers import plain
+
+if TYPE_CHECKING:
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+
+SAVED = "report.wandb.json"
+
+
+def publish(results: Results, title: str, folder: Path) -> str:
+    """Make the page and a workspace beside it; returns the page's address, or offline the file that keeps the definition.
+
+    Raises:
+        RequestError: no run is finished, the file can't be written, or the server refuses the page, with what it says.
+    """
+    from lab.runs.tracker import server_answers
+
+    if not results.tables:
+        raise RequestError("--wandb: no run is finished; there is nothing to show")
+    if not server_answers():
+        path = folder / SAVED
+        save(path, definition(results, title))
+        return str(path)
+    try:
+        entity, project = home(results)
+        page = report(results, title, entity, project)
+        page.save()
+        workspace(results, title, entity, project).save()
+    except Exception as error:  # the library raises bare ones
+        raise RequestError(f"--wandb: the server did not take the page ({type(error).__name__}: {error})") from error
+    return str(page.url)
+
+
+def home(results: Results) -> tuple[str, str]:
+    """Entity and project of the runs that are on the server; else the user's own, and the project the runs name."""
+    for place in words.wandb_places(results):
+        parts = urlparse(place).path.strip("/").split("/")
+        if "://" in place and len(parts) >= 2:
+            return parts[0], parts[1]
+    import wandb
+
+    first = results.tables[0].configurations[0].first
+    return str(wandb.Api().default_entity), str(first.config.get("logger.project") or "lab")
+
+
+def definition(results: Results, title: str) -> str:
+    """The page as W&B's library would send it, JSON; it has passed the library's checks, but for names on the server."""
+    return report(results, title, "", "")._to_model().model_dump_json(by_alias=True, exclude_none=True, indent=1)
+
+
+def report(results: Results, title: str, entity: str, project: str) -> wr.Report:
+    """The page: verdicts in words, the table, and for each table of the report a grid of charts over its runs."""
+    import wandb_workspaces.reports.v2 as wr
+
+    blocks: list[Any] = [wr.MarkdownBlock(text=f"**{words.tally(results.comparisons)}.**")]
+    for table in results.tables:
+        found: list[Any] = [plain(words.sentence(each, table, against=True)) for each in table.comparisons]
+        blocks += [wr.H2(text=words.heading(table, results)), wr.UnorderedList(items=found)]
+        blocks.append(wr.PanelGrid(runsets=[_runs(table, entity, project)], panels=_panels(table)))
+    blocks += [wr.H2(text="All numbers"), wr.MarkdownBlock(text=as_markdown(results))]
+    blocks += [wr.H2(text="How the verdicts are reached"), wr.P(text=words.rule(results))]
+    return wr.Report(project=project, entity=entity, title=title, description="Made by lab report", blocks=blocks)
+
+
+def workspace(results: Results, title: str, entity: str, project: str) -> ws.Workspace:
+    """The same charts as a view of the project, for looking around."""
+    import wandb_workspaces.workspaces as ws
+
+    sections = [
+        ws.Section(name=words.heading(table, results), panels=_panels(table), is_open=True) for table in results.tables
+    ]
+    return ws.Workspace(entity=entity, project=project, name=title, sections=sections)
+
+
+def _runs(table: Table, entity: str, project: str) -> wr.Runset:
+    """The runs of a table, by the configurations that they share; seeds of one are a group."""
+    import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces import expr
+
+    keys = [each.key for each in table.configurations]
+    chosen = [expr.Config("configuration").isin(keys)]
+    return wr.Runset(entity=entity, project=project, name="compared", filters=chosen, groupby=["group"])
+
+
+def _panels(table: Table) -> list[Any]:
+    import wandb_workspaces.reports.v2 as wr
+
+    measure = table.measure.name
+    where = [{"x": 12 * (place % 2), "y": 8 * (place // 2), "w": 12, "h": 8} for place in range(6)]
+    panels: list[Any] = [
+        wr.LinePlot(title=f"{measure} over tokens", x="tokens", y=[measure]),
+        wr.LinePlot(title=f"{measure} over FLOPs", x="flops", y=[measure]),
+        wr.ScatterPlot(title="Quality against cost", x=wr.SummaryMetric("flops"), y=wr.SummaryMetric(measure)),
+        wr.ScatterPlot(title="Quality against size", x=wr.Config("parameters"), y=wr.SummaryMetric(measure)),
+    ]
+    keys = [key if "." not in key else f"lab.{key}" for key in hyperparameters(table)]
+    if len(keys) > 1:
+        columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key)) for key in keys]
+        measured = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(measure))
+        panels.append(wr.ParallelCoordinatesPlot(columns=[*columns, measured]))
+        panels.append(wr.ParameterImportancePlot(with_respect_to=measure))
+    for panel, place in zip(panels, where, strict=False):
+        panel.layout = wr.Layout(**place)
+    return panels

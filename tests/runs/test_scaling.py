@@ -1,0 +1,92 @@
+"""Curves over sizes and what becomes of a difference along them, on losses made by known laws."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import curve_fit
+
+from lab.errors import RequestError
+from lab.runs.comparison.collect import read_runs
+from lab.runs.comparison.compare import compare
+from lab.runs.comparison.scaling import GROWS, SHRINKS, fit, scaling
+from lab.runs.comparison.verdict import EQUIVALENT, UNDECIDED, WORSE, Rule
+from tests.runs.synthetic import write_run, write_scale
+
+COSTS = np.geomspace(1e12, 1e15, 6)
+
+
+def law(floor, factor, exponent, costs=COSTS):
+    return floor + factor * (costs / 1e13) ** -exponent
+
+
+@given(st.floats(0, 3), st.floats(0.05, 2), st.floats(0.05, 0.8))
+@settings(deadline=None, max_examples=30)
+def test_a_curve_without_noise_is_found_again(floor, factor, exponent):
+    losses = law(floor, factor, exponent)
+    curve = fit(COSTS, losses)
+    assert curve(COSTS) == pytest.approx(losses, rel=1e-4)
+    assert curve(1e16) == pytest.approx(law(floor, factor, exponent, 1e16), rel=0.01)
+
+
+def test_a_curve_with_noise_is_the_least_squares_fit_of_scipy():
+    losses = law(1.6, 0.9, 0.25) + np.random.default_rng(0).normal(0, 0.01, 6)
+    curve = fit(COSTS, losses)
+    expected, _ = curve_fit(law_at, COSTS / curve.reference, losses, p0=(1.5, 1.0, 0.3))
+    assert (curve.floor, curve.factor, curve.exponent) == pytest.approx(tuple(expected), rel=1e-4)
+
+
+def law_at(costs, floor, factor, exponent):
+    return floor + factor * costs**-exponent
+
+
+def test_an_offset_is_never_negative():
+    assert fit(COSTS, 2 - 0.1 * np.log(COSTS / 1e12)).floor == pytest.approx(0, abs=1e-9)
+
+
+def test_intervals_cover_the_law_that_made_the_losses():
+    random, hits, count = np.random.default_rng(1), 0, 120
+    for _ in range(count):
+        curve = fit(COSTS, law(1.5, 0.8, 0.3) + random.normal(0, 0.005, 6), [0.005] * 6, draws=200)
+        hits += curve.exponent_ends[0] <= 0.3 <= curve.exponent_ends[1]
+    assert 0.89 <= hits / count <= 0.995
+
+
+@pytest.mark.parametrize(("closing", "verdict"), [(0.5, SHRINKS), (-0.2, GROWS), (0.0, UNDECIDED)])
+def test_a_difference_grows_goes_away_or_stays(tmp_path, closing, verdict):
+    write_scale(tmp_path, closing=closing)
+    table = compare(read_runs([tmp_path]), scale=["model.dim"]).tables[0]
+    found = scaling(table)
+    assert found.axis == "flops"
+    (trend,) = found.trends
+    assert (trend.variant, trend.baseline, trend.verdict) == ("attention=mqa", "attention=mha", verdict)
+    base = next(each for each in found.variants if each.name == "attention=mha")
+    assert base.curve.exponent == pytest.approx(0.3, abs=0.03)
+    assert base.curve.floor == pytest.approx(1.5, abs=0.05)
+
+
+def test_each_size_is_a_question_of_its_own(tmp_path):
+    write_scale(tmp_path, seeds=5, noise=0.002)
+    table = compare(read_runs([tmp_path]), rule=Rule(0.012), scale=["model.dim"]).tables[0]
+    for each in table.comparisons:
+        assert each.baseline.label == each.configuration.label.replace("mqa", "mha")
+    assert [each.verdict for each in table.comparisons] == [WORSE] * 4 + [EQUIVALENT]
+    sizes = [each.first.overrides[0] for each in table.configurations]
+    assert sizes == sorted(sizes, key=lambda text: int(text.partition("=")[2]))
+
+
+def test_three_sizes_have_a_trend_and_no_curve(tmp_path):
+    write_scale(tmp_path)
+    for folder in [*tmp_path.glob("32-*"), *tmp_path.glob("64-*")]:
+        (folder / "result.json").unlink()
+    found = scaling(compare(read_runs([tmp_path]), scale=["model.dim"]).tables[0])
+    assert [each.curve for each in found.variants] == [None, None]
+    assert found.trends[0].verdict == SHRINKS
+
+
+def test_a_key_that_sets_no_size_is_refused(tmp_path):
+    for attention in ("mha", "mqa"):
+        write_run(tmp_path / attention, [f"attention={attention}", "model.dim=32"], 2.0)
+    for key in ("attention", "model.dim", "model.width"):
+        with pytest.raises(RequestError, match=f"--scale {key}: is no number that differs.*: none"):
+            compare(read_runs([tmp_path]), scale=[key])

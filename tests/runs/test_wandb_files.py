@@ -1,0 +1,56 @@
+"""Runs that W&B wrote down are read from its own folders, by its own reader."""
+
+import pytest
+
+from lab.runs.comparison.collect import read_runs
+from lab.runs.comparison.compare import compare
+from tests.runs.synthetic import write_run
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """The W&B folder of one offline run as `lab train` writes it, the run folder lost."""
+    import wandb
+
+    folder = tmp_path_factory.mktemp("wandb")
+    lab = {"model": {"dim": 64}, "choices": {"attention": "mqa"}, "overrides": ["attention=mqa", "seed=3"], "seed": 3}
+    facts = {"configuration": "c0ffee", "data_fingerprint": "d4f1", "parameters": 1000, "seed": 3}
+    settings = wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True)
+    run = wandb.init(project="lab", dir=folder, mode="offline", config={**facts, "lab": lab}, settings=settings)
+    for step in (1, 2, 3):
+        run.log({"step": step, "tokens": step * 10, "val/bpb": 3.0 - step / 4}, step=step)
+    run.summary.update({"status": "finished", "val/bpb": 2.25, "tokens_seen": 30})
+    run.finish()
+    return folder
+
+
+def test_an_offline_run_is_a_run(offline):
+    (run,) = read_runs([offline])
+    assert (run.status, run.seed, run.configuration, run.value) == ("finished", 3, "c0ffee", 2.25)
+    assert run.choices == {"attention": "mqa"}
+    assert run.overrides == ("attention=mqa", "seed=3")
+    assert run.config["model.dim"] == 64
+    assert run.curve["val/bpb"].tolist() == [2.75, 2.5, 2.25]
+    assert run.number("parameters") == 1000
+    (table,) = compare([run]).tables
+    assert table.configurations[0].label == "attention=mqa"
+
+
+def test_a_run_folder_is_preferred_to_the_one_inside_it(offline, tmp_path):
+    (inside,) = offline.glob("wandb/offline-run-*")
+    folder = write_run(tmp_path / "run", ["attention=mha"], 2.0, wandb=f"runs/x/wandb/{inside.name}")
+    place = folder / "wandb" / inside.name
+    place.parent.mkdir()
+    place.symlink_to(inside)
+    for named in (folder, folder / "wandb", place.parent / inside.name):
+        runs = read_runs([tmp_path if named is folder else named.parent / named.name])
+        assert [run.value for run in runs] == [2.0]
+    assert [run.value for run in read_runs([tmp_path, offline])] == [2.0]
+
+
+def test_a_damaged_file_is_said(offline, tmp_path):
+    broken = tmp_path / "offline-run-1-x"
+    broken.mkdir()
+    (broken / "run-x.wandb").write_bytes(b"\0" * 20)
+    runs = read_runs([tmp_path, offline])
+    assert sorted(run.status for run in runs) == ["finished", "unreadable"]
