@@ -149,7 +149,7 @@ def prepare(
         _ready(folder, lambda at: _build_tokens(at, texts(), recipe, split, show), show)
         _prepared[folder] = _open(folder, data_print)
         made = _prepared[folder].tokenizer.vocab_size
-        if made < recipe.vocab_size:
+        if made < recipe.vocab_size and not recipe.open_ended:
             warnings.warn(
                 f"tokenizer.vocab_size={recipe.vocab_size}: the training text yields {made} tokens only",
                 stacklevel=2,
