@@ -148,6 +148,8 @@ def check(config: DictConfig) -> None:
 def _check(config: DictConfig) -> None:
     import torch
 
+    from lab.data.split import Split
+
     expected: dict[str, Any] = {str(key): value for key, value in _default().items()} | {"overrides": []}
     for key in {*map(str, config), *expected}:
         if key not in expected:
@@ -179,8 +181,9 @@ def _check(config: DictConfig) -> None:
     _check_trainer(config.trainer, config.batch)
     with torch.device("meta"):
         model = _construct(plain["model"]["build"], "model.build", vocab_size=config.tokenizer.vocab_size)
-    for key in ("init", "schedule", "packing", "tokenizer", "data"):
+    for key in ("init", "schedule", "packing", "tokenizer"):
         _construct(plain[key], key)
+    Split(**plain["split"]).check(_construct(plain["data"], "data"))
     _construct(plain["optimizer"], "optimizer", params=list(model.parameters()))
 
 

@@ -97,13 +97,13 @@ class Tokenizer:
     def id(self, role: str) -> int:
         """The number of the token that plays a role: `cls`, `sep`, `mask`, `pad`, `end`, `unknown`, `document`.
 
-        The document token stands in for `cls`, `pad` and `end` where there are none.
+        The document token stands in for `cls`, `sep`, `pad` and `end` where there are none.
 
         Raises:
             RequestError: no token plays it.
         """
         token = spelt(role, self.specials)
-        if role == "document" or (token is None and role in ("cls", "pad", "end")):
+        if role == "document" or (token is None and role in ("cls", "sep", "pad", "end")):
             return self.document_id
         if token is None:
             raise RequestError(
