@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import numpy as np
 import pytorch_lightning as pl
 
-from lab.data.arrange import Arranged
+from lab.data.arrange import Arranged, Sequences, Sides, Tags
+from lab.data.corpora import Corpus
+from lab.data.examples import ExampleData
 from lab.data.packing import Batch, Laid, Packing
-from lab.data.store import Prepared
+from lab.data.split import Split
+from lab.data.store import Prepared, prepare
+from lab.data.tasks import Task
+from lab.data.tokenizers import Recipe
 from lab.errors import RequestError
+
+TEXT = "text"
+ARRANGEMENTS: dict[str, type[Arranged]] = {"pairs": Sides, "labelled": Sequences, "tagged": Tags}
+"""How the examples of a kind are laid into rows, unless an objective says otherwise."""
+
+
+def kind(data: Corpus | ExampleData | Task) -> str:
+    """What an objective has to take: `text`, `pairs`, `labelled`, `tagged` or `task`."""
+    return getattr(data, "kind", TEXT)
+
+
+def make_batches(
+    data: Corpus | ExampleData | Task,
+    recipe: Recipe,
+    split: Split | Mapping,
+    packing: Packing,
+    context: int,
+    rows: int,
+    accumulate: int = 1,
+    seed: int = 0,
+    arrange: type[Arranged] | None = None,
+) -> Batches:
+    """The batches of any kind of data.
+
+    Args:
+        data: where it comes from.
+        recipe: of the tokenizer; a task brings its own.
+        split: what is held out; a task knows by itself.
+        packing: how plain text is laid into rows.
+        context, rows, accumulate, seed: as `Batches`.
+        arrange: how examples are laid into rows; by default as their kind is.
+
+    Raises:
+        RequestError: data that can't be read, split, or fill one batch.
+    """
+    sizes = (context, rows, accumulate, seed)
+    if isinstance(data, Task):
+        parts = data.part(True), data.part(False)
+        return Batches(data.prepared(*parts), *parts, *sizes)
+    prepared = prepare(data, recipe, split)
+    if not isinstance(data, ExampleData):
+        return DataModule(prepared, packing, *sizes)
+    arranged = arrange or ARRANGEMENTS[data.kind]
+    train, validation = (arranged(prepared, part, context, data.too_long) for part in ("train", "validation"))
+    return ExampleModule(prepared, train, validation, *sizes)
 
 
 class Batches(pl.LightningDataModule):
