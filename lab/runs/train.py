@@ -241,7 +241,7 @@ def _fit(
         construct(config, "schedule"),
         data,
         prepared.validation_bytes,
-        prepared.lost_share == 0 and prepared.validation_bytes > 0,
+        prepared.lost_share == 0 and prepared.validation_bytes > 0 and not data.facts.get("val/cut_examples"),
         folder / files.CHECKPOINT,
         config.trainer.validations,
         config.trainer.log_every,
