@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -34,9 +34,10 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from lab.data.coding import DocumentCoder, ExampleCoder, text
 from lab.data.corpora import Corpus, digest
 from lab.data.disk import META, PARTS, Documents, Writer, damaged, open_documents, open_meta
-from lab.data.examples import EXAMPLES, Example, ExampleData, encode, labels_of
+from lab.data.examples import EXAMPLES, Example, ExampleData
 from lab.data.split import Split, drawn
 from lab.data.tokenizers import FILE, Recipe, Tokenizer
 from lab.errors import RequestError
@@ -279,7 +280,7 @@ def _build_tokens(
             f"split.max_bytes={split.max_bytes}: the first document to validate has {len(first)} bytes; "
             "allow as many, or null for all"
         )
-    coder = _Documents() if not isinstance(corpus, ExampleData) else _Examples(corpus, train)
+    coder = ExampleCoder(corpus, train) if isinstance(corpus, ExampleData) else DocumentCoder()
     if not (folder / FILE).exists():
         with show.status("Training the tokenizer"):
             learned = (part for i in sample(train, TRAINING_BYTES) for part in coder.texts(text(train[i])))
@@ -309,57 +310,6 @@ def _build_tokens(
         writer.publish({"facts": facts, "lost_bytes": lost, **kept}, others)
 
 
-class _Documents:
-    """How documents of plain text become tokens."""
-
-    fields: int = 1
-    labels: tuple[str, ...] = ()
-    chosen: np.ndarray | None = None
-    """Numbers of the training documents to encode; None for all."""
-
-    def texts(self, document: str) -> list[str]:
-        """What the tokenizer learns from."""
-        return [document]
-
-    def scored(self, documents: Sequence[str]) -> Sequence[str]:
-        """The texts whose bytes are predicted."""
-        return documents
-
-    def size(self, documents: Documents, chosen: np.ndarray) -> int:
-        """How many bytes those have."""
-        return int(np.diff(documents.offsets)[chosen].sum())
-
-    def encode(self, tokenizer: Tokenizer, documents: Sequence[str]) -> list[np.ndarray]:
-        """`fields` arrays for each document."""
-        return _tokens(tokenizer, documents)
-
-
-class _Examples(_Documents):
-    """How examples, of which a document is the JSON, become tokens."""
-
-    def __init__(self, data: ExampleData, train: Documents) -> None:
-        self.data, self.fields = data, data.fields
-        examples = (Example.from_json(text(document)) for document in train)
-        self.chosen, self.labels = labels_of(data, examples, (drawn(document) for document in train))
-
-    def texts(self, document: str) -> list[str]:
-        return list(Example.from_json(document).texts)
-
-    def scored(self, documents: Sequence[str]) -> Sequence[str]:
-        return [scored for document in documents for scored in self.data.scored(Example.from_json(document))]
-
-    def size(self, documents: Documents, chosen: np.ndarray) -> int:
-        return sum(len(scored.encode()) for i in chosen for scored in self.scored([text(documents[i])]))
-
-    def encode(self, tokenizer: Tokenizer, documents: Sequence[str]) -> list[np.ndarray]:
-        return encode(self.data, tokenizer, [Example.from_json(document) for document in documents], self.labels)
-
-
-def text(document: np.ndarray) -> str:
-    """The text of a document's UTF-8 bytes, `[bytes]` uint8."""
-    return document.tobytes().decode("utf-8")
-
-
 def sample(documents: Documents, limit: int | None) -> np.ndarray:
     """Numbers, ascending, of the documents with the lowest draws that have `limit` bytes together at most."""
     sizes = np.diff(documents.offsets)
@@ -367,15 +317,6 @@ def sample(documents: Documents, limit: int | None) -> np.ndarray:
         return np.arange(len(documents))
     order = np.argsort([drawn(document) for document in documents], kind="stable")
     return np.sort(order[: np.searchsorted(np.cumsum(sizes[order]), limit, side="right")])
-
-
-def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
-    """For each text the document token followed by its tokens."""
-    first = np.array([tokenizer.document_id], tokenizer.dtype)
-    encoded = tokenizer.encode(texts)
-    if any((tokens == tokenizer.document_id).any() for tokens in encoded):
-        raise RequestError("tokenizer: takes a text for the document token, so documents would not be told apart")
-    return [np.concatenate((first, tokens)) for tokens in encoded]
 
 
 T = TypeVar("T")
