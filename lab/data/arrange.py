@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,9 +37,7 @@ class PairBatch(Batch):
 
     def emptied(self) -> PairBatch:
         """The same rows with nothing to predict."""
-        empty = super().emptied()
-        object.__setattr__(empty, "source_lengths", np.zeros(0, int))
-        return empty
+        return replace(super().emptied(), source_lengths=np.zeros(0, int))
 
 
 class Arranged(ABC):

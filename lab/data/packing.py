@@ -58,8 +58,8 @@ class Batch:
 
     def emptied(self) -> Self:
         """The same rows with nothing to predict."""
-        self.targets.fill_(NOTHING)
-        return replace(self, scored=0, counted=0, lengths=np.zeros(0, int), examples=None)
+        nothing = torch.full_like(self.targets, NOTHING)
+        return replace(self, targets=nothing, scored=0, counted=0, lengths=np.zeros(0, int), examples=np.zeros(0, int))
 
 
 class Laid(Protocol):

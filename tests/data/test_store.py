@@ -197,7 +197,7 @@ def test_what_a_machine_that_went_down_left_is_mended(tmp_path, suffix, size):
 
 SCRIPT = """
 import os, signal, sys
-from lab.data import coding, disk, store
+from lab.data import disk, store
 from lab.data.tokenizers import BPE
 from tests.data.conftest import Texts, sentences
 store.BATCH_BYTES = 1500

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import lab
+import lab.config
 from lab.errors import RequestError
 from lab.runs.train import data_module
 
@@ -89,3 +90,16 @@ def test_kinds_that_do_not_fit_are_refused(pairs, tmp_path):
         with pytest.raises(RequestError, match=message):
             lab.train(lab.compose(*words), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_without_rows_adds_nothing(tmp_path):
+    config = lab.compose(*TASK, "data=needle")
+    data = data_module(config)
+    model = lab.build(config, vocab_size=10)
+    objective = lab.config.construct(config, "objective", model=model, optimizer=None)
+    full = data.validation_rows.batch(np.arange(5))
+    with torch.no_grad():
+        sums, nothing = (objective.validation_step(batch, 0) for batch in (full, full.emptied()))
+    assert nothing.shape == sums.shape
+    assert nothing.abs().sum() == 0
+    assert sums[1] == 5
