@@ -148,6 +148,7 @@ def check(config: DictConfig) -> None:
 def _check(config: DictConfig) -> None:
     import torch
 
+    from lab.data.split import Split
     from lab.optim.groups import parameter_groups
 
     expected: dict[str, Any] = {str(key): value for key, value in _default().items()} | {"overrides": []}
@@ -182,6 +183,7 @@ def _check(config: DictConfig) -> None:
     with torch.device("meta"):
         model = _construct(plain["model"]["build"], "model.build", vocab_size=config.tokenizer.vocab_size)
     made = {key: _construct(plain[key], key) for key in ("init", "schedule", "packing", "tokenizer", "data")}
+    Split(**plain["split"]).check(made["data"])
     if model.position.distances and not made["packing"].measures:
         raise RequestError(
             f"packing: positions restart in each document while attention crosses them, so position={config.choices.position}"

@@ -17,10 +17,10 @@ import re
 import sysconfig
 import tokenize
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lab.data import readers
 from lab.errors import RequestError
@@ -177,6 +177,15 @@ class Files:
         yield first
         yield from documents
 
+    def rows(self, fields: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Where each row stands, and its values by the keys of `fields`, which say what columns hold them."""
+        for path in self.files():
+            yield from readers.rows(path, fields)
+
+    def grouped(self, by: str) -> Iterator[tuple[str, str]]:
+        """The value of the field `by`, and the document, of each row."""
+        return grouped(self, self.field, by)
+
     def fingerprint(self) -> str:
         files = tuple((readers.kind(path), content_digest(path)) for path in self.files())
         return digest("Files", self.field, files)
@@ -274,6 +283,38 @@ class HuggingFace:
         documents = rows if self.begins is None else self._joined(rows, self.begins)
         yield from itertools.islice((text for text in documents if text.strip()), self.max_documents)
 
+    def rows(self, fields: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Where each row stands, and its values by the keys of `fields`, which say what columns hold them.
+
+        Numbers of a column of class labels become the labels' names. Raises as `documents` does.
+        """
+        dataset = self._load()
+        labels = {}
+        if dataset.column_names is not None:
+            columns = dict.fromkeys(readers.column(field, dataset.column_names) for field in fields.values())
+            for key, field in fields.items():
+                readers.check_field(readers.column(field, dataset.column_names), dataset.column_names, self.name, key)
+            dataset = dataset.select_columns(list(columns))
+            features = dataset.features or {}
+            labels = {key: features[field] for key, field in fields.items() if hasattr(features.get(field), "int2str")}
+        try:
+            for number, row in enumerate(itertools.islice(dataset, self.max_documents), 1):
+                place = f"{self.name}, row {number}"
+                values = {key: readers.pick(row, field, place, key) for key, field in fields.items()}
+                yield place, values | {key: label.int2str(values[key]) for key, label in labels.items()}
+        except OSError as error:
+            raise ConnectionError(f"data.name={self.name}: reading broke off ({error})") from error
+
+    def grouped(self, by: str) -> Iterator[tuple[str, str]]:
+        """The value of the field `by`, and the document, of each row.
+
+        Raises:
+            RequestError: as `rows`, and where `begins` joins rows to documents.
+        """
+        if self.begins is not None:
+            raise RequestError(f"split.by={by}: goes with a document a row; data.begins joins rows")
+        return grouped(self, self.field, by)
+
     def fingerprint(self) -> str:
         begins = self.begins and self.begins.pattern
         reading = (self.split, self.field, self.max_documents, begins)
@@ -331,3 +372,18 @@ class HuggingFace:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             wanted = f"data.name={self.name}" + (f" data.config={self.config}" if self.config else "")
             raise RequestError(f"{wanted}: the dataset can't be loaded ({reason})") from error
+
+
+class HasRows(Protocol):
+    """A source of rows with named fields."""
+
+    def rows(self, fields: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Where each row stands, and its values by the keys of `fields`."""
+
+
+def grouped(source: HasRows, field: str, by: str) -> Iterator[tuple[str, str]]:
+    """The value of the field `by`, and the text in `field`, of each row that is not blank."""
+    for place, row in source.rows({"data.field": field, "split.by": by}):
+        text = readers.check_text(row["data.field"], field, place)
+        if text.strip():
+            yield str(row["split.by"]), text

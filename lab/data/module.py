@@ -2,18 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import numpy as np
 import pytorch_lightning as pl
 
-from lab.data.packing import NOTHING, Batch, Packing, Rows
-from lab.data.store import Prepared
+from lab.data.arrange import Arranged, Sequences, Sides, Tags
+from lab.data.corpora import Corpus
+from lab.data.examples import ExampleData
+from lab.data.packing import Batch, Laid, Packing
+from lab.data.split import Split
+from lab.data.store import Prepared, prepare
+from lab.data.tasks import Task
+from lab.data.tokenizers import Recipe
 from lab.errors import RequestError
 
+TEXT = "text"
+ARRANGEMENTS: dict[str, type[Arranged]] = {"pairs": Sides, "labelled": Sequences, "tagged": Tags}
+"""How the examples of a kind are laid into rows, unless an objective says otherwise."""
 
-class DataModule(pl.LightningDataModule):
+
+def kind(data: Corpus | ExampleData | Task) -> str:
+    """What an objective has to take: `text`, `pairs`, `labelled`, `tagged` or `task`."""
+    return getattr(data, "kind", TEXT)
+
+
+def make_batches(
+    data: Corpus | ExampleData | Task,
+    recipe: Recipe,
+    split: Split | Mapping,
+    packing: Packing,
+    context: int,
+    rows: int,
+    accumulate: int = 1,
+    seed: int = 0,
+    arrange: type[Arranged] | None = None,
+) -> Batches:
+    """The batches of any kind of data.
+
+    Args:
+        data: where it comes from.
+        recipe: of the tokenizer; a task brings its own.
+        split: what is held out; a task knows by itself.
+        packing: how plain text is laid into rows.
+        context, rows, accumulate, seed: as `Batches`.
+        arrange: how examples are laid into rows; by default as their kind is.
+
+    Raises:
+        RequestError: data that can't be read, split, or fill one batch.
+    """
+    sizes = (context, rows, accumulate, seed)
+    if isinstance(data, Task):
+        parts = data.part(True), data.part(False)
+        return Batches(data.prepared(*parts), *parts, *sizes)
+    prepared = prepare(data, recipe, split)
+    if not isinstance(data, ExampleData):
+        return DataModule(prepared, packing, *sizes)
+    arranged = arrange or ARRANGEMENTS[data.kind]
+    train, validation = (arranged(prepared, part, context, data.too_long) for part in ("train", "validation"))
+    return ExampleModule(prepared, train, validation, *sizes)
+
+
+class Batches(pl.LightningDataModule):
     """Gives each rank its share of every optimizer step, endlessly, and the validation rows once.
 
     The stream of training rows is one random permutation of them after the other, drawn from the seed and the
@@ -22,8 +73,8 @@ class DataModule(pl.LightningDataModule):
 
     Args:
         prepared: the text.
-        packing: how documents are laid into rows.
-        context: tokens in a row.
+        train_rows, validation_rows: what rows hold.
+        context: tokens in a row at most.
         rows: rows of an optimizer step, over all ranks and micro-batches.
         accumulate: micro-batches of an optimizer step.
         seed: of the order.
@@ -39,7 +90,8 @@ class DataModule(pl.LightningDataModule):
     def __init__(
         self,
         prepared: Prepared,
-        packing: Packing,
+        train_rows: Laid,
+        validation_rows: Laid,
         context: int,
         rows: int,
         accumulate: int = 1,
@@ -48,14 +100,13 @@ class DataModule(pl.LightningDataModule):
         super().__init__()
         if rows < 1 or accumulate < 1 or rows % accumulate:
             raise RequestError(f"batch.rows={rows}: must be a multiple of batch.accumulate={accumulate}")
-        self.train_rows: Rows = packing.rows(prepared.train, context, training=True)
-        self.validation_rows: Rows = packing.rows(prepared.validation, context, training=False)
-        if len(self.train_rows) < rows:
+        if len(train_rows) < rows:
             raise RequestError(
                 f"batch.rows={rows}: the training text of {len(prepared.train.ids):,} tokens gives "
-                f"{len(self.train_rows)} rows of model.context={context}, too few to fill one batch; "
+                f"{len(train_rows)} rows of model.context={context}, too few to fill one batch; "
                 "give more text, or lower one of the two"
             )
+        self.train_rows, self.validation_rows = train_rows, validation_rows
         self.prepared, self.context, self.rows, self.accumulate, self.seed = (
             prepared,
             context,
@@ -65,6 +116,11 @@ class DataModule(pl.LightningDataModule):
         )
         self.consumed = 0
         self._permutation = lru_cache(maxsize=2)(self._draw)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What a run's record says of the rows: `waste_share`, the share of their places that is padding."""
+        return {"waste_share": self.train_rows.waste}
 
     def step_rows(self, step: int) -> np.ndarray:
         """`[rows]`, which training rows an optimizer step takes."""
@@ -88,7 +144,9 @@ class DataModule(pl.LightningDataModule):
     def val_dataloader(self) -> Validation:
         """Validation batches for this rank: row `i` is on rank `i % world`; all ranks have equally many."""
         rank, world = self._share()
-        return Validation(self.validation_rows, rank, world, self.rows // (self.accumulate * world))
+        return Validation(
+            self.validation_rows, self._validation_order(), rank, world, self.rows // (self.accumulate * world)
+        )
 
     def state_dict(self) -> dict[str, int]:
         """The position in the data, and what it counts."""
@@ -116,6 +174,9 @@ class DataModule(pl.LightningDataModule):
     def _draw(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.train_rows))
 
+    def _validation_order(self) -> np.ndarray:
+        return np.arange(len(self.validation_rows))
+
     def _share(self) -> tuple[int, int]:
         """The number of this rank, and how many there are."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -127,10 +188,65 @@ class DataModule(pl.LightningDataModule):
         return rank, world
 
 
+class DataModule(Batches):
+    """Batches of plain text, whose documents a packing lays into rows of `context` tokens. Arguments as `Batches`."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        packing: Packing,
+        context: int,
+        rows: int,
+        accumulate: int = 1,
+        seed: int = 0,
+    ) -> None:
+        parts = (packing.rows(prepared.train, context, True), packing.rows(prepared.validation, context, False))
+        super().__init__(prepared, *parts, context, rows, accumulate, seed)
+
+
+class ExampleModule(Batches):
+    """Batches of examples of like length, so that little of them is padding.
+
+    Each epoch draws a random permutation of the examples, leaves out the last that fill no step, sorts the others by
+    their lengths, cuts them into steps and shuffles the steps. All that depends on the seed, the epoch and the lengths.
+    Arguments as `Batches`.
+    """
+
+    train_rows: Arranged
+    validation_rows: Arranged
+
+    def step_rows(self, step: int) -> np.ndarray:
+        """`[rows]`, which examples an optimizer step takes."""
+        epoch, place = divmod(step, len(self.train_rows) // self.rows)
+        return self._permutation(epoch)[place]
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """`waste_share`, the share of the places that is padding in the first epoch; examples cut, in each part."""
+        lengths = self.train_rows.lengths[self._permutation(0).reshape(-1, self.rows // self.accumulate)]
+        places = lengths.max(axis=1).sum() * lengths.shape[1]
+        return {
+            "waste_share": 1 - float(lengths.sum() / places),
+            "train/cut_examples": self.train_rows.cut,
+            "val/cut_examples": self.validation_rows.cut,
+        }
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        """`[steps, rows]`."""
+        random = np.random.default_rng([self.seed, epoch])
+        steps = len(self.train_rows) // self.rows
+        drawn = random.permutation(len(self.train_rows))[: steps * self.rows]
+        ordered = drawn[np.lexsort(self.train_rows.lengths[drawn].T)]
+        return random.permutation(ordered.reshape(steps, self.rows))
+
+    def _validation_order(self) -> np.ndarray:
+        return np.lexsort(self.validation_rows.lengths.T)
+
+
 class Endless:
     """A data module's training batches, from its position on."""
 
-    def __init__(self, module: DataModule) -> None:
+    def __init__(self, module: Batches) -> None:
         self.module = module
 
     def __iter__(self) -> Iterator[Batch]:
@@ -146,20 +262,15 @@ class Validation:
     A rank that has no rows left where others do gives a batch that scores nothing: all make the same calls.
     """
 
-    def __init__(self, rows: Rows, rank: int, world: int, size: int) -> None:
-        self.rows, self.rank, self.world, self.size = rows, rank, world, size
+    def __init__(self, rows: Laid, order: np.ndarray, rank: int, world: int, size: int) -> None:
+        self.rows, self.order, self.rank, self.world, self.size = rows, order, rank, world, size
 
     def __len__(self) -> int:
         most = -(-len(self.rows) // self.world)
         return -(-most // self.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        mine = np.arange(self.rank, len(self.rows), self.world)
+        mine = self.order[self.rank :: self.world]
         for number in range(len(self)):
             indices = mine[number * self.size : (number + 1) * self.size]
-            if len(indices):
-                yield self.rows.batch(indices)
-            else:
-                spare = self.rows.batch(np.array([0]))
-                spare.targets.fill_(NOTHING)
-                yield Batch(spare.tokens, spare.targets, spare.layout, scored=0, counted=0, lengths=np.zeros(0, int))
+            yield self.rows.batch(indices) if len(indices) else self.rows.batch(self.order[:1]).emptied()

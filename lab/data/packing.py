@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ class Batch:
 
     Attributes:
         tokens: `[rows, time]` int64.
-        targets: `[rows, time]` int64, the token that follows each, -100 where nothing is to be predicted.
+        targets: `[rows, time]` int64, the token that follows each, -100 where nothing is to be predicted. Of tagged
+            words the tag's number at the first token of each; of labelled texts `[rows]`, the label's number.
         layout: which document each token is from and where it stands.
         scored: how many targets the whole optimizer step predicts, over its ranks and accumulated
             micro-batches; the sum of a micro-batch's losses divided by it adds up to the step's mean loss. In
@@ -29,6 +30,10 @@ class Batch:
         counted: how many targets this batch predicts.
         lengths: `[segments]`, how many tokens see each other: the lengths of the documents' pieces in the
             rows, or of the rows where attention crosses documents. Padding is in none.
+        segments: `[rows, time]` int64, which text of its example a token is from: 0, or 1 for the second.
+        distances: `[rows, time]` int64, how many tokens before its target what answers it stands; 0 where nothing is
+            asked. None where that is not known.
+        examples: `[rows]`, the numbers of the examples, in `Prepared.examples` for validation; None for plain text.
     """
 
     tokens: Tensor
@@ -38,16 +43,40 @@ class Batch:
     counted: int
     lengths: np.ndarray
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+    segments: Tensor | None = None
+    distances: Tensor | None = None
+    examples: np.ndarray | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The same batch on another device."""
-        return Batch(
-            self.tokens.to(device, non_blocking=non_blocking),
-            self.targets.to(device, non_blocking=non_blocking),
-            self.layout.to(device, non_blocking=non_blocking),
-            self.scored,
-            self.counted,
-            self.lengths,
-        )
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor | Layout):
+                moved[field.name] = value.to(device, non_blocking=non_blocking)
+        return replace(self, **moved)
+
+    def emptied(self) -> Self:
+        """The same rows with nothing to predict."""
+        nothing = torch.full_like(self.targets, NOTHING)
+        return replace(self, targets=nothing, scored=0, counted=0, lengths=np.zeros(0, int), examples=np.zeros(0, int))
+
+
+class Laid(Protocol):
+    """Rows that batches are made of."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    @property
+    def waste(self) -> float:
+        """The share of the rows' places that is padding."""
+
+    def scored(self, indices: np.ndarray) -> int:
+        """How many targets the rows with these numbers, `[rows]`, have in training."""
+
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
+        """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
 
 
 class Packing(Protocol):

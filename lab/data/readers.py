@@ -1,4 +1,4 @@
-"""Documents of one local file: text, JSON, JSON lines, CSV or Parquet; all but Parquet also gzipped."""
+"""Documents or rows of one local file: text, JSON, JSON lines, CSV or Parquet; all but Parquet also gzipped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,53 @@ def read(path: Path, field: str) -> Iterator[str]:
     Raises:
         RequestError: the file can't be read, is damaged, is not UTF-8, or its `field` is missing or not text.
     """
-    reader = _TABLES.get(kind(path))
+    if kind(path) in _TABLES:
+        texts = (check_text(row["data.field"], field, place) for place, row in rows(path, {"data.field": field}))
+        yield from (text for text in texts if text.strip())
+    else:
+        with _damage_named(path):
+            yield from (text for text in _whole(path) if text.strip())
+
+
+def rows(path: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row of a table stands (`FILE, line 3`), and its values.
+
+    Args:
+        path: a `.jsonl`, `.json`, `.csv` or `.parquet` file.
+        fields: for each value the column or key that holds it; `a.b` is the key `b` within `a`. The values are
+            named as in the configuration: `{"data.source": "en"}` comes from `data.source=en`.
+
+    Raises:
+        RequestError: the file can't be read, is damaged, is not UTF-8 or no table, or has not all fields.
+    """
+    if kind(path) not in _TABLES:
+        raise RequestError(f"{path}: rows with named fields are needed, from a {', '.join(_TABLES)} file")
+    with _damage_named(path):
+        for place, row in _TABLES[kind(path)](path, fields):
+            if not isinstance(row, dict):
+                raise RequestError(f"{place}: a row is an object with named fields, got {type(row).__name__}")
+            yield place, {key: pick(row, field, place, key) for key, field in fields.items()}
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
     try:
-        documents = reader(path, field) if reader else _whole(path)
-        for document in documents:
-            if document.strip():
-                yield document
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise RequestError(f"{path}: the gzip data is damaged ({error})") from error
     except OSError as error:
         raise RequestError(f"{path}: can't be read ({error.strerror or error})") from error
+
+
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, without their ends; a byte-order mark is dropped.
+
+    Raises:
+        RequestError: the file can't be read, is damaged, or is not UTF-8.
+    """
+    with _damage_named(path):
+        for line in _lines(path):
+            yield line.rstrip("\r\n")
 
 
 def kind(path: Path) -> str:
@@ -92,21 +130,24 @@ def _decode(data: bytes, path: Path, offset: int) -> str:
     return text.removeprefix("\ufeff") if offset == 0 else text
 
 
-def _json_lines(path: Path, field: str) -> Iterator[str]:
+Rows = Iterator[tuple[str, Any]]
+
+
+def _json_lines(path: Path, fields: Mapping[str, str]) -> Rows:
     for number, line in enumerate(_lines(path), 1):
         if line.strip():
-            yield _text(_parse(line, f"{path}, line {number}"), field, f"{path}, line {number}")
+            yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
 
 
-def _json(path: Path, field: str) -> Iterator[str]:
+def _json(path: Path, fields: Mapping[str, str]) -> Rows:
     """A file that begins with `[` is a list of objects; any other is read as JSON lines, as many are."""
     with _open(path) as file:
         is_list = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
     if not is_list:
-        yield from _json_lines(path, field)
+        yield from _json_lines(path, fields)
         return
     for number, row in enumerate(_parse("".join(_whole(path)), str(path)), 1):
-        yield _text(row, field, f"{path}, row {number}")
+        yield f"{path}, row {number}", row
 
 
 def _parse(text: str, place: str) -> Any:
@@ -116,7 +157,7 @@ def _parse(text: str, place: str) -> Any:
         raise RequestError(f"{place}: broken JSON ({error})") from error
 
 
-def _csv(path: Path, field: str) -> Iterator[str]:
+def _csv(path: Path, fields: Mapping[str, str]) -> Rows:
     csv.field_size_limit(2**31 - 1)
     rows = csv.reader(_lines(path), strict=True)
     try:
@@ -126,12 +167,12 @@ def _csv(path: Path, field: str) -> Iterator[str]:
             if row and len(row) != len(header):
                 raise RequestError(f"{place}: {len(row)} columns, the header has {len(header)}")
             if row:
-                yield _text(dict(zip(header, row, strict=True)), field, place)
+                yield place, dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise RequestError(f"{path}, line {rows.line_num}: broken CSV ({error})") from error
 
 
-def _parquet(path: Path, field: str) -> Iterator[str]:
+def _parquet(path: Path, fields: Mapping[str, str]) -> Rows:
     import pyarrow
     from pyarrow import parquet
 
@@ -139,29 +180,45 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
         raise RequestError(f"{path}: a Parquet file is compressed within; unpack it with gunzip")
     try:
         with parquet.ParquetFile(path) as file:
-            check_field(field, file.schema_arrow.names, str(path))
-            values = (value for batch in file.iter_batches(1024, columns=[field]) for value in batch[0].to_pylist())
-            for number, value in enumerate(values, 1):
-                yield _text({field: value}, field, f"{path}, row {number}")
+            columns = {column(field, file.schema_arrow.names) for field in fields.values()}
+            for key, field in fields.items():
+                check_field(column(field, file.schema_arrow.names), file.schema_arrow.names, str(path), key)
+            found = (row for batch in file.iter_batches(1024, columns=sorted(columns)) for row in batch.to_pylist())
+            for number, row in enumerate(found, 1):
+                yield f"{path}, row {number}", row
     except pyarrow.ArrowException as error:
         raise RequestError(f"{path}: the Parquet data is damaged ({str(error).splitlines()[0]})") from error
 
 
-def check_field(field: str, fields: list[str], place: str) -> None:
-    """Raises `RequestError`, naming the fields there are, where `field` is none of them."""
-    if field not in fields:
-        there = ", ".join(fields) or "none"
-        raise RequestError(f"data.field={field!r}: not in {place}; the fields there: {there}")
+def check_field(field: str, there: Collection[str], place: str, key: str = "data.field") -> None:
+    """Raises `RequestError`, naming the fields there are, where `field`, the value of `key`, is none of them."""
+    if field not in there:
+        listed = ", ".join(there) or "none"
+        raise RequestError(f"{key}={field!r}: not in {place}; the fields there: {listed}")
 
 
-def _text(row: object, field: str, place: str) -> str:
-    if not isinstance(row, dict):
-        raise RequestError(f"{place}: a row is an object with named fields, got {type(row).__name__}")
-    check_field(field, list(row), place)
-    return check_text(row[field], field, place)
+def column(field: str, columns: Collection[str]) -> str:
+    """The column that holds a field: `translation` for `translation.en`, unless a column is called so."""
+    return field if field in columns else field.partition(".")[0]
 
 
-def check_text(value: object, field: str, place: str) -> str:
+def pick(row: Mapping[str, Any], field: str, place: str, key: str = "data.field") -> Any:
+    """The value of a field, `a.b` being the key `b` within `a`.
+
+    Raises:
+        RequestError: it is not there.
+    """
+    if field in row or "." not in field:
+        check_field(field, row, place, key)
+        return row[field]
+    first, _, rest = field.partition(".")
+    check_field(first, row, place, key)
+    if not isinstance(row[first], Mapping):
+        raise RequestError(f"{key}={field!r}: {first} in {place} has no keys of its own")
+    return pick(row[first], rest, place, key)
+
+
+def check_text(value: object, field: str, place: str, key: str = "data.field") -> str:
     """The value of a text field; null counts as an empty document.
 
     Raises:
@@ -170,7 +227,7 @@ def check_text(value: object, field: str, place: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise RequestError(f"data.field={field!r}: {place} holds {type(value).__name__}, text is needed")
+        raise RequestError(f"{key}={field!r}: {place} holds {type(value).__name__}, text is needed")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -178,7 +235,7 @@ def check_text(value: object, field: str, place: str) -> str:
     return value
 
 
-_TABLES: dict[str, Callable[[Path, str], Iterator[str]]] = {
+_TABLES: dict[str, Callable[[Path, Mapping[str, str]], Rows]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,

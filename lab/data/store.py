@@ -2,7 +2,7 @@
 
 Two layers of folders in the cache, each named by a fingerprint of all that shaped it:
 
-    texts/…    the documents of a corpus, in UTF-8, split by a hash of each document's text
+    texts/…    the documents of a corpus, in UTF-8, in two parts; of examples (pairs, labelled text), their JSON
     tokens/…   a tokenizer trained on the training documents alone, and the tokens of both parts
 
 So tokenizers that are compared read the very same text, which is downloaded and parsed once. A folder is
@@ -12,15 +12,15 @@ Folders may be deleted at any time.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -34,8 +34,11 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from lab.data.coding import DocumentCoder, ExampleCoder, text
 from lab.data.corpora import Corpus, digest
 from lab.data.disk import META, PARTS, Documents, Writer, damaged, open_documents, open_meta
+from lab.data.examples import EXAMPLES, Example, ExampleData
+from lab.data.split import Split, drawn
 from lab.data.tokenizers import FILE, Recipe, Tokenizer
 from lab.errors import RequestError
 
@@ -44,44 +47,31 @@ BATCH_BYTES = 4 * 2**20  # of text between two commits
 TRAINING_BYTES = 100 * 10**6  # of text that a tokenizer is trained on, at most
 
 
-@dataclass(frozen=True)
-class Split:
-    """Which documents are held out.
-
-    Args:
-        validation: the share of documents held out, by a hash of their text: adding or reordering documents
-            moves none of the others to the other part, and equal documents are always in the same.
-        max_bytes: the held-out documents that are validated are a sample with this many bytes of UTF-8 at
-            most: those with the lowest hashes, so a fair draw whatever the corpus begins with. The rest is
-                left out. None: all.
-
-    Raises:
-        RequestError: a value out of range.
-    """
-
-    validation: float = 0.05
-    max_bytes: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.validation < 1:
-            raise RequestError(f"split.validation={self.validation}: needs a share between 0 and 1, for example 0.05")
-        if self.max_bytes is not None and self.max_bytes < 1:
-            raise RequestError(f"split.max_bytes={self.max_bytes}: needs 1 or more, or null for all")
-
-
 @dataclass(frozen=True, eq=False)
 class Tokens:
     """The tokens of one part, memory-mapped and read-only.
 
     Attributes:
-        ids: `[tokens]` uint16 or uint32; each document is the document token followed by its tokens.
+        ids: `[tokens]` uint16 or uint32; each document is the document token followed by its tokens. An example
+            is `fields` documents, one after the other, none of which begins with the document token.
         offsets: `[documents + 1]` int64, where in `ids` each document begins, and the end.
         document_id: the document token.
+        fields: documents of an example; 1 for plain text.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     document_id: int
+    fields: int = 1
+
+    def field(self, example: int, number: int) -> np.ndarray:
+        """`[items]` int64: one field of an example, as its kind encodes it."""
+        place = example * self.fields + number
+        return self.ids[self.offsets[place] : self.offsets[place + 1]].astype(np.int64)
+
+    def lengths(self, number: int = 0) -> np.ndarray:
+        """`[examples]`, how many items the examples have in one field."""
+        return np.diff(self.offsets)[number :: self.fields]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +88,8 @@ class Prepared:
         lost_share: the share of `validation_bytes` that no token stands for; 0.0 where the tokenizer loses
             nothing.
         folder: where the tokens lie.
-        facts: for each part its `documents`, `bytes` and `tokens`.
+        facts: for each part its `documents` (or examples), `bytes` and `tokens`.
+        labels: of examples that have some, the labels of the training part, sorted; a label's place is its number.
     """
 
     train: Tokens
@@ -109,13 +100,20 @@ class Prepared:
     lost_share: float
     folder: Path
     facts: dict[str, dict[str, int]] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+
+    @property
+    def examples(self) -> list[Example]:
+        """The validated examples as they were read, in their order: what references are taken from."""
+        lines = (self.folder / EXAMPLES).read_text(encoding="utf-8").split("\n")
+        return [Example.from_json(line) for line in lines if line]
 
 
 _prepared: dict[Path, Prepared] = {}
 
 
 def prepare(
-    corpus: Corpus,
+    corpus: Corpus | ExampleData,
     recipe: Recipe,
     split: Split | Mapping,
     cache: str | os.PathLike | None = None,
@@ -124,10 +122,10 @@ def prepare(
     """The tokens of a corpus: from this process, from the cache, or made now.
 
     Args:
-        corpus: where documents come from.
+        corpus: where documents or examples come from.
         recipe: how to make the tokenizer. It is trained on 100 MB of the training documents at most: those
             with the lowest hashes.
-        split: which documents are held out; a mapping with `validation` and `max_bytes` will do.
+        split: which documents are held out; a mapping of its arguments will do.
         cache: a folder; by default that of the variable LAB_CACHE, else `lab` in $XDG_CACHE_HOME or ~/.cache.
         progress: show what takes long, on standard error.
 
@@ -135,9 +133,10 @@ def prepare(
         RequestError: the corpus can't be read or split, or the cache is damaged or can't be written.
     """
     if isinstance(split, Mapping):
-        split = Split(split["validation"], split["max_bytes"])
+        split = Split(**{str(key): value for key, value in split.items()})
+    split.check(corpus)
     home = cache_folder(cache)
-    text_print = digest(FORMAT, corpus.fingerprint(), split.validation)
+    text_print = digest(FORMAT, corpus.fingerprint(), *split.choice)
     data_print = digest(text_print, split.max_bytes)
     folder = home / "tokens" / digest(data_print, recipe.fingerprint())
     if folder not in _prepared:
@@ -146,10 +145,10 @@ def prepare(
         def texts() -> Path:
             return _ready(home / "texts" / text_print, lambda at: _build_texts(at, corpus, split, show), show)
 
-        _ready(folder, lambda at: _build_tokens(at, texts(), recipe, split, show), show)
+        _ready(folder, lambda at: _build_tokens(at, corpus, texts(), recipe, split, show), show)
         _prepared[folder] = _open(folder, data_print)
         made = _prepared[folder].tokenizer.vocab_size
-        if made < recipe.vocab_size:
+        if made < recipe.vocab_size and not recipe.open_ended:
             warnings.warn(
                 f"tokenizer.vocab_size={recipe.vocab_size}: the training text yields {made} tokens only",
                 stacklevel=2,
@@ -172,7 +171,7 @@ def _open(folder: Path, data_print: str) -> Prepared:
     parts = {}
     for part in PARTS:
         documents = open_documents(folder, part, tokenizer.dtype)
-        parts[part] = Tokens(documents.items, documents.offsets, tokenizer.document_id)
+        parts[part] = Tokens(documents.items, documents.offsets, tokenizer.document_id, meta.get("fields", 1))
     facts = meta["facts"]
     held = facts["validation"]["bytes"]
     return Prepared(
@@ -183,6 +182,7 @@ def _open(folder: Path, data_print: str) -> Prepared:
         lost_share=meta["lost_bytes"] / held,
         folder=folder,
         facts=facts,
+        labels=tuple(meta.get("labels", ())),
     )
 
 
@@ -233,27 +233,17 @@ def _locked(path: Path, show: Console) -> Iterator[None]:
         lock.release()
 
 
-def _build_texts(folder: Path, corpus: Corpus, split: Split, show: Console) -> None:
+def _build_texts(folder: Path, corpus: Corpus | ExampleData, split: Split, show: Console) -> None:
     """Reads the corpus once; every document goes into one of the two parts."""
     with Writer(folder, np.dtype(np.uint8)) as writer:
         done = sum(documents for documents, _ in writer.written.values())
-        encoded = (_encoded(text) for text in islice(corpus.documents(), done, None))
-        for batch in _batched(_shown(encoded, "Reading documents", show, done)):
+        parted = islice(split.parted(corpus), done, None)
+        for batch in _batched(_shown(parted, "Reading documents", show, done), lambda item: len(item[0])):
             for part in PARTS:
-                held = part == "validation"
-                writer.append(part, [document for document in batch if held == (drawn(document) < split.validation)])
+                writer.append(part, [document for document, held in batch if held == (part == "validation")])
             writer.commit()
         _check_split(writer, folder, split)
         writer.publish({})
-
-
-def _encoded(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-8"), np.uint8)
-
-
-def drawn(document: np.ndarray) -> float:
-    """A number from 0 up to 1 that depends on the document's UTF-8 bytes alone, `[bytes]` uint8."""
-    return int.from_bytes(hashlib.blake2b(document.tobytes(), digest_size=8).digest()) / 2**64
 
 
 def _check_split(writer: Writer, folder: Path, split: Split) -> None:
@@ -276,7 +266,9 @@ def _check_split(writer: Writer, folder: Path, split: Split) -> None:
     )
 
 
-def _build_tokens(folder: Path, texts: Path, recipe: Recipe, split: Split, show: Console) -> None:
+def _build_tokens(
+    folder: Path, corpus: Corpus | ExampleData, texts: Path, recipe: Recipe, split: Split, show: Console
+) -> None:
     """Trains the tokenizer, unless a killed build has, and writes the tokens of both parts."""
     if open_meta(texts) is None:
         raise damaged(texts, f"{META} is missing")
@@ -288,32 +280,34 @@ def _build_tokens(folder: Path, texts: Path, recipe: Recipe, split: Split, show:
             f"split.max_bytes={split.max_bytes}: the first document to validate has {len(first)} bytes; "
             "allow as many, or null for all"
         )
+    coder = ExampleCoder(corpus, train) if isinstance(corpus, ExampleData) else DocumentCoder()
     if not (folder / FILE).exists():
         with show.status("Training the tokenizer"):
-            recipe.train(text(train[i]) for i in sample(train, TRAINING_BYTES)).save(folder)
+            learned = (part for i in sample(train, TRAINING_BYTES) for part in coder.texts(text(train[i])))
+            recipe.train(learned).save(folder)
     tokenizer = Tokenizer.load(folder)
     with Writer(folder, tokenizer.dtype) as writer:
         facts = {}
-        for part, documents, chosen in (
-            ("train", train, np.arange(len(train))),
-            ("validation", held, sampled),
-        ):
-            done = writer.written[part][0]
+        learnt = np.arange(len(train)) if coder.chosen is None else coder.chosen
+        for part, documents, chosen in (("train", train, learnt), ("validation", held, sampled)):
+            done = writer.written[part][0] // coder.fields
             read = _shown((documents[i] for i in chosen[done:]), f"Encoding, {part}", show, done, len(chosen))
             for batch in _batched(read):
-                writer.append(part, _tokens(tokenizer, [text(document) for document in batch]))
+                writer.append(part, coder.encode(tokenizer, [text(document) for document in batch]))
                 writer.commit()
             count, tokens = writer.written[part]
-            size = int(np.diff(documents.offsets)[chosen].sum())
-            facts[part] = {"documents": count, "bytes": size, "tokens": tokens}
-        validated = _batched(held[i] for i in sampled)
-        lost = sum(tokenizer.lost_bytes([text(document) for document in batch]) for batch in validated)
-        writer.publish({"facts": facts, "lost_bytes": lost}, others=[FILE])
-
-
-def text(document: np.ndarray) -> str:
-    """The text of a document's UTF-8 bytes, `[bytes]` uint8."""
-    return document.tobytes().decode("utf-8")
+            size = coder.size(documents, chosen)
+            facts[part] = {"documents": count // coder.fields, "bytes": size, "tokens": tokens}
+        validated = (
+            coder.scored([text(document) for document in batch]) for batch in _batched(held[i] for i in sampled)
+        )
+        others = [FILE]
+        if isinstance(corpus, ExampleData):
+            (folder / EXAMPLES).write_bytes(b"".join(held[int(i)].tobytes() + b"\n" for i in sampled))
+            others.append(EXAMPLES)
+        kept = {"fields": coder.fields, "labels": coder.labels}
+        lost = sum(tokenizer.lost_bytes(texts) for texts in validated)
+        writer.publish({"facts": facts, "lost_bytes": lost, **kept}, others)
 
 
 def sample(documents: Documents, limit: int | None) -> np.ndarray:
@@ -325,31 +319,23 @@ def sample(documents: Documents, limit: int | None) -> np.ndarray:
     return np.sort(order[: np.searchsorted(np.cumsum(sizes[order]), limit, side="right")])
 
 
-def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
-    """For each text the document token followed by its tokens."""
-    first = np.array([tokenizer.document_id], tokenizer.dtype)
-    encoded = tokenizer.encode(texts)
-    if any((tokens == tokenizer.document_id).any() for tokens in encoded):
-        raise RequestError("tokenizer: takes a text for the document token, so documents would not be told apart")
-    return [np.concatenate((first, tokens)) for tokens in encoded]
+T = TypeVar("T")
 
 
-def _batched(documents: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    batch: list[np.ndarray] = []
-    size = 0
+def _batched(documents: Iterable[T], size: Callable[[T], int] = len) -> Iterator[list[T]]:  # type: ignore[assignment]
+    batch: list[T] = []
+    total = 0
     for document in documents:
         batch.append(document)
-        size += len(document)
-        if size >= BATCH_BYTES:
+        total += size(document)
+        if total >= BATCH_BYTES:
             yield batch
-            batch, size = [], 0
+            batch, total = [], 0
     if batch:
         yield batch
 
 
-def _shown(
-    documents: Iterable[np.ndarray], what: str, show: Console, done: int, total: int | None = None
-) -> Iterator[np.ndarray]:
+def _shown(documents: Iterable[T], what: str, show: Console, done: int, total: int | None = None) -> Iterator[T]:
     """The documents as they come, counted by a progress bar."""
     columns = (
         SpinnerColumn(),

@@ -1,19 +1,21 @@
 """Tokenizers: recipes that are trained on text, and the tokenizer they give.
 
-A recipe is a dataclass of settings with `train(texts)`; a new one is a class here and a YAML file in
-conf/tokenizer. What it gives is a `tokenizers.Tokenizer` of the Hugging Face library, kept in its own format,
-in which one special token, `<|document|>`, stands at the beginning of every document. Text that spells it out
-is text and never that token.
+A recipe is a dataclass of settings with `train(texts)`; a new one is a class and a YAML file in conf/tokenizer.
+What it gives is a `tokenizers.Tokenizer` of the Hugging Face library, kept in its own format, in which one
+special token stands at the beginning of every document: `<|document|>`, or `[CLS]` where the model's family
+asks for that. Text that spells a special token out is text and never that token.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import tokenizers
@@ -21,10 +23,11 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from lab.data.corpora import digest
 from lab.data.disk import replace_file
+from lab.data.special import DOCUMENT, SENTINELS, SPELLINGS, UNKNOWN, made, spelt
 from lab.errors import RequestError
 
-DOCUMENT = "<|document|>"
-UNKNOWN = "[UNK]"
+__all__ = ["BPE", "DOCUMENT", "FILE", "UNKNOWN", "Byte", "Recipe", "Tokenizer", "Word"]
+
 FILE = "tokenizer.json"
 
 
@@ -33,18 +36,28 @@ class Tokenizer:
 
     Args:
         inner: a tokenizer of the Hugging Face library.
-        document: its special token that begins a document.
+        document: its special token that begins a document; by default the first that it has of those known.
+
+    Attributes:
+        document_id: the number of that token.
+        specials: the special tokens and their numbers.
 
     Raises:
         RequestError: `inner` has no such token.
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer, document: str = DOCUMENT) -> None:
+    def __init__(self, inner: tokenizers.Tokenizer, document: str | None = None) -> None:
         inner.encode_special_tokens = True  # special tokens spelt out in a text are text
+        inner.no_truncation()
+        inner.no_padding()
         self.inner = inner
-        found = inner.token_to_id(document)
+        added = inner.get_added_tokens_decoder()
+        self.specials: dict[str, int] = {t.content: i for i, t in added.items() if t.special}
+        begin = document or spelt("document", self.specials)
+        found = None if begin is None else inner.token_to_id(begin)
         if found is None:
-            raise RequestError(f"tokenizer: has no token {document}, which every document begins with")
+            known = document or ", ".join(SPELLINGS["document"])
+            raise RequestError(f"tokenizer: has no token {known}, which every document begins with")
         self.document_id: int = found
 
     @classmethod
@@ -81,6 +94,29 @@ class Tokenizer:
         """The smallest of uint16 and uint32 that holds every token number."""
         return np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
 
+    def id(self, role: str) -> int:
+        """The number of the token that plays a role: `cls`, `sep`, `mask`, `pad`, `end`, `unknown`, `document`.
+
+        The document token stands in for `cls`, `sep`, `pad` and `end` where there are none.
+
+        Raises:
+            RequestError: no token plays it.
+        """
+        token = spelt(role, self.specials)
+        if role == "document" or (token is None and role in ("cls", "sep", "pad", "end")):
+            return self.document_id
+        if token is None:
+            raise RequestError(
+                f"tokenizer: has no {' or '.join(SPELLINGS[role])}; "
+                f"model.special lists what a tokenizer is made with, and {role} is needed there"
+            )
+        return self.specials[token]
+
+    @cached_property
+    def sentinels(self) -> np.ndarray:
+        """`[sentinels]`, the numbers of <extra_id_0>, <extra_id_1>, ...; empty where there are none."""
+        return np.array([self.specials[token] for token in SENTINELS if token in self.specials], np.int64)
+
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """For each text its token numbers, `[tokens]` of `dtype`, without the document token."""
         encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -109,20 +145,58 @@ class Tokenizer:
         )
 
     def lost_bytes(self, texts: Sequence[str]) -> int:
-        """How many UTF-8 bytes of the texts no token stands for: unknown words, dropped white space."""
+        """How many UTF-8 bytes of the texts no token stands for: unknown words, dropped white space, changed letters.
+
+        A byte is kept where a known token covers it and spells what it covers; all are where `decode` gives the
+        text back and adds no space of its own.
+        """
         if self.lossless:
             return 0
-        unknown = getattr(self.inner.model, "unk_token", None)
-        unknown_id = None if unknown is None else self.inner.token_to_id(unknown)
         lost = 0
         for text, encoding in zip(texts, self.inner.encode_batch(list(texts), add_special_tokens=False), strict=True):
+            if (
+                not self._joins_with_spaces
+                and self._unknown_id not in encoding.ids
+                and self.decode(encoding.ids) == text
+            ):
+                continue
             known, end = 0, 0
             for token, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
-                if token != unknown_id:
-                    known += len(text[max(first, end) : last].encode())
+                covered = text[max(first, end) : last]
+                if token != self._unknown_id and self._spells(token, covered):
+                    known += len(covered.encode())
                     end = max(end, last)
             lost += len(text.encode()) - known
         return lost
+
+    def _spells(self, token: int, text: str) -> bool:
+        return self._spelt is None or self._spelt[token] == text
+
+    @cached_property
+    def _steps(self) -> dict:
+        return json.loads(self.inner.to_str())
+
+    @cached_property
+    def _joins_with_spaces(self) -> bool:
+        return (self._steps["decoder"] or {}).get("type") in (None, "WordPiece", "BPEDecoder")
+
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        model = self._steps["model"]
+        unknown = model.get("unk_token")
+        return model.get("unk_id") if unknown is None else self.inner.token_to_id(unknown)
+
+    @cached_property
+    def _spelt(self) -> list[str] | None:
+        """What each token spells inside a text, None for tokenizers of bytes, whose letters are not the text's."""
+        if "ByteLevel" in json.dumps([self._steps["pre_tokenizer"], self._steps["decoder"]]):
+            return None
+        pieces = [self.inner.id_to_token(token) or "" for token in range(self.vocab_size)]
+        prefix = self._steps["model"].get("continuing_subword_prefix") or ""
+        suffix = self._steps["model"].get("end_of_word_suffix") or ""
+        if (self._steps["decoder"] or {}).get("type") == "Metaspace":
+            pieces = [piece.replace("\N{LOWER ONE EIGHTH BLOCK}", " ") for piece in pieces]
+        return [piece.removeprefix(prefix).removesuffix(suffix) for piece in pieces]
 
 
 @dataclass(frozen=True)
@@ -130,25 +204,44 @@ class Recipe(ABC):
     """How to make a tokenizer.
 
     Args:
-        vocab_size: how many tokens to make at most, the document token included; text that is too short or
-            too uniform yields fewer.
+        vocab_size: how many tokens to make at most, special ones included; text that is too short or too
+            uniform yields fewer.
+        special: roles of special tokens beside the document token, of `lab.data.special.ROLES`.
 
     Raises:
-        RequestError: `vocab_size` is no whole number, or smaller than `smallest`.
+        RequestError: `vocab_size` is no whole number, or smaller than `smallest` and the special tokens; an
+            unknown role.
     """
 
     vocab_size: int
+    special: Sequence[str] = field(default=(), kw_only=True)
 
-    smallest = 3
+    smallest: ClassVar[int] = 3
+    """Tokens that it has at least, without `special`."""
+
+    open_ended: ClassVar[bool] = False
+    """Whether fewer tokens than `vocab_size` are the rule, because the text or a file says how many there are."""
 
     def __post_init__(self) -> None:
         if isinstance(self.vocab_size, bool) or not isinstance(self.vocab_size, int):
             raise RequestError(f"tokenizer.vocab_size={self.vocab_size}: needs a whole number")
-        if self.vocab_size < self.smallest:
+        object.__setattr__(self, "special", tuple(self.special))
+        least = self.smallest + len(self.tokens) - 1
+        if self.vocab_size < least:
+            with_them = f" with special tokens for {', '.join(self.special)}" if self.special else ""
             raise RequestError(
-                f"tokenizer.vocab_size={self.vocab_size}: tokenizer={type(self).__name__.lower()} needs "
-                f"{self.smallest} or more"
+                f"tokenizer.vocab_size={self.vocab_size}: tokenizer={self.option} needs {least} or more{with_them}"
             )
+
+    @property
+    def option(self) -> str:
+        """Its name in conf/tokenizer: `bpe_word` for `BPEWord`."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+
+    @property
+    def tokens(self) -> list[str]:
+        """The special tokens, the one that begins documents first."""
+        return made(self.special)
 
     @abstractmethod
     def train(self, texts: Iterator[str]) -> Tokenizer:
@@ -172,7 +265,7 @@ class BPE(Recipe):
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size,
             min_frequency=2,
-            special_tokens=[DOCUMENT],
+            special_tokens=self.tokens,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
@@ -182,11 +275,12 @@ class BPE(Recipe):
 
 @dataclass(frozen=True)
 class Byte(Recipe):
-    """The bytes of UTF-8: token 0 is the document token, token 1 + b is byte b. Learns and loses nothing."""
+    """The bytes of UTF-8: token 0 is the document token, token 1 + b is byte b. Learns and loses nothing.
+
+    Special tokens come after the bytes, and on top of `vocab_size`.
+    """
 
     vocab_size: int = 257
-
-    smallest = 257
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -196,11 +290,12 @@ class Byte(Recipe):
             )
 
     def train(self, texts: Iterator[str]) -> Tokenizer:
-        vocabulary = {DOCUMENT: 0} | {letter: 1 + byte for byte, letter in enumerate(_byte_letters())}
+        begin, *others = self.tokens
+        vocabulary = {begin: 0} | {letter: 1 + byte for byte, letter in enumerate(_byte_letters())}
         inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges=[]))
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()
-        inner.add_special_tokens([DOCUMENT])
+        inner.add_special_tokens([begin, *others])
         return Tokenizer(inner)
 
 
@@ -219,7 +314,7 @@ class Word(Recipe):
         inner = tokenizers.Tokenizer(models.WordLevel({}, unk_token=UNKNOWN))
         inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
         trainer = trainers.WordLevelTrainer(
-            vocab_size=self.vocab_size, special_tokens=[DOCUMENT, UNKNOWN], show_progress=False
+            vocab_size=self.vocab_size, special_tokens=[self.tokens[0], UNKNOWN, *self.tokens[1:]], show_progress=False
         )
         inner.train_from_iterator(texts, trainer)
         return Tokenizer(inner)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lab.data.arrange import Answers, Arranged
 from lab.optim.groups import make_optimizer, parameter_groups
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Causal(pl.LightningModule):
     """
 
     headline: ClassVar[Mapping[str, str]] = {"name": "val/bpb", "unit": "bits per byte", "direction": "min"}
+    takes: ClassVar[Mapping[str, type[Arranged] | None]] = {"text": None, "task": None, "pairs": Answers}
+    """Kinds of data, and how examples are laid into rows where that is not how the kind is laid by itself."""
 
     def __init__(self, model: Model, optimizer: Callable[..., Optimizer], clip: float | None = 1.0) -> None:
         super().__init__()
@@ -66,8 +69,9 @@ class Causal(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> Tensor:
-        """Summed cross-entropy in nats."""
-        return self.model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum")
+        """`[sums]`, what adds up over batches and devices: nats, and how many targets they are of."""
+        nats = self.model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum")
+        return torch.stack([nats.double(), nats.new_tensor(batch.counted, dtype=torch.float64)])
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *args, **kwargs) -> None:
         """Clip to `clip`, and keep the norm from before."""
@@ -85,9 +89,15 @@ class Causal(pl.LightningModule):
         return taken
 
     @staticmethod
-    def scores(nats: float, targets: int, text_bytes: int, lossless: bool) -> dict[str, float | None]:
-        """Validation metrics: nats per token, and bits per byte of text, which is null where the tokenizer loses bytes."""
+    def scores(sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
+        """Validation metrics from `[sums]` over all batches: nats per token, and bits per byte of text.
+
+        Args:
+            sums: of `validation_step`.
+            text_bytes: bytes of the text that was predicted; None where the tokenizer loses some.
+        """
+        nats, targets = sums[:2].tolist()
         return {
             "val/loss": nats / targets,
-            "val/bpb": nats / math.log(2) / text_bytes if lossless else None,
+            "val/bpb": None if text_bytes is None else nats / math.log(2) / text_bytes,
         }

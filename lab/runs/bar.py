@@ -46,6 +46,7 @@ class Bar:
         kinds = {
             "train/loss": "loss {:.3f}",
             "val/bpb": "validation {:.4f} bits per byte",
+            "val/accuracy": "accuracy {:.3f}",
             "tokens_per_second": "{:,.0f} tokens/s",
         }
         return "  ".join(text.format(self.shown[key]) for key, text in kinds.items() if key in self.shown)
@@ -55,13 +56,15 @@ def summary(run: Run) -> str:
     """One line on how a run ended."""
     result = run.result
     parts = [f"{run.folder}  {run.status}"]
-    if result.get("val/bpb") is not None:
+    headline = (result.get("headline") or {"name": "val/bpb"})["name"]
+    if headline != "val/bpb" and result.get(headline) is not None:
+        parts.append(f"{headline.removeprefix('val/')} {result[headline]:.4f}")
+    elif result.get("val/bpb") is not None:
         parts.append(f"{result['val/bpb']:.4f} bits per byte")
     elif result.get("val/loss") is not None:
         lost = result.get("tokenizer/lost_share") or 0
-        parts.append(
-            f"{result['val/loss']:.4f} nats per token (no bits per byte: the tokenizer loses {lost:.1%} of them)"
-        )
+        why = f" (no bits per byte: the tokenizer loses {lost:.1%} of them)" if lost else ""
+        parts.append(f"{result['val/loss']:.4f} nats per token{why}")
     if result.get("tokens_seen"):
         parts.append(f"{result['tokens_seen']:,} tokens in {result['seconds']:.0f} s")
     if result.get("error"):

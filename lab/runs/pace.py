@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from lab.runs.budget import Budget, Spent
 
 if TYPE_CHECKING:
-    from lab.data.module import DataModule
+    from lab.data.module import Batches
     from lab.data.packing import Batch
 
 Observer = Callable[[Mapping[str, Any]], None]
@@ -37,7 +37,7 @@ class Pace(pl.Callback):
         schedule: share of the peak learning rate at a progress.
         data: where batches come from; told how many were consumed.
         text_bytes: bytes of the validated text.
-        lossless: the tokenizer keeps every byte.
+        lossless: the tokens stand for every byte of it.
         checkpoint: file that a stopped run continues from.
         validations, log_every, checkpoint_minutes: how often.
         observers: told of every measurement, on the first rank.
@@ -48,7 +48,7 @@ class Pace(pl.Callback):
         self,
         budget: Budget,
         schedule: Callable[[float], float],
-        data: DataModule,
+        data: Batches,
         text_bytes: int,
         lossless: bool,
         checkpoint: Path,
@@ -185,19 +185,19 @@ class Pace(pl.Callback):
         """Score the whole validation text. Its time does not count as training."""
         began = time.perf_counter()
         module.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
+        batches = enumerate(self.data.val_dataloader())
         with torch.no_grad():
-            for index, batch in enumerate(self.data.val_dataloader()):
-                nats = trainer.strategy.validation_step(batch.to(module.device), index)
-                sums += _pair(nats, batch.counted)
+            parts: list[Any] = [
+                trainer.strategy.validation_step(batch.to(module.device), index) for index, batch in batches
+            ]
         module.train()
-        nats, targets = _over_ranks(sums, module.device).tolist()
-        if not math.isfinite(nats):
+        sums = _over_ranks(torch.stack(parts).double().sum(0).cpu(), module.device)
+        if not math.isfinite(sums[0]):
             self.status = "diverged"
         lost = time.perf_counter() - began
         self.clock += lost
         self.logged_at += lost
-        return module.scores(nats, int(targets), self.text_bytes, self.lossless)
+        return module.scores(sums, self.text_bytes if self.lossless else None)
 
     def _tell(self, measured: dict[str, Any]) -> None:
         self.latest |= measured

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from lab.config import build, check, construct, identity
+from lab.config import build, check, construct, identity, trusted
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.folder import Run
@@ -20,7 +20,7 @@ from lab.runs.pace import Observer
 from lab.runs.signals import Stop
 
 if TYPE_CHECKING:
-    from lab.data.module import DataModule
+    from lab.data.module import Batches
 
 
 def train(
@@ -100,23 +100,31 @@ def _check_surroundings(config: DictConfig) -> None:
     data_module(config)
 
 
-def data_module(config: DictConfig) -> DataModule:
+def data_module(config: DictConfig) -> Batches:
     """The batches of a run. Its tokens are made if they are not there yet.
 
     Raises:
-        RequestError: the data cannot be read, split, or fill one batch.
+        RequestError: the data cannot be read, split, or fill one batch, or is of a kind that the objective does not take.
     """
-    from lab.data.module import DataModule
-    from lab.data.store import prepare
+    from lab.data.module import kind, make_batches
 
-    prepared = prepare(construct(config, "data"), construct(config, "tokenizer"), config.split)
-    return DataModule(
-        prepared,
+    data = construct(config, "data")
+    takes = trusted("objective._target_", config.objective._target_).takes  # type: ignore[attr-defined]
+    if kind(data) not in takes:
+        raise RequestError(
+            f"data={config.choices.data}: is {kind(data)}, and objective={config.choices.objective} trains on "
+            f"{', '.join(takes)}; choose another of the two"
+        )
+    return make_batches(
+        data,
+        construct(config, "tokenizer"),
+        config.split,
         construct(config, "packing"),
         context=config.model.context,
         rows=config.batch.rows,
         accumulate=config.batch.accumulate,
         seed=config.seed,
+        arrange=takes[kind(data)],
     )
 
 
@@ -218,7 +226,7 @@ def _fit(
         "vocab_size": prepared.tokenizer.vocab_size,
         "data_fingerprint": prepared.data_fingerprint,
         "tokenizer/lost_share": prepared.lost_share,
-        "waste_share": data.train_rows.waste,
+        **data.facts,
         "threads": threads,
     }
     record.update(facts)
@@ -240,7 +248,7 @@ def _fit(
         construct(config, "schedule"),
         data,
         prepared.validation_bytes,
-        prepared.tokenizer.lossless,
+        prepared.lost_share == 0 and prepared.validation_bytes > 0 and not data.facts.get("val/cut_examples"),
         folder / files.CHECKPOINT,
         config.trainer.validations,
         config.trainer.log_every,
@@ -259,7 +267,8 @@ def _fit(
     return record | {
         "status": pace.status,
         "error": None if pace.status != "diverged" else f"the loss is not finite at step {spent.steps}",
-        **{key: pace.latest.get(key) for key in ("val/loss", "val/bpb", "train/loss")},
+        **{key: value for key, value in pace.latest.items() if key.startswith("val/")},
+        "train/loss": pace.latest.get("train/loss"),
         "flops": spent.flops,
         "tokens_seen": spent.tokens,
         "steps": spent.steps,

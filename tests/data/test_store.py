@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab.data import disk, store
+from lab.data import coding, disk, store
 from lab.data.store import Split, prepare
 from lab.data.tokenizers import BPE, Byte, Word
 from lab.errors import RequestError
@@ -156,7 +156,7 @@ def test_after_a_kill_it_goes_on_and_gives_the_same_files(monkeypatch, tmp_path,
 def test_a_resumed_build_repeats_nothing_that_was_recorded(monkeypatch, tmp_path):
     monkeypatch.setattr(store, "BATCH_BYTES", 1500)
     encoded = []
-    whole = store._tokens
+    whole = coding._tokens
 
     def tokens(tokenizer, texts):
         if len(encoded) == 3:
@@ -165,7 +165,7 @@ def test_a_resumed_build_repeats_nothing_that_was_recorded(monkeypatch, tmp_path
         encoded.append(list(texts))
         return whole(tokenizer, texts)
 
-    monkeypatch.setattr(store, "_tokens", tokens)
+    monkeypatch.setattr(coding, "_tokens", tokens)
     with pytest.raises(Killed):
         prepare(Texts(sentences(150)), Byte(), SPLIT)
     prepare(Texts(sentences(150)), Byte(), SPLIT)

@@ -1,0 +1,273 @@
+"""Arrangements: how an example is laid into a row, or two, for a model. Rows are as long as the longest of their batch.
+
+The special tokens are the tokenizer's: `cls` begins a row, `end` ends a text, `sep` stands between texts and after them.
+Where the family asked for none, the document token does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.data.packing import NOTHING, Batch
+from lab.data.store import Prepared, Tokens
+from lab.errors import RequestError
+from lab.layout import PADDING, Layout
+
+
+@dataclass(frozen=True, eq=False)
+class PairBatch(Batch):
+    """Rows of an encoder-decoder: `tokens`, `targets`, `layout` and `lengths` are of the target side.
+
+    Attributes:
+        source: `[rows, source time]` int64, the source, the end token last.
+        source_layout: of the source.
+        source_lengths: `[rows]`, tokens of the source.
+    """
+
+    source: Tensor = None  # type: ignore[assignment]
+    source_layout: Layout = None  # type: ignore[assignment]
+    source_lengths: np.ndarray = None  # type: ignore[assignment]
+
+    def emptied(self) -> PairBatch:
+        """The same rows with nothing to predict."""
+        return replace(super().emptied(), source_lengths=np.zeros(0, int))
+
+
+class Arranged(ABC):
+    """The rows of one part of the examples.
+
+    Args:
+        prepared: the examples.
+        part: `train` or `validation`.
+        context: tokens that a row has at most.
+        too_long: `cut` what is longer at its end, or `refuse`.
+
+    Attributes:
+        lengths: `[examples, sides]`, tokens of each side after cutting: what batches are sorted by.
+        cut: how many examples were cut.
+
+    Raises:
+        RequestError: an example that is longer, if those are refused, or a context without room for text.
+    """
+
+    least = 4
+    """Tokens that a row needs for special tokens and some text."""
+
+    def __init__(self, prepared: Prepared, part: str, context: int, too_long: str = "cut") -> None:
+        self.prepared, self.tokenizer, self.context = prepared, prepared.tokenizer, context
+        self.tokens: Tokens = getattr(prepared, part)
+        if context < self.least:
+            raise RequestError(f"model.context={context}: too short for these examples; {self.least} at least")
+        whole = self.measured()
+        longer = (whole > context).any(axis=1)
+        self.cut = int(longer.sum())
+        self.lengths = np.minimum(whole, context)
+        if self.cut and too_long == "refuse":
+            raise RequestError(
+                f"data.too_long=refuse: {self.cut:,} of {len(whole):,} examples ({part}) are longer than "
+                f"model.context={context}, the longest {whole.max():,} tokens; raise model.context, or data.too_long=cut"
+            )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def waste(self) -> float:
+        """The share of padding if all rows were one batch; batches of like length have less."""
+        return 1 - float(self.lengths.sum() / (self.lengths.max(axis=0).sum() * len(self)))
+
+    @abstractmethod
+    def measured(self) -> np.ndarray:
+        """`[examples, sides]`, tokens of each side with its special ones, before cutting."""
+
+    @abstractmethod
+    def scored(self, indices: np.ndarray) -> int:
+        """How many targets these examples have."""
+
+    @abstractmethod
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
+        """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
+
+    @cached_property
+    def padding(self) -> int:
+        """The token that stands where nothing does."""
+        return self.tokenizer.id("pad")
+
+    def rows(self, arrays: Sequence[np.ndarray], fill: int | None = None) -> Tensor:
+        """`[rows, time]` int64 of arrays of different length, the rest filled, with padding unless told."""
+        table = np.full((len(arrays), max(map(len, arrays))), self.padding if fill is None else fill, np.int64)
+        for row, array in zip(table, arrays, strict=True):
+            row[: len(array)] = array
+        return torch.from_numpy(table)
+
+
+def layout(lengths: np.ndarray) -> Layout:
+    """Rows of one document each, of these lengths."""
+    width = int(lengths.max())
+    columns = np.arange(width)
+    present = columns < lengths[:, None]
+    full = bool(present.all())
+    documents = torch.from_numpy(np.where(present, 0, PADDING))
+    positions = torch.arange(width).expand(len(lengths), width)
+    return Layout(documents, positions, span=width, padded=not full, single=full, plain=full)
+
+
+class Sides(Arranged):
+    """Pairs for an encoder-decoder: source and end; document token and target, which predict target and end."""
+
+    def measured(self) -> np.ndarray:
+        return np.stack([self.tokens.lengths(0), self.tokens.lengths(1)], axis=1) + 1
+
+    def scored(self, indices: np.ndarray) -> int:
+        return int(self.lengths[indices, 1].sum())
+
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> PairBatch:
+        begin, end = self.tokenizer.document_id, self.tokenizer.id("end")
+        sources, inputs, targets = [], [], []
+        for i in indices:
+            source, target = (self.tokens.field(i, side)[: self.context - 1] for side in (0, 1))
+            sources.append(np.append(source, end))
+            inputs.append(np.append(begin, target))
+            targets.append(np.append(target, end))
+        lengths = self.lengths[indices]
+        counted = int(lengths[:, 1].sum())
+        return PairBatch(
+            self.rows(inputs),
+            self.rows(targets, NOTHING),
+            layout(lengths[:, 1]),
+            counted if scored is None else scored,
+            counted,
+            lengths[:, 1],
+            examples=np.asarray(indices),
+            source=self.rows(sources),
+            source_layout=layout(lengths[:, 0]),
+            source_lengths=lengths[:, 0],
+        )
+
+
+class Answers(Arranged):
+    """Pairs for a decoder: document token, source, separator, target, of which the target and the end are predicted.
+
+    A source that leaves no room loses its end, so that at least half of the row is the target's.
+    """
+
+    def measured(self) -> np.ndarray:
+        return (self.tokens.lengths(0) + self.tokens.lengths(1) + 2)[:, None]
+
+    def _parts(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        source, target = self.tokens.field(i, 0), self.tokens.field(i, 1)
+        room = self.context - 2
+        target = target[: max(room - len(source), room - room // 2)]
+        return source[: room - len(target)], target
+
+    def scored(self, indices: np.ndarray) -> int:
+        return sum(len(self._parts(i)[1]) + 1 for i in indices)
+
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
+        begin, end, separator = (self.tokenizer.id(role) for role in ("document", "end", "sep"))
+        inputs, targets = [], []
+        for i in indices:
+            source, target = self._parts(i)
+            inputs.append(np.concatenate(([begin], source, [separator], target)))
+            targets.append(np.concatenate((np.full(len(source) + 1, NOTHING), target, [end])))
+        lengths = self.lengths[indices, 0]
+        counted = sum(int((row != NOTHING).sum()) for row in targets)
+        return Batch(
+            self.rows(inputs),
+            self.rows(targets, NOTHING),
+            layout(lengths),
+            counted if scored is None else scored,
+            counted,
+            lengths,
+            examples=np.asarray(indices),
+        )
+
+
+class Sequences(Arranged):
+    """Labelled texts for an encoder: `cls`, text, `sep`, and of pairs second text, `sep`. One target a row: the label.
+
+    Of two texts that are too long together the longer one is cut first, token by token, as BERT does.
+    """
+
+    least = 5
+
+    @property
+    def texts(self) -> int:
+        """How many texts an example has."""
+        return self.tokens.fields - 1
+
+    def measured(self) -> np.ndarray:
+        return sum((self.tokens.lengths(i) + 1 for i in range(self.texts)), np.ones(1, np.int64))[:, None]
+
+    def scored(self, indices: np.ndarray) -> int:
+        return len(indices)
+
+    def _kept(self, i: int) -> list[np.ndarray]:
+        texts = [self.tokens.field(i, number) for number in range(self.texts)]
+        room = self.context - 1 - self.texts
+        if len(texts) == 1:
+            return [texts[0][:room]]
+        least = min(*map(len, texts), room // 2)
+        first = room - least if len(texts[0]) > len(texts[1]) else least
+        return [texts[0][:first], texts[1][: room - first]]
+
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
+        begin, separator = self.tokenizer.id("cls"), self.tokenizer.id("sep")
+        inputs, segments = [], []
+        for i in indices:
+            texts = self._kept(i)
+            inputs.append(np.concatenate([[begin], *(np.append(text, separator) for text in texts)]))
+            sizes = [len(text) + 1 for text in texts]
+            sizes[0] += 1
+            segments.append(np.repeat(np.arange(len(sizes)), sizes))
+        lengths = self.lengths[indices, 0]
+        labels = [int(self.tokens.field(i, self.texts)[0]) for i in indices]
+        return Batch(
+            self.rows(inputs),
+            torch.tensor(labels),
+            layout(lengths),
+            len(indices) if scored is None else scored,
+            len(indices),
+            lengths,
+            segments=self.rows(segments, 0),
+            examples=np.asarray(indices),
+        )
+
+
+class Tags(Arranged):
+    """Words with a tag each for an encoder: `cls`, tokens, `sep`. The targets are the tags, at the first token of a word."""
+
+    def measured(self) -> np.ndarray:
+        return (self.tokens.lengths(0) + 2)[:, None]
+
+    def _tags(self, i: int) -> np.ndarray:
+        return self.tokens.field(i, 1)[: self.context - 2]
+
+    def scored(self, indices: np.ndarray) -> int:
+        return sum(int((self._tags(i) > 0).sum()) for i in indices)
+
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
+        begin, separator = self.tokenizer.id("cls"), self.tokenizer.id("sep")
+        inputs, targets = [], []
+        for i in indices:
+            tags = self._tags(i)
+            inputs.append(np.concatenate(([begin], self.tokens.field(i, 0)[: self.context - 2], [separator])))
+            targets.append(np.concatenate(([NOTHING], np.where(tags > 0, tags - 1, NOTHING), [NOTHING])))
+        lengths = self.lengths[indices, 0]
+        counted = sum(int((row != NOTHING).sum()) for row in targets)
+        return Batch(
+            self.rows(inputs),
+            self.rows(targets, NOTHING),
+            layout(lengths),
+            counted if scored is None else scored,
+            counted,
+            lengths,
+            examples=np.asarray(indices),
+        )
