@@ -47,7 +47,8 @@ class _UnitRootMeanSquare(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        precise = torch.promote_types(x.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise)
         scale = (norm.square() / x.shape[-1] + eps).rsqrt().to(x.dtype)
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight)

@@ -71,12 +71,13 @@ def test_any_composition_holds_together(choice):
 
 
 def same(x, y):
-    """Equal to what single precision can tell."""
-    return (x - y).abs().max().item() < 1e-5 * max(1.0, y.abs().max().item())
+    """Equal but for rounding."""
+    return (x - y).abs().max().item() < 1e-6 * max(1.0, y.abs().max().item())
 
 
 def holds_together(choice):
-    model = build(choice).eval()
+    # In double precision: without norms some compositions blow rounding up beyond what single precision can tell.
+    model = build(choice).double().eval()
     tokens = torch.randint(50, (2, TIME), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = model(tokens)
@@ -119,7 +120,7 @@ def generates_what_it_computes(model, tokens, logits):
 def learns(model, tokens, packed):
     loss = model.loss(tokens, tokens, Layout.packed([[6, 8], [TIME]]))
     expected = torch.nn.functional.cross_entropy(packed.flatten(0, 1), tokens.flatten())
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-6 * packed.abs().max().item())
     model.train()
     loss = model.loss(tokens, tokens, Layout.packed([[6, 8], [TIME]]))
     loss.backward()
@@ -131,7 +132,7 @@ def learns(model, tokens, packed):
 @pytest.mark.parametrize("choice", COMBINATIONS[::4], ids=name)
 def test_flops_are_those_that_torch_counts(choice):
     """Torch counts all pairs of the explicit computation, so attention is made explicit and two-sided for it."""
-    model = build(choice).eval()
+    model = build(choice).train(choice["ffn"] == "moe_noisy")  # which adds its noise while training
     for block in model.blocks:
         block.attention.visibility = Full(causal=False)
     tokens = torch.randint(50, (2, 16))
