@@ -26,14 +26,14 @@ ROWS = 512
 QUERIES = 128
 """Queries whose scores are held at a time where attention is computed explicitly."""
 
-TILE_COST = 50_000
+TILE_COST = 20_000
 """Pairs of query and key, over rows and heads, that the fused CPU kernel scores in the time that starting it takes."""
 
 HEAD_COST = 800
 """The same for one row and head of a tile."""
 
-MASKED = 0.9
-"""What a pair costs under a mask, in pairs of a causal triangle, half of which the kernel skips in blocks."""
+MASKED = 0.5
+"""What a pair costs under a mask; in a causal tile, where the kernel skips what is hidden in blocks, it costs as much."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         x_gradient = torch.empty_like(x) if learn else None
         weight_gradient = torch.zeros_like(weight) if learn else None
-        product = onednn.product if onednn.fits(x, weight) else F.linear
+        fits = onednn.fits(x, weight)
+        product, outer = (onednn.product, onednn.outer) if fits else (F.linear, lambda left, right: left.T @ right)
+        # A wide weight's gradient comes with contiguous columns from `outer`; kept so, it is added up in one pass.
+        if learn and fits and len(weight) > x.shape[1]:
+            weight_gradient = torch.zeros(x.shape[1], len(weight), dtype=x.dtype).T
         for start in range(0, len(x), ROWS):
             rows, wanted = x[start : start + ROWS], targets[start : start + ROWS]
             asked, index = (wanted != IGNORE).unsqueeze(1), wanted.clamp_min(0).unsqueeze(1)
@@ -293,7 +297,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 shares *= slope
             gradient = shares.to(x.dtype)
             x_gradient[start : start + ROWS] = product(gradient, weight.T).mul_(asked)
-            weight_gradient += product(gradient.T, (rows * asked).T)
+            weight_gradient += outer(gradient, rows * asked)
         if learn:
             ctx.save_for_backward(x_gradient, weight_gradient)
         return total

@@ -54,6 +54,16 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
+def outer(left: Tensor, right: Tensor) -> Tensor:
+    """`left.T @ right`: `[rows, n]` and `[rows, m]` float32 to `[n, m]`, perhaps with contiguous columns.
+
+    The first operand of `product` is copied if its rows are not contiguous, so the narrower one is turned.
+    """
+    if left.shape[1] <= right.shape[1]:
+        return product(left.T, right.T)
+    return product(right.T, left.T).T
+
+
 class LinearByOneDNN(torch.autograd.Function):
     """`x @ weight.T + bias` of `[..., inputs]`, and its gradients."""
 
@@ -67,6 +77,6 @@ class LinearByOneDNN(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         flat = gradient.reshape(-1, gradient.shape[-1])
         to_x = product(flat, weight.T).view_as(x) if ctx.needs_input_grad[0] else None
-        to_weight = product(flat.T, x.reshape(-1, x.shape[-1]).T) if ctx.needs_input_grad[1] else None
+        to_weight = outer(flat, x.reshape(-1, x.shape[-1])) if ctx.needs_input_grad[1] else None
         to_bias = flat.sum(0) if ctx.needs_input_grad[2] else None
         return to_x, to_weight, to_bias
