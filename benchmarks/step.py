@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import lab
-from benchmarks import peers
+from benchmarks import peers, x_peers
 from benchmarks.measure import Finding, finding, main, matrix_product_rate, take_turns
 
 ROWS = 8
@@ -63,9 +63,9 @@ def run() -> list[Finding]:
     return [
         *compare("GPT-2", peers.GPT2, peers.gpt2, 1.1),
         *compare("GPT-2, fused GELU", peers.GPT2, lambda ours: peers.gpt2(ours, "gelu_pytorch_tanh"), 1.1),
-        *compare("GPT-2's shape in x-transformers", peers.GPT2, peers.x_gpt2, 1.0, same=False),
+        *compare("GPT-2's shape in x-transformers", peers.GPT2, x_peers.gpt2, 1.0, same=False),
         *compare("Llama", peers.LLAMA, peers.llama, 1.1),
-        *compare("Llama's shape in x-transformers", peers.LLAMA, peers.x_llama, 1.0, same=False),
+        *compare("Llama's shape in x-transformers", peers.LLAMA, x_peers.llama, 1.0, same=False),
     ]
 
 
