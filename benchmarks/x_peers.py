@@ -1,4 +1,4 @@
-"""x-transformers' decoders of the shapes of `peers`, in their fastest setting: another function, so only times compare."""
+"""x-transformers' decoders of the shapes of `peers.py`, in their fastest setting: another function, so only times compare."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from x_transformers import Decoder, TransformerWrapper
 
-from benchmarks import peers
+from benchmarks.peers import DIM, HEADS, INNER, LAYERS, TIME, VOCABULARY
 
 
 class XTransformer(nn.Module):
@@ -17,17 +17,17 @@ class XTransformer(nn.Module):
     def __init__(self, **layers: Any) -> None:
         super().__init__()
         heart = Decoder(
-            dim=peers.DIM,
-            depth=peers.LAYERS,
-            heads=peers.HEADS,
-            attn_dim_head=peers.DIM // peers.HEADS,
+            dim=DIM,
+            depth=LAYERS,
+            heads=HEADS,
+            attn_dim_head=DIM // HEADS,
             attn_flash=True,
             **layers,
         )
         learned = "rotary_pos_emb" not in layers
         self.net = TransformerWrapper(
-            num_tokens=peers.VOCABULARY,
-            max_seq_len=peers.TIME,
+            num_tokens=VOCABULARY,
+            max_seq_len=TIME,
             attn_layers=heart,
             use_abs_pos_emb=learned,
             tie_embedding=learned,
@@ -41,7 +41,7 @@ class XTransformer(nn.Module):
 
 def gpt2(ours: Any) -> XTransformer:
     """The shape of `gpt2`: learned positions, LayerNorm, a dense feed-forward layer."""
-    return XTransformer(ff_mult=peers.INNER / peers.DIM)
+    return XTransformer(ff_mult=INNER / DIM)
 
 
 def llama(ours: Any) -> XTransformer:
@@ -49,5 +49,5 @@ def llama(ours: Any) -> XTransformer:
     first = ours.blocks[0]
     return XTransformer(
         rotary_pos_emb=True, use_rmsnorm=True, attn_kv_heads=first.attention.kv_heads,
-        ff_glu=True, ff_swish=True, ff_no_bias=True, ff_mult=first.ffn.inner / peers.DIM,
+        ff_glu=True, ff_swish=True, ff_no_bias=True, ff_mult=first.ffn.inner / DIM,
     )  # fmt: skip
