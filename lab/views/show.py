@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -16,6 +17,7 @@ from lab.layout import Layout
 from lab.models.model import Model
 from lab.parts.linear import count
 from lab.parts.visibility import Visibility
+from lab.runs.comparison.numbers import scaled
 
 GRID = 32
 """Tokens of a grid, unless told."""
@@ -67,8 +69,9 @@ class Shown:
     def print(self) -> None:
         """The table, and a grid for each kind of layer."""
         console = Console(highlight=False)
-        table = Table(title=f"Per part; FLOPs and cache for a token of {self.context:,}", title_justify="left")
-        for heading in ("part", "class", "layers", "parameters", "active", "FLOPs", "cache bytes"):
+        title = f"Of each part; FLOPs and bytes of cache for a token of {self.context:,}"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        for heading in ("part", "class", "×", "parameters", "active", "FLOPs", "cache"):
             words = heading in ("part", "class")
             table.add_column(heading, justify="left" if words else "right", overflow="fold")
         for part in self.parts:
@@ -169,6 +172,6 @@ def _numbers(layers: list[int]) -> str:
 
 
 def _row(part: Part) -> list[str]:
-    cache = "" if part.cache_bytes is None else f"{part.cache_bytes:,.0f}"
-    flops = f"{part.flops:,.0f}" if part.flops else ""
-    return [part.name, part.kind, str(part.layers), f"{part.parameters:,}", f"{part.active:,}", flops, cache]
+    cache = "" if part.cache_bytes is None else scaled(part.cache_bytes)
+    flops = scaled(part.flops) if part.flops else ""
+    return [part.name, part.kind, str(part.layers), scaled(part.parameters), scaled(part.active), flops, cache]
