@@ -78,17 +78,9 @@ class DeepNorm(PostNorm):
     al. 2022, figure 2, for a model that is an encoder or a decoder alone).
     """
 
-    def __init__(
-        self,
-        dim: int,
-        attention: nn.Module,
-        ffn: nn.Module,
-        norm: Callable[..., nn.Module],
-        layers: int = 1,
-        **settings,
-    ) -> None:
-        super().__init__(dim, attention, ffn, norm, layers, **settings)
-        self.share = (2 * layers) ** 0.25
+    def __init__(self, norm: Callable[..., nn.Module], **settings) -> None:
+        super().__init__(norm=norm, **settings)
+        self.share = (2 * self.layers) ** 0.25
 
     def gain(self, role: str) -> float:
         """Values, what they become, and the feed-forward layer start smaller; what only decides where to look does not."""
@@ -103,17 +95,9 @@ class DeepNorm(PostNorm):
 class Sandwich(Block):
     """A norm before each layer and another on what it adds (CogView, Ding et al. 2021, section 2.4; Gemma 2, 2024)."""
 
-    def __init__(
-        self,
-        dim: int,
-        attention: nn.Module,
-        ffn: nn.Module,
-        norm: Callable[..., nn.Module],
-        layers: int = 1,
-        **settings,
-    ) -> None:
-        super().__init__(dim, attention, ffn, norm, layers, **settings)
-        self.attention_out_norm, self.ffn_out_norm = norm(dim=dim), norm(dim=dim)
+    def __init__(self, norm: Callable[..., nn.Module], **settings) -> None:
+        super().__init__(norm=norm, **settings)
+        self.attention_out_norm, self.ffn_out_norm = norm(dim=self.dim), norm(dim=self.dim)
 
     def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:
         """`x + norm(layer(norm(x)))`, twice."""
@@ -125,16 +109,8 @@ class Sandwich(Block):
 class Parallel(Block):
     """Attention and feed-forward side by side, of one normalised copy (GPT-J 2021; PaLM, Chowdhery et al. 2022, section 2)."""
 
-    def __init__(
-        self,
-        dim: int,
-        attention: nn.Module,
-        ffn: nn.Module,
-        norm: Callable[..., nn.Module],
-        layers: int = 1,
-        **settings,
-    ) -> None:
-        super().__init__(dim, attention, ffn, norm, layers, **settings)
+    def __init__(self, norm: Callable[..., nn.Module], **settings) -> None:
+        super().__init__(norm=norm, **settings)
         del self.ffn_norm
 
     def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:

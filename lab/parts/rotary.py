@@ -121,17 +121,9 @@ class YaRN(Stretched):
     """
 
     def __init__(
-        self,
-        dim: int,
-        head_dim: int,
-        context: int,
-        factor: float,
-        trained: int | None = None,
-        fast: float = 32.0,
-        slow: float = 1.0,
-        **settings,
+        self, dim: int, head_dim: int, context: int, fast: float = 32.0, slow: float = 1.0, **settings
     ) -> None:
-        super().__init__(dim, head_dim, context, factor, trained, **settings)
+        super().__init__(dim, head_dim, context, **settings)
         if not 0 < slow < fast:
             raise ValueError(f"position.slow: {slow}; over 0 and under position.fast {fast}")
         self.fast, self.slow = fast, slow
@@ -158,18 +150,8 @@ class Llama3RoPE(Stretched):
     grow by the factor, between them the speeds are blended.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        head_dim: int,
-        context: int,
-        factor: float,
-        trained: int | None = None,
-        low: float = 1.0,
-        high: float = 4.0,
-        **settings,
-    ) -> None:
-        super().__init__(dim, head_dim, context, factor, trained, **settings)
+    def __init__(self, dim: int, head_dim: int, context: int, low: float = 1.0, high: float = 4.0, **settings) -> None:
+        super().__init__(dim, head_dim, context, **settings)
         if not 0 < low < high:
             raise ValueError(f"position.low: {low}; over 0 and under position.high {high}")
         self.low, self.high = low, high

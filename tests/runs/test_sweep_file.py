@@ -95,7 +95,7 @@ VALUES = {
     [
         (COMMAND, None),
         (["lab", "train", "${args}"], None),
-        (["/opt/bin/lab", "train", "logger=none", "${args_no_hyphens}", "budget.steps=3"], None),
+        (["/usr/bin/lab", "train", "logger=none", "${args_no_hyphens}", "budget.steps=3"], None),
         (["${env}", "${program}", "train", "${args}"], "lab"),
         (["${env}", "${interpreter}", "-m", "lab", "train", "${args}"], None),
         (["${env}", "${interpreter}", "${program}", "train", "${args_no_hyphens}"], "lab/__main__.py"),

@@ -7,7 +7,9 @@ from lab.views.show import show
 def test_parts_add_up_to_the_model():
     config = api.compose("preset=mixtral_like")
     shown, model = show(config), api.build(config)
-    assert sum(part.layers * part.parameters for part in shown.parts) == shown.total.parameters == model.parameters_total
+    assert (
+        sum(part.layers * part.parameters for part in shown.parts) == shown.total.parameters == model.parameters_total
+    )
     assert sum(part.layers * part.active for part in shown.parts) == shown.total.active == model.parameters_active
     kept = sum(part.layers * (part.cache_bytes or 0) for part in shown.parts)
     assert kept == shown.total.cache_bytes == model.cache_bytes(model.context) / model.context
