@@ -20,8 +20,11 @@ from lab.parts.visibility import Tile, Visibility, additive
 IGNORE = -100
 """A target that asks for nothing."""
 
-ROWS = 512
+ROWS = 256
 """Rows of logits held at a time by `linear_cross_entropy`."""
+
+PART = 128
+"""Of the model's width, for which the head's gradient is computed at a time there."""
 
 QUERIES = 128
 """Queries whose scores are held at a time where attention is computed explicitly."""
@@ -266,43 +269,56 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: fl
     return _LinearCrossEntropy.apply(x, weight, targets, softcap, torch.is_grad_enabled())
 
 
+def _loss_of(logits: Tensor, targets: Tensor, softcap: float | None, learn: bool) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy of a piece, and its gradient, `[rows, vocab]` as the logits, whose place it takes."""
+    dtype, slope = logits.dtype, None
+    logits = logits.to(torch.promote_types(dtype, torch.float32))
+    if softcap is not None:
+        squeezed = logits.div_(softcap).tanh_()
+        logits, slope = softcap * squeezed, squeezed
+    asked, index = (targets != IGNORE).unsqueeze(1), targets.clamp_min(0).unsqueeze(1)
+    score, top = logits.gather(1, index), logits.amax(1, keepdim=True)
+    shares = torch.softmax(logits, dim=1, out=logits)
+    # The largest share is exp(top - normaliser), so the normaliser is known without a second piece.
+    normaliser = top - shares.amax(1, keepdim=True).log()
+    loss = ((normaliser - score) * asked).sum()
+    if learn:
+        shares.scatter_add_(1, index, torch.full_like(score, -1))
+        shares.masked_fill_(~asked, 0)
+        if slope is not None:
+            shares.addcmul_(shares, slope.square_(), value=-1)
+    return loss, shares.to(dtype)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, learn: bool) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=x.device)
-        x_gradient = torch.empty_like(x) if learn else None
-        weight_gradient = torch.zeros_like(weight) if learn else None
-        fits = onednn.fits(x, weight)
-        product, outer = (onednn.product, onednn.outer) if fits else (F.linear, lambda left, right: left.T @ right)
-        # A wide weight's gradient comes with contiguous columns from `outer`; kept so, it is added up in one pass.
-        if learn and fits and len(weight) > x.shape[1]:
-            weight_gradient = torch.zeros(x.shape[1], len(weight), dtype=x.dtype).T
+        fast = onednn.fits(x, weight)
+        product = onednn.product if fast else F.linear
+        if not learn:
+            for start in range(0, len(x), ROWS):
+                piece = slice(start, start + ROWS)
+                total += _loss_of(product(x[piece], weight), targets[piece], softcap, learn)[0]
+            return total
+        to_x = torch.empty_like(x)
+        to_weight = x.new_zeros(x.shape[1], len(weight)) if fast else torch.zeros_like(weight)
         for start in range(0, len(x), ROWS):
-            rows, wanted = x[start : start + ROWS], targets[start : start + ROWS]
-            asked, index = (wanted != IGNORE).unsqueeze(1), wanted.clamp_min(0).unsqueeze(1)
-            logits = product(rows, weight).float()
-            slope = None
-            if softcap is not None:
-                squeezed = torch.tanh(logits / softcap)
-                logits, slope = softcap * squeezed, 1 - squeezed.square()
-            score, top = logits.gather(1, index), logits.amax(1, keepdim=True)
-            shares = torch.softmax(logits, dim=1, out=logits)
-            # The largest share is exp(top - normaliser), so the normaliser is known without a second piece.
-            normaliser = top - shares.amax(1, keepdim=True).log()
-            total += ((normaliser - score) * asked).sum()
-            if x_gradient is None or weight_gradient is None:
-                continue
-            shares.scatter_add_(1, index, torch.full_like(score, -1))
-            if slope is not None:
-                shares *= slope
-            gradient = shares.to(x.dtype)
-            x_gradient[start : start + ROWS] = product(gradient, weight.T).mul_(asked)
-            weight_gradient += outer(gradient, rows * asked)
-        if learn:
-            ctx.save_for_backward(x_gradient, weight_gradient)
+            piece = slice(start, start + ROWS)
+            loss, gradient = _loss_of(product(x[piece], weight), targets[piece], softcap, learn)
+            total += loss
+            to_x[piece] = product(gradient, weight.T)
+            if fast:  # turned, since oneDNN copies a first operand whose rows are not contiguous
+                for part, into in zip(x[piece].T.contiguous().split(PART), to_weight.split(PART), strict=True):
+                    into += product(part, gradient.T)
+            else:
+                to_weight.addmm_(gradient.T, x[piece])
+            del gradient  # before the next piece takes its place
+        ctx.save_for_backward(to_x, to_weight.T if fast else to_weight)
         return total
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        x_gradient, weight_gradient = ctx.saved_tensors
-        return x_gradient * gradient, weight_gradient * gradient, None, None, None
+        to_x, to_weight = ctx.saved_tensors
+        # In place, since a copy would hold the head's gradient twice; a second backward pass is refused by torch.
+        return to_x.mul_(gradient), to_weight.mul_(gradient), None, None, None

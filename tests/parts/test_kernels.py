@@ -77,3 +77,11 @@ def test_under_bfloat16_the_loss_stays_close_and_float32():
         loss = linear_cross_entropy(x, weight, targets)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(F.cross_entropy(x @ weight.T, targets, reduction="sum").item(), rel=0.02)
+
+
+def test_a_second_backward_pass_is_refused_and_not_wrong():
+    x = torch.randn(8, 4, requires_grad=True)
+    loss = linear_cross_entropy(x, torch.randn(10, 4, requires_grad=True), torch.zeros(8, dtype=torch.long))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
