@@ -29,6 +29,32 @@ class Activation:
         """`[...] -> [...]`."""
         return self.function(x)
 
+    def gradient(self, upstream: Tensor, x: Tensor) -> Tensor:
+        """Of the input, from that of the result, which is overwritten."""
+        return self.backward(upstream, x, upstream)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`activation(gate) * up` of the two halves `gate, up` of the last dimension (Shazeer 2020)."""
+
+    activation: Activation
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[..., 2 * inner] -> [..., inner]`."""
+        gate, up = x.chunk(2, dim=-1)
+        return self.activation(gate).mul_(up)
+
+    def gradient(self, upstream: Tensor, x: Tensor) -> Tensor:
+        """Of the input, from that of the result."""
+        gate, up = x.chunk(2, dim=-1)
+        into = torch.empty_like(x)
+        to_gate, to_up = into.chunk(2, dim=-1)
+        torch.mul(upstream, self.activation(gate), out=to_up)
+        torch.mul(upstream, up, out=to_gate)
+        self.activation.backward(to_gate, gate, to_gate)
+        return into
+
 
 def _gelu_backward(approximate: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return lambda g, x, out: aten.gelu_backward.grad_input(g, x, approximate=approximate, grad_input=out)
@@ -43,32 +69,3 @@ ACTIVATIONS = {
     "gelu_tanh": Activation(lambda x: F.gelu(x, approximate="tanh"), _gelu_backward("tanh")),
     "silu": Activation(F.silu, lambda g, x, out: aten.silu_backward.grad_input(g, x, grad_input=out)),
 }
-
-
-def gated(x: Tensor, activation: Activation) -> Tensor:
-    """`activation(gate) * up` of the two halves `gate, up` of the last dimension: `[..., 2 * inner] -> [..., inner]`.
-
-    Keeps nothing for its gradient but `x`.
-    """
-    return _Gated.apply(x, activation)
-
-
-class _Gated(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, activation: Activation) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.activation = activation
-        gate, up = x.chunk(2, dim=-1)
-        return activation(gate).mul_(up)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor):
-        (x,) = ctx.saved_tensors
-        gate, up = x.chunk(2, dim=-1)
-        into = torch.empty_like(x)
-        gate_gradient, up_gradient = into.chunk(2, dim=-1)
-        torch.mul(gradient, ctx.activation(gate), out=up_gradient)
-        torch.mul(gradient, up, out=gate_gradient)
-        ctx.activation.backward(gate_gradient, gate, gate_gradient)
-        return into, None

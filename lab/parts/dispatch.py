@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = 512
-"""Slots whose gradient is computed at a time, so that it is still in the cache when it is used again."""
+from lab.parts.feedforward import FeedForward
+from lab.parts.kernels import in_precision, spare_rows
 
 
 @dataclass(frozen=True)
@@ -46,48 +47,72 @@ class Dispatch:
             return rows.new_zeros(len(self.slots), rows.shape[1])
         return F.embedding_bag(self.slots, rows, mode="sum", per_sample_weights=weights)
 
-    def send(self, tokens: Tensor) -> Tensor:
-        """Each slot's token: `[tokens, dim] -> [slots, dim]`."""
-        return _Send.apply(tokens, self)
+    def serve(self, tokens: Tensor, weights: Tensor, experts: Sequence[FeedForward]) -> Tensor:
+        """Each token's weighted sum of what its experts make of it.
 
-    def combine(self, done: Tensor, weights: Tensor) -> Tensor:
-        """Each token's weighted sum over its choices: `[slots, dim]` and `[tokens, top_k]` to `[tokens, dim]`."""
+        Args:
+            tokens: `[tokens, dim]`.
+            weights: `[tokens, top_k]`, of the choices.
+            experts: all of them, in their order.
+
+        Returns:
+            `[tokens, dim]`.
+        """
+        tokens, *every = in_precision(tokens, *(weight for expert in experts for weight in expert.weights()))
         weights = weights if self.kept is None else weights * self.kept
-        return _Combine.apply(done, weights.to(done.dtype), self)
+        return _Serve.apply(self, experts, torch.is_grad_enabled(), tokens, weights.to(tokens.dtype), *every)
 
 
-class _Send(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, tokens: Tensor, dispatch: Dispatch) -> Tensor:
-        ctx.dispatch = dispatch
-        return tokens.index_select(0, dispatch.source)
+class _Serve(torch.autograd.Function):
+    """One node for all experts: what one of them reads and writes stays in the cache from its gather to its last product."""
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor):
-        kept = ctx.dispatch.kept
-        return ctx.dispatch.sum(gradient.contiguous(), None if kept is None else kept.to(gradient.dtype)), None
-
-
-class _Combine(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, done: Tensor, weights: Tensor, dispatch: Dispatch) -> Tensor:
-        ctx.save_for_backward(done, weights)
-        ctx.dispatch = dispatch
+    def forward(ctx, dispatch: Dispatch, experts, learn: bool, tokens: Tensor, weights: Tensor, *every: Tensor | None):
+        done = tokens.new_empty(len(dispatch.source), tokens.shape[1])
+        kept: list[Tensor] = []
+        sources, places = dispatch.source.split(dispatch.counts), done.split(dispatch.counts)
+        spare = [spare_rows(count, tokens) for count in dispatch.counts]
+        for expert, own, source, into, more in zip(
+            experts, _dealt(every, experts), sources, places, spare, strict=True
+        ):
+            padded = F.pad(source, (0, more))  # by token 0, and nothing of it is used
+            out, needed = expert.compute(tokens.index_select(0, padded), own)
+            into.copy_(out[: len(source)])
+            kept += needed if learn else ()
+        ctx.dispatch, ctx.experts, ctx.spare, ctx.first = dispatch, experts, spare, 2 + len(kept)
+        ctx.save_for_backward(done, weights, *kept, *every)
         return dispatch.sum(done, weights)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor):
-        done, weights = ctx.saved_tensors
-        choice, source = ctx.dispatch.choice, ctx.dispatch.source
-        by_slot = weights.flatten()[choice].unsqueeze(1)
-        spread, products = torch.empty_like(done), torch.empty_like(by_slot)
-        for start in range(0, len(done), ROWS):
-            part = slice(start, start + ROWS)
-            torch.index_select(gradient, 0, source[part], out=spread[part])
-            torch.sum(spread[part] * done[part], dim=1, keepdim=True, out=products[part])
-            spread[part] *= by_slot[part]
-        of_weights = torch.zeros_like(weights).flatten()
-        of_weights[choice] = products.squeeze(1)
-        return spread, of_weights.view_as(weights), None
+    def backward(ctx, upstream: Tensor):
+        dispatch, experts = ctx.dispatch, ctx.experts
+        saved = ctx.saved_tensors  # read once, or activation checkpointing refuses
+        (done, weights), kept, every = saved[:2], saved[2 : ctx.first], saved[ctx.first :]
+        by_slot = weights.flatten()[dispatch.choice].unsqueeze(1)
+        to_tokens, to_slots = torch.empty_like(done), torch.empty_like(by_slot)
+        to_every: list[Tensor | None] = []
+        columns = (dispatch.source, by_slot, done, to_tokens, to_slots)
+        parts = zip(*(column.split(dispatch.counts) for column in columns), strict=True)
+        of_experts = zip(experts, _dealt(kept, experts), _dealt(every, experts), ctx.spare, strict=True)
+        for (expert, needed, own, more), (source, weight, out, to_token, to_slot) in zip(
+            of_experts, parts, strict=True
+        ):
+            count = len(source)
+            gradient = upstream.new_zeros(count + more, upstream.shape[1])
+            used = torch.index_select(upstream, 0, source, out=gradient[:count])
+            torch.sum(torch.mul(out, used, out=to_token), dim=1, keepdim=True, out=to_slot)
+            used *= weight
+            to_x, to_own = expert.gradients(gradient, needed, own)
+            to_token.copy_(to_x[:count])
+            to_every += to_own
+        to_weights = torch.zeros_like(weights).flatten()
+        to_weights[dispatch.choice] = to_slots.squeeze(1)
+        mask = None if dispatch.kept is None else dispatch.kept.to(weights.dtype)
+        return None, None, None, dispatch.sum(to_tokens, mask), to_weights.view_as(weights), *to_every
+
+
+def _dealt(tensors: Sequence, experts: Sequence) -> list[tuple]:
+    """As many to each expert, in their order."""
+    each = len(tensors) // len(experts)
+    return [tuple(tensors[i * each : (i + 1) * each]) for i in range(len(experts))]

@@ -100,9 +100,7 @@ class MixtureOfExperts(nn.Module):
         self.auxiliary = self.balance(routing, kept) if learning else None
 
         dispatch = Dispatch.of(routing.chosen, len(self.experts), kept)
-        pieces = dispatch.send(tokens).split(dispatch.counts)
-        done = torch.cat([expert(piece) for expert, piece in zip(self.experts, pieces, strict=True)])
-        mixed = dispatch.combine(done, routing.weights)
+        mixed = dispatch.serve(tokens, routing.weights, list(self.experts))  # type: ignore[arg-type]
         return mixed if self.shared is None else mixed + self.shared(tokens)
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lab.layout import Layout
-from lab.parts.activation import ACTIVATIONS, gated
+from lab.parts.activation import ACTIVATIONS, Activation, Gate
+from lab.parts.kernels import in_precision, outer, product
 from lab.parts.linear import Linear, Merged, count, matmul_flops
+
+Weights = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
+"""Weight and bias of the map up, weight and bias of the map down; none for no bias."""
 
 
 class FeedForward(nn.Module):
-    """What both kinds share: sizes, costs, and the activation by name."""
+    """A map up, a function of each token's numbers, a map down: what both kinds share. A kind says which maps, and which
+    function `between` them.
+
+    Output and gradients are plain functions of tensors, so that whoever runs several layers, as a mixture of experts does,
+    has one node in the graph for all of them.
+
+    Shapes: `[..., dim] -> [..., dim]`.
+    """
+
+    between: Activation | Gate
 
     def __init__(self, inner: int, activation: str) -> None:
         super().__init__()
@@ -21,6 +35,36 @@ class FeedForward(nn.Module):
             raise ValueError(f"ffn.activation: {activation}; choose from {', '.join(ACTIVATIONS)}")
         self.inner = inner
         self.activation = ACTIVATIONS[activation]
+
+    @property
+    def maps(self) -> tuple[Linear, Linear]:
+        """Up and down."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
+        """Each token through both maps."""
+        return _Apply.apply(self, *in_precision(x, *self.weights()))
+
+    def weights(self) -> Weights:
+        """What `compute` takes."""
+        up, down = self.maps
+        return up.weight, up.bias, down.weight, down.bias
+
+    def compute(self, x: Tensor, weights: Weights) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`[tokens, dim]` to the same, and what `gradients` needs of it."""
+        up, up_bias, down, down_bias = weights
+        hidden = product(x, up, up_bias)
+        inside = self.between(hidden)
+        return product(inside, down, down_bias), (x, hidden, inside)
+
+    def gradients(self, upstream: Tensor, kept: tuple[Tensor, ...], weights: Weights) -> tuple[Tensor, Weights]:
+        """Of the input and of the weights, from that of the output: `[tokens, dim]`."""
+        x, hidden, inside = kept
+        up, up_bias, down, down_bias = weights
+        to_hidden = self.between.gradient(product(upstream, down.T), hidden)
+        to_up_bias = None if up_bias is None else to_hidden.sum(0)
+        to_down_bias = None if down_bias is None else upstream.sum(0)
+        return product(to_hidden, up.T), (outer(to_hidden, x), to_up_bias, outer(upstream, inside), to_down_bias)
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         """Forward FLOPs on documents of these lengths."""
@@ -58,10 +102,12 @@ class Dense(FeedForward):
         self.up = Linear(dim, self.inner, bias=bias)
         self.down = Linear(self.inner, dim, bias=bias)
         self.down.writes_residual = True  # type: ignore[assignment]
+        self.between = self.activation
 
-    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
-        """Each token through both maps."""
-        return self.down(self.activation(self.up(x)))
+    @property
+    def maps(self) -> tuple[Linear, Linear]:
+        """Up and down."""
+        return self.up, self.down
 
 
 class Gated(FeedForward):
@@ -97,7 +143,28 @@ class Gated(FeedForward):
         self.project = Merged(dim, {"gate": self.inner, "up": self.inner}, bias=bias)
         self.down = Linear(self.inner, dim, bias=bias)
         self.down.writes_residual = True  # type: ignore[assignment]
+        self.between = Gate(self.activation)
 
-    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
-        """Each token through gate and map."""
-        return self.down(gated(self.project(x), self.activation))
+    @property
+    def maps(self) -> tuple[Linear, Linear]:
+        """Gate and map as one, and down."""
+        return self.project, self.down
+
+
+class _Apply(torch.autograd.Function):
+    """One layer on `[..., dim]`."""
+
+    @staticmethod
+    def forward(ctx, layer: FeedForward, x: Tensor, *weights) -> Tensor:
+        out, kept = layer.compute(x.reshape(-1, x.shape[-1]), weights)
+        ctx.layer, ctx.kept = layer, len(kept)
+        ctx.save_for_backward(*kept, *weights)
+        return out.view_as(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream: Tensor):
+        saved = ctx.saved_tensors  # read once, or activation checkpointing refuses
+        flat = upstream.reshape(-1, upstream.shape[-1])
+        to_x, to_weights = ctx.layer.gradients(flat, saved[: ctx.kept], saved[ctx.kept :])
+        return None, to_x.view_as(upstream), *to_weights

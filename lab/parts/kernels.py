@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +72,30 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if onednn.fits(x, weight):
         return onednn.LinearByOneDNN.apply(x, weight, bias)
     return F.linear(x, weight, bias)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear` of `[rows, inputs]`, inside functions that bring their own gradient."""
+    return onednn.product(x, weight, bias) if onednn.fits(x, weight) else F.linear(x, weight, bias)
+
+
+def outer(left: Tensor, right: Tensor) -> Tensor:
+    """`left.T @ right` of `[rows, n]` and `[rows, m]`, a weight's gradient, inside functions that bring their own."""
+    return onednn.outer(left, right) if onednn.fits(left, right) else left.T @ right
+
+
+def spare_rows(rows: int, like: Tensor) -> int:
+    """How many more rows a product is better given, where their number is another at every step; at most 1 in 32, or 15."""
+    return onednn.rounded(rows) - rows if rows >= onednn.ROWS and onednn.fits(like, like) else 0
+
+
+def in_precision(*tensors: Tensor | None) -> tuple[Any, ...]:
+    """Operands of a product as mixed precision wants them, those that are none left so; unchanged without it."""
+    device = next(x.device.type for x in tensors if x is not None)
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(x if x is None or x.dtype == torch.float64 else x.to(dtype) for x in tensors)
 
 
 def attend(
@@ -263,9 +288,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: fl
         targets: `[rows]` int64; `IGNORE` where nothing is to be predicted.
         softcap: logits are squeezed into plus and minus this by `tanh`; none for no limit.
     """
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight = x.to(dtype), weight.to(dtype)
+    x, weight = in_precision(x, weight)
     return _LinearCrossEntropy.apply(x, weight, targets, softcap, torch.is_grad_enabled())
 
 

@@ -40,6 +40,16 @@ def fits(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def rounded(rows: int) -> int:
+    """A number of rows not far above, one of 32 between a power of two and the next.
+
+    oneDNN compiles its loops for each shape and keeps the last thousand: rows whose number is another at every step would
+    cost their compilation each time.
+    """
+    step = max(ROWS, 1 << max(0, rows.bit_length() - 6))
+    return -(-rows // step) * step
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias`, without gradient.
 

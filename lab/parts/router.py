@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab.parts.linear import Linear
+
 
 @dataclass(frozen=True)
 class Routing:
@@ -50,7 +52,7 @@ class Router(nn.Module):
         if not 0 <= jitter < 1:
             raise ValueError(f"ffn.router.jitter: {jitter}; choose from 0 to under 1")
         self.top_k, self.normalise, self.scale, self.jitter = top_k, normalise and top_k > 1, scale, jitter
-        self.linear = nn.Linear(dim, experts, bias=False)
+        self.linear = Linear(dim, experts, bias=False)
 
     def forward(self, tokens: Tensor, bias: Tensor | None = None) -> Routing:
         """`[tokens, dim]` to the routing; `bias`, `[experts]`, counts in the choice and not in the weights."""
@@ -101,7 +103,7 @@ class NoisyRouter(Router):
 
     def __init__(self, dim: int, experts: int, top_k: int, **settings) -> None:
         super().__init__(dim, experts, top_k, **settings)
-        self.noise = nn.Linear(dim, experts, bias=False)
+        self.noise = Linear(dim, experts, bias=False)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """`[tokens, dim] -> [tokens, experts]`."""

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import lab
 from lab.layout import Layout
 from lab.options import groups
+from lab.parts import onednn
 from lab.parts.balance import Balance
 from lab.parts.dispatch import Dispatch
 from lab.parts.experts import MixtureOfExperts, within_capacity
@@ -72,6 +74,32 @@ def test_a_mixture_is_the_weighted_sum_of_the_chosen_experts_and_so_are_its_grad
     for mine, other, parameter in zip(ours, theirs, wanted, strict=True):
         assert mine is not None  # an expert that no token met has a gradient of zeros: ranks wait for it
         assert torch.allclose(mine, torch.zeros_like(parameter) if other is None else other)
+
+
+@pytest.mark.parametrize("expert", [GATED, partial(Dense, inner=16, bias=True)])
+@pytest.mark.parametrize("capacity", [None, 0.5])
+def test_gradients_are_those_of_finite_differences(expert, capacity):
+    layer = mixture(expert, dim=4, capacity=capacity, balance=partial(Balance, loss=0.0)).double()
+    weights = dict(layer.named_parameters())
+    x = torch.randn(1, 9, 4, dtype=torch.float64, requires_grad=True)
+
+    def outputs(x, *values):
+        return torch.func.functional_call(layer, dict(zip(weights, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(outputs, (x, *weights.values()), atol=1e-6)
+
+
+@pytest.mark.parametrize("expert", [GATED, partial(Dense, inner=16, bias=True)])
+def test_rows_added_for_a_faster_product_change_nothing(expert):
+    layer, x = mixture(expert), torch.randn(3, 41, 8, requires_grad=True)
+    upstream, wanted = torch.randn(3, 41, 8), [x, *layer.parameters()]
+    with patch.object(onednn, "preferred", torch.backends.mkldnn.is_available):
+        out = layer(x)
+        ours = torch.autograd.grad(out, wanted, upstream)
+    slow = slow_mixture(layer, x)
+    assert torch.allclose(out, slow, atol=1e-5)
+    for mine, other in zip(ours, torch.autograd.grad(slow, wanted, upstream), strict=True):
+        assert torch.allclose(mine, other, atol=1e-4)
 
 
 def test_it_is_mixtrals_block():

@@ -40,6 +40,14 @@ def test_onednn_is_for_single_precision_and_for_many_rows():
             assert not onednn.fits(many, few)
 
 
+@given(st.integers(16, 100_000))
+def test_few_numbers_of_rows_are_told_apart(rows):
+    more = onednn.rounded(rows)
+    assert 0 <= more - rows < max(16, rows / 16)
+    assert onednn.rounded(more) == more
+    assert len({onednn.rounded(n) for n in range(rows, 2 * rows, max(1, rows // 500))}) <= 34
+
+
 @settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(2, 30), st.integers(1, 16), st.floats(0, 0.9), st.sampled_from([None, 1.5]))
 def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored, softcap):
