@@ -5,6 +5,7 @@ The router, the sorting, the way there and back, and matrix products over a part
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -23,12 +24,16 @@ DENSE = partial(Dense, inner=INNER)
 
 
 def step(layer: nn.Module, tokens: int) -> Callable[[], None]:
-    """Forward and backward of one layer on random tokens, gradients of the input and of all parameters."""
-    x = torch.randn(tokens // 256, 256, DIM, requires_grad=True)
-    upstream = torch.randn_like(x)
-    wanted = [x, *layer.parameters()]
+    """Forward and backward of one layer, gradients of the input and of all parameters. New tokens each time, as in training: the
+    experts' loads differ, and a product of a number of rows that is new is compiled first.
+    """
+    batches = [torch.randn(tokens // 256, 256, DIM, requires_grad=True) for _ in range(16)]
+    upstream = torch.randn_like(batches[0])
+    turn = itertools.cycle(batches)
 
     def run() -> None:
+        x = next(turn)
+        wanted = [x, *layer.parameters()]
         out = layer(x)
         auxiliary = getattr(layer, "auxiliary", None)
         ends = [out] if auxiliary is None else [out, auxiliary]

@@ -24,7 +24,7 @@ IGNORE = -100
 ROWS = 256
 """Rows of logits held at a time by `linear_cross_entropy`."""
 
-PART = 128
+PART = 64
 """Of the model's width, for which the head's gradient is computed at a time there."""
 
 QUERIES = 128
@@ -325,7 +325,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 total += _loss_of(product(x[piece], weight), targets[piece], softcap, learn)[0]
             return total
         to_x = torch.empty_like(x)
-        to_weight = x.new_zeros(x.shape[1], len(weight)) if fast else torch.zeros_like(weight)
+        precise = torch.promote_types(x.dtype, torch.float32)  # pieces are many, and bfloat16 holds 3 digits
+        to_weight = x.new_zeros(x.shape[1], len(weight)) if fast else torch.zeros_like(weight, dtype=precise)
         for start in range(0, len(x), ROWS):
             piece = slice(start, start + ROWS)
             loss, gradient = _loss_of(product(x[piece], weight), targets[piece], softcap, learn)
@@ -335,9 +336,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 for part, into in zip(x[piece].T.contiguous().split(PART), to_weight.split(PART), strict=True):
                     into += product(part, gradient.T)
             else:
-                to_weight.addmm_(gradient.T, x[piece])
+                to_weight += gradient.T @ x[piece]
             del gradient  # before the next piece takes its place
-        ctx.save_for_backward(to_x, to_weight.T if fast else to_weight)
+        ctx.save_for_backward(to_x, to_weight.T if fast else to_weight.to(weight.dtype))
         return total
 
     @staticmethod
