@@ -24,8 +24,9 @@ DENSE = partial(Dense, inner=INNER)
 
 
 def step(layer: nn.Module, tokens: int) -> Callable[[], None]:
-    """Forward and backward of one layer, gradients of the input and of all parameters. New tokens each time, as in training: the
-    experts' loads differ, and a product of a number of rows that is new is compiled first.
+    """Forward and backward of one layer, gradients of the input and of all parameters.
+
+    New tokens each time, as in training: loads differ, and a product of a number of rows that is new is compiled first.
     """
     batches = [torch.randn(tokens // 256, 256, DIM, requires_grad=True) for _ in range(16)]
     upstream = torch.randn_like(batches[0])
