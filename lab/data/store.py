@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from lab.console import say
 from lab.data.coding import DocumentCoder, ExampleCoder, text
 from lab.data.corpora import Corpus, digest
 from lab.data.disk import META, PARTS, Documents, Writer, damaged, open_documents, open_meta
@@ -149,10 +149,7 @@ def prepare(
         _prepared[folder] = _open(folder, data_print)
         made = _prepared[folder].tokenizer.vocab_size
         if made < recipe.vocab_size and not recipe.open_ended:
-            warnings.warn(
-                f"tokenizer.vocab_size={recipe.vocab_size}: the training text yields {made} tokens only",
-                stacklevel=2,
-            )
+            say(f"tokenizer.vocab_size={recipe.vocab_size}: the training text yields {made} tokens only")
     return _prepared[folder]
 
 
