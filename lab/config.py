@@ -25,11 +25,12 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from lab import overrides as words
 from lab.errors import RequestError
+from lab.families import check_families
 from lab.options import conf_folder, flatten, groups
 from lab.overrides import is_number
 
 if TYPE_CHECKING:
-    from torch import nn
+    from lab.models.model import Model
 
 TARGETS = ("lab.", "torch.nn.", "torch.optim.")
 """Where a `_target_` may be defined."""
@@ -160,6 +161,8 @@ def _check(config: DictConfig) -> None:
         if isinstance(expected[key], DictConfig) and not isinstance(config[key], DictConfig):
             raise RequestError(f"{key}: {config[key]}; expected keys of its own ({', '.join(map(str, expected[key]))})")
     plain = resolved(config)
+    if config.start is not None and not isinstance(config.start, str):
+        raise RequestError(f"start: {config.start}; the folder of a run, or null")
     _check_budget(config)
     _at_least(config, "seed", 0)
     if config.seed >= SEEDS:
@@ -184,7 +187,10 @@ def _check(config: DictConfig) -> None:
         model = _construct(plain["model"]["build"], "model.build", vocab_size=config.tokenizer.vocab_size)
     made = {key: _construct(plain[key], key) for key in ("init", "schedule", "packing", "tokenizer", "data")}
     Split(**plain["split"]).check(made["data"])
-    if model.position.distances and not made["packing"].measures:
+    kind = getattr(made["data"], "kind", "text")
+    check_families(config, model.family, kind)
+    position = getattr(model, "position", None)
+    if kind == "text" and position is not None and position.distances and not made["packing"].measures:
         raise RequestError(
             f"packing: positions restart in each document while attention crosses them, so position={config.choices.position}"
             " would measure wrong distances; set packing.mask=true or packing.restart=false"
@@ -296,7 +302,7 @@ def _say(key: str, error: BaseException) -> str:
     )
 
 
-def build(config: DictConfig, vocab_size: int | None = None) -> nn.Module:
+def build(config: DictConfig, vocab_size: int | None = None) -> Model:
     """The model of a configuration with its initial values, which depend on `seed` and each matrix's name and shape alone.
 
     Args:

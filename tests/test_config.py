@@ -31,7 +31,8 @@ from lab.parts.attention import Attention
 from lab.parts.linear import named_matrices
 
 PRESETS = groups()["preset"]
-COMPONENTS = {group: options for group, options in groups().items() if group not in ("preset", "model")}
+FAMILY = ("model", "objective", "data")  # which change together
+COMPONENTS = {group: options for group, options in groups().items() if group not in ("preset", *FAMILY)}
 MODEL = [*re.findall(r"\$\{(\w+)\}", (conf_folder() / "model/decoder.yaml").read_text()), "expert"]
 CHOICES = [(group, option) for group, options in groups().items() for option in options if group != "preset"]
 
@@ -44,12 +45,15 @@ def plain(config: DictConfig) -> dict:
 
 @functools.cache
 def needed(group: str, option: str) -> tuple[str, ...]:
-    """What an option cannot go without, as the refusal names it: `data=files` needs `data.path`."""
-    try:
-        compose(f"{group}={option}")
-    except RequestError as error:
-        return (f"{str(error).partition(':')[0]}=x",)
-    return ()
+    """What an option cannot go without, as refusals say it: `data=files` needs `data.path`, `model=encoder` an objective."""
+    words: list[str] = []
+    for _ in range(4):
+        try:
+            compose(f"{group}={option}", *words)
+        except RequestError as error:
+            said = str(error).partition("; add ")[2].partition(" or ")[0]
+            words += said.split() if said else [f"{str(error).partition(':')[0]}=x"]
+    return tuple(words)
 
 
 @functools.cache
@@ -69,7 +73,9 @@ def based(preset: str) -> DictConfig:
 @pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: value)
 def test_one_word_changes_one_thing(group, option):
     before, after = plain(compose()), plain(alone(group, option))
-    assert {key for key in before | after if before.get(key) != after.get(key)} <= {group}
+    others = {word.partition("=")[0].partition(".")[0] for word in needed(group, option)}
+    assert others <= {group, *FAMILY}
+    assert {key for key in before | after if before.get(key) != after.get(key)} <= {group, *others}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -379,7 +385,7 @@ VALUES = [
 @pytest.mark.parametrize("preset", ["tiny", "mixtral_like"])
 def test_no_key_takes_every_value(preset, value):
     chosen = OmegaConf.to_container(compose(f"preset={preset}"))
-    texts = ("name", "folder", "logger.", "expert.", "choices.", "overrides", "data.")
+    texts = ("name", "folder", "start", "logger.", "expert.", "choices.", "overrides", "data.")
     taken = []
     for key in flatten(chosen):
         if not key.startswith(texts):

@@ -91,6 +91,10 @@ class Arranged(ABC):
     def scored(self, indices: np.ndarray) -> int:
         """How many targets these examples have."""
 
+    def read(self, indices: np.ndarray) -> int:
+        """How many tokens these examples have, of all sides."""
+        return int(self.lengths[indices].sum())
+
     @abstractmethod
     def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
         """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -134,7 +135,8 @@ class Batches(pl.LightningDataModule):
         rank, world = self._share()
         indices = self.step_rows(step)
         mine = indices.reshape(self.accumulate, world, -1)[part, rank]
-        return self.train_rows.batch(mine, scored=self.train_rows.scored(indices))
+        batch = self.train_rows.batch(mine, scored=self.train_rows.scored(indices))
+        return replace(batch, read=self.train_rows.read(indices))
 
     def train_dataloader(self) -> Endless:
         """Micro-batches for this rank, from the first that is not consumed on, without an end."""

@@ -28,6 +28,7 @@ class Batch:
             micro-batches; the sum of a micro-batch's losses divided by it adds up to the step's mean loss. In
             validation: of this batch.
         counted: how many targets this batch predicts.
+        read: in training, how many tokens the whole optimizer step reads: what a budget counts.
         lengths: `[segments]`, how many tokens see each other: the lengths of the documents' pieces in the
             rows, or of the rows where attention crosses documents. Padding is in none.
         segments: `[rows, time]` int64, which text of its example a token is from: 0, or 1 for the second.
@@ -43,6 +44,7 @@ class Batch:
     counted: int
     lengths: np.ndarray
 
+    read: int = 0
     segments: Tensor | None = None
     distances: Tensor | None = None
     examples: np.ndarray | None = None
@@ -74,6 +76,9 @@ class Laid(Protocol):
 
     def scored(self, indices: np.ndarray) -> int:
         """How many targets the rows with these numbers, `[rows]`, have in training."""
+
+    def read(self, indices: np.ndarray) -> int:
+        """How many tokens the rows with these numbers, `[rows]`, hold, padding left out."""
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
         """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
@@ -172,6 +177,10 @@ class Rows:
 
     def scored(self, indices: np.ndarray) -> int:
         """How many targets these rows have in training: one for each token."""
+        return self.read(indices)
+
+    def read(self, indices: np.ndarray) -> int:
+        """How many tokens these rows hold."""
         return int(self.lengths[indices].sum())
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:

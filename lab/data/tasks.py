@@ -131,6 +131,10 @@ class TaskRows:
         """How many answers these rows ask for."""
         return int(self.answers[indices].sum())
 
+    def read(self, indices: np.ndarray) -> int:
+        """How many symbols these rows hold."""
+        return int(self.drawn.lengths[indices].sum())
+
     def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
         """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
         drawn, lengths = self.drawn, self.drawn.lengths[indices]

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from lab.layout import Layout
-from lab.models.model import Model
+from lab.models.model import LanguageModel
 from lab.parts.cache import left_padded
 
 
 @torch.no_grad()
 def generate(
-    model: Model,
+    model: LanguageModel,
     tokens: Tensor | Sequence[Sequence[int]],
     max_new_tokens: int,
     temperature: float = 0.0,

@@ -1,8 +1,8 @@
-"""What every language model here offers, whatever its family."""
+"""What every model here offers, whatever its family."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -23,28 +23,85 @@ class Costed(Protocol):
 
 
 class Model(nn.Module):
+    """A model of any family: what it costs, and a vector for each token.
+
+    Attributes:
+        family: what objectives ask for: `decoder`, `encoder`, `encoder_decoder`, ...
+        vocab_size: tokens in the vocabulary.
+        dim: numbers in a token's vector.
+        context: tokens in a row, as trained.
+    """
+
+    family: ClassVar[str]
+    vocab_size: int
+    dim: int
+    context: int
+
+    def layers(self) -> list[Costed]:
+        """What computes, apart from the head."""
+        raise NotImplementedError
+
+    def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
+        """What stands for each token: `[batch, time]` int64 to `[batch, time, dim]`.
+
+        Args:
+            tokens: of a text.
+            layout: of the tokens; by default one document a row.
+            segments: `[batch, time]`, which of two texts each is of; what a family without segments leaves aside.
+        """
+        raise NotImplementedError
+
+    @property
+    def expert_layers(self) -> list[MixtureOfExperts]:
+        """The mixtures of experts, in order."""
+        return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
+
+    @property
+    def parameters_total(self) -> int:
+        """Parameters, a shared one counted once."""
+        return count(self)
+
+    @property
+    def parameters_active(self) -> int:
+        """Parameters that one token uses: of a mixture only the chosen experts."""
+        return count(self) - sum(count(layer) - layer.active_parameters for layer in self.expert_layers)
+
+    @property
+    def head_flops(self) -> int:
+        """Forward FLOPs of scoring the vocabulary at one place."""
+        return 0
+
+    def cache_bytes(self, length: int) -> int:
+        """Bytes that the KV cache of one row of so many tokens takes."""
+        return 0
+
+    def body_flops(self, lengths: np.ndarray) -> np.ndarray:
+        """Forward FLOPs on documents of these lengths without the head, over the visible pairs."""
+        return sum((layer.flops(lengths) for layer in self.layers()), np.zeros(len(lengths), dtype=np.int64))
+
+    def flops(self, lengths: np.ndarray) -> np.ndarray:
+        """Forward FLOPs on documents of these lengths, every place scored; a training step takes three times that."""
+        return self.body_flops(lengths) + self.head_flops * np.asarray(lengths)
+
+
+class LanguageModel(Model):
     """A model that scores the vocabulary at each token. A family says what enters the head, by `hidden`.
 
     Attributes:
-        vocab_size: tokens in the vocabulary.
-        context: tokens in a row, as trained.
         embedding: the table and the head.
     """
 
-    vocab_size: int
-    context: int
     embedding: Embedding
 
     def hidden(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
         """What enters the head: `[batch, time]` int64 to `[batch, time, dim]`."""
         raise NotImplementedError
 
-    def layers(self) -> list[Costed]:
-        """What computes, apart from the head."""
-        raise NotImplementedError
+    def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
+        return self.hidden(tokens, layout)
 
     def new_cache(self, batch: int, length: int) -> Cache:
-        """A KV cache for `batch` rows of up to `length` tokens."""
+        """A cache of what is kept of up to `length` tokens of `batch` rows while generating."""
         raise NotImplementedError
 
     def forward(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
@@ -69,25 +126,57 @@ class Model(nn.Module):
         return total / (targets != IGNORE).sum().clamp_min(1) if reduction == "mean" else total
 
     @property
-    def expert_layers(self) -> list[MixtureOfExperts]:
-        """The mixtures of experts, in order."""
-        return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
+    def head_flops(self) -> int:
+        return 2 * self.embedding.scorer.numel()
 
-    @property
-    def parameters_total(self) -> int:
-        """Parameters, a shared one counted once."""
-        return count(self)
 
-    @property
-    def parameters_active(self) -> int:
-        """Parameters that one token uses: of a mixture only the chosen experts."""
-        return count(self) - sum(count(layer) - layer.active_parameters for layer in self.expert_layers)
+class SequenceToSequence(Model):
+    """A model that reads a source and scores the vocabulary at each token of a target. A family says what enters the head.
 
-    def cache_bytes(self, length: int) -> int:
-        """Bytes that the KV cache of one row of so many tokens takes."""
+    Attributes:
+        embedding: the table and the head.
+    """
+
+    family = "encoder_decoder"
+    embedding: Embedding
+
+    def hidden(
+        self, source: Tensor, target: Tensor, source_layout: Layout | None = None, layout: Layout | None = None
+    ) -> Tensor:
+        """What enters the head at each token of the target: `[batch, source time]` and `[batch, time]` int64 to
+        `[batch, time, dim]`.
+
+        Args:
+            source, target: tokens; those of the target follow the document token.
+            source_layout, layout: of the two; by default one document a row.
+        """
+        raise NotImplementedError
+
+    def begin(self, source: Tensor, source_layout: Layout | None = None, length: int = 0) -> Any:
+        """What `step` continues from: the source read, and room for `length` tokens of the target.
+
+        It has a method `reorder(rows)`, `[batch]` int64, which makes each row a copy of the one with that number.
+        """
+        raise NotImplementedError
+
+    def step(self, tokens: Tensor, state: Any) -> Tensor:
+        """What enters the head after the next tokens: `[batch, time]` int64 to `[batch, time, dim]`; `state` takes them in."""
+        raise NotImplementedError
+
+    def forward(
+        self, source: Tensor, target: Tensor, source_layout: Layout | None = None, layout: Layout | None = None
+    ) -> Tensor:
+        """Scores of every token of the vocabulary, `[batch, time, vocab]`. Arguments as `hidden`."""
+        return self.embedding.logits(self.hidden(source, target, source_layout, layout))
+
+    def pair_flops(self, lengths: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        """Forward FLOPs on targets of these lengths after sources of those, every place of the target scored."""
         raise NotImplementedError
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
-        """Forward FLOPs on documents of these lengths, over the visible pairs; a training step takes three times that."""
-        head = 2 * self.embedding.scorer.numel() * np.asarray(lengths)
-        return head + sum((layer.flops(lengths) for layer in self.layers()), np.zeros(len(lengths), dtype=np.int64))
+        """Of targets of these lengths, with sources as long."""
+        return self.pair_flops(lengths, lengths)
+
+    @property
+    def head_flops(self) -> int:
+        return 2 * self.embedding.scorer.numel()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,6 @@ from lab.objectives.causal import Causal
 from lab.parts.kernels import IGNORE
 
 if TYPE_CHECKING:
-    from lab.data.arrange import Arranged
     from lab.data.packing import Batch
 
 BANDS = 32
@@ -23,10 +21,10 @@ BANDS = 32
 class Recall(Causal):
     """Trains as `Causal` does, on the answers alone. Arguments as there."""
 
-    headline: ClassVar[Mapping[str, str]] = {"name": "val/accuracy", "unit": "share of answers", "direction": "max"}
-    takes: ClassVar[Mapping[str, type[Arranged] | None]] = {"task": None}
+    headline = {"name": "val/accuracy", "unit": "share of answers", "direction": "max"}
+    takes = {"task": None}
 
-    def validation_step(self, batch: Batch, index: int) -> Tensor:
+    def evaluate(self, batch: Batch) -> tuple[Tensor, list[Any]]:
         """`[sums]`: nats, answers, right ones, and then answers and right ones in each band of distance."""
         assert batch.distances is not None
         asked = batch.targets != IGNORE
@@ -38,10 +36,9 @@ class Recall(Causal):
         total = right.new_zeros(2, BANDS)
         total[0].index_add_(0, bands, torch.ones_like(right))
         total[1].index_add_(0, bands, right)
-        return torch.cat([torch.stack([nats, right.new_tensor(len(targets)), right.sum()]), total.flatten()])
+        return torch.cat([torch.stack([nats, right.new_tensor(len(targets)), right.sum()]), total.flatten()]), []
 
-    @staticmethod
-    def scores(sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
+    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
         """Loss and accuracy over all answers, and accuracy in bands of distance that double: `val/accuracy/distance_4-7`."""
         nats, answers, right = sums[:3].tolist()
         asked, known = sums[3:].reshape(2, BANDS).tolist()

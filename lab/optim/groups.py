@@ -34,7 +34,7 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
         for module in model.modules()
         if isinstance(module, Embedding) and module.head is not None
     }
-    base = getattr(model, "base_dim", None)
+    base: Any = next((module.base_dim for module in model.modules() if hasattr(module, "base_dim")), None)
 
     def role(parameter: nn.Parameter) -> str:
         if id(parameter) in tables:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +15,19 @@ from lab.parts.kernels import Scoring, attend, linear
 from lab.parts.linear import Linear, Merged
 from lab.parts.position import Position
 from lab.parts.visibility import Full, Visibility
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What cross-attention looks at.
+
+    Attributes:
+        states: `[batch, keys, dim]`, what left an encoder.
+        layout: of its tokens.
+    """
+
+    states: Tensor
+    layout: Layout
 
 
 class Scored(nn.Module):
@@ -128,15 +142,30 @@ class Attention(Scored):
         out = attend(query, key, value, layout, self.visibility, self.scoring(position), keys)
         return self.output(out.flatten(2))
 
-    def cross(self, x: Tensor, layout: Layout, memory: Tensor, keys: Layout) -> Tensor:
-        """Attend from `x` to all of `memory`, `[batch, keys, dim]`, of the same document; without position."""
+    def cross(self, x: Tensor, layout: Layout, memory: Memory, cache: LayerCache | None = None) -> Tensor:
+        """Attend from `x` to all of the memory that is of the same document; without position.
+
+        With a cache, keys and values of the memory are computed once.
+        """
         query = linear(x, *self._of(slice(0, self.heads))).unflatten(-1, (-1, self.head_dim))
-        both = linear(memory, *self._of(slice(self.heads, None))).unflatten(-1, (-1, self.head_dim))
-        key, value = both.split(self.kv_heads, dim=2)
-        if self.query_norm is not None and self.key_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
-        out = attend(query, key, value, layout, Full(causal=False), self.scoring(None), keys)
+        if self.query_norm is not None:
+            query = self.query_norm(query)
+        key, value = cache.across(lambda: self._remembered(memory)) if cache else self._remembered(memory)
+        out = attend(query, key, value, layout, Full(causal=False), self.scoring(None), memory.layout)
         return self.output(out.flatten(2))
+
+    def _remembered(self, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Keys and values of a memory, `[batch, keys, kv_heads, head_dim]` each."""
+        both = linear(memory.states, *self._of(slice(self.heads, None))).unflatten(-1, (-1, self.head_dim))
+        key, value = both.split(self.kv_heads, dim=2)
+        return key if self.key_norm is None else self.key_norm(key), value
+
+    def cross_flops(self, lengths: np.ndarray, memories: np.ndarray) -> np.ndarray:
+        """Forward FLOPs of `cross` from documents of these lengths to memories of those."""
+        shared = 2 * self.kv_heads * self.head_dim * self.project.weight.shape[1]
+        own = self.project.weight.numel() - shared + self.output.weight.numel()
+        lengths, memories = np.asarray(lengths), np.asarray(memories)
+        return 2 * own * lengths + 2 * shared * memories + 4 * self.heads * self.head_dim * lengths * memories
 
     def _of(self, heads: slice) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of some heads of the merged projection."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -91,11 +91,18 @@ class LayerCache:
         self.length, self.held = length, 0
         self.kept = [torch.zeros(batch, length, *shape, dtype=dtype, device=device) for shape in shapes]
         self.whole: Layout | None = None
+        self.remembered: tuple[Tensor, Tensor] | None = None
 
     @property
     def bytes(self) -> int:
         """Memory that it holds."""
-        return sum(x.numel() * x.element_size() for x in self.kept)
+        return sum(x.numel() * x.element_size() for x in (*self.kept, *(self.remembered or ())))
+
+    def across(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Keys and values of what cross-attention looks at, made the first time."""
+        if self.remembered is None:
+            self.remembered = make()
+        return self.remembered
 
     def extend(self, *new: Tensor) -> tuple[list[Tensor], Layout]:
         """Take in what new tokens bring, each `[batch, time, ...]`; gives all that they may see, themselves included, and its

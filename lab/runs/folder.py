@@ -34,6 +34,7 @@ CONFIG, OVERRIDES, RESULT, METRICS, TOKENIZER = (
     "tokenizer.json",
 )
 WEIGHTS, CHECKPOINT = Path("checkpoints/model.safetensors"), Path("checkpoints/last.ckpt")
+HEAD = "objective."
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -58,6 +59,11 @@ def append_whole(path: Path, data: bytes) -> None:
         if file.write(data) < len(data):
             file.truncate(before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def saved_name(name: str) -> str:
+    """What weights of an objective are called in a record: the model's by their own names, its head's under `objective.`."""
+    return name.removeprefix("model.") if name.startswith("model.") else f"{HEAD}{name}"
 
 
 def finite(tree: Any) -> Any:
@@ -250,7 +256,8 @@ class Run:
         if not path.is_file():
             raise RequestError(f"{path}: no weights; the run is {self.status}")
         try:
-            model.load_state_dict(load_file(path))
+            weights = load_file(path)
+            model.load_state_dict({name: w for name, w in weights.items() if not name.startswith(HEAD)})
         except (SafetensorError, RuntimeError, OSError) as error:
             raise RequestError(f"{path}: damaged or of another model ({str(error)[:200]})") from None
         return model.eval()

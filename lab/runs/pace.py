@@ -97,7 +97,7 @@ class Pace(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Begin to count time; restore the random numbers as late as possible."""
         if _rank() == 0:
-            module.nats, module.targets = torch.tensor(self.unreported[0]), self.unreported[1]
+            module.nats_seen, module.targets_seen = torch.tensor(self.unreported[0]), self.unreported[1]
         self.peak_rates = [group["initial_lr"] for group in self._remember_rates(trainer.optimizers[0])]
         if self.random_state is not None:
             torch.set_rng_state(self.random_state.cpu())
@@ -114,10 +114,10 @@ class Pace(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Batch, index: int) -> None:
         """Count what the batch costs: forward once, backward twice that."""
-        self.flops += 3 * float(module.model.flops(batch.lengths).sum())
-        self.step_tokens = batch.scored
+        self.flops += 3 * module.flops(batch)
+        self.step_tokens = batch.read
 
-    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Optimizer) -> None:
         """Set the learning rate of this step."""
         share = self.schedule(self.budget.progress_after(self.spent, self.step_tokens))
         for group, peak in zip(optimizer.param_groups, self.peak_rates, strict=True):
@@ -191,13 +191,15 @@ class Pace(pl.Callback):
                 trainer.strategy.validation_step(batch.to(module.device), index) for index, batch in batches
             ]
         module.train()
-        sums = _over_ranks(torch.stack(parts).double().sum(0).cpu(), module.device)
+        sums = _over_ranks(torch.stack([sums for sums, _ in parts]).double().sum(0).cpu(), module.device)
+        outputs = _gathered([output for _, some in parts for output in some])
         if not math.isfinite(sums[0]):
             self.status = "diverged"
+        measured = module.scores(sums, self.text_bytes if self.lossless else None) | module.judge(outputs)
         lost = time.perf_counter() - began
         self.clock += lost
         self.logged_at += lost
-        return module.scores(sums, self.text_bytes if self.lossless else None)
+        return measured
 
     def _tell(self, measured: dict[str, Any]) -> None:
         self.latest |= measured
@@ -214,7 +216,7 @@ class Pace(pl.Callback):
 
     def _save(self, trainer: pl.Trainer, module: Any) -> None:
         """Write the checkpoint whole or not at all, with the loss that no measurement has shown yet."""
-        nats, targets = _over_ranks(_pair(module.nats, module.targets), module.device).tolist()
+        nats, targets = _over_ranks(_pair(module.nats_seen, module.targets_seen), module.device).tolist()
         self.unreported = (nats, int(targets))
         partial = self.checkpoint.with_suffix(".partial")
         trainer.save_checkpoint(partial, weights_only=False)
@@ -242,3 +244,12 @@ def _over_ranks(values: Tensor, device: torch.device) -> Tensor:
     values = values.to(device)
     dist.all_reduce(values)
     return values.cpu()
+
+
+def _gathered(outputs: list[Any]) -> list[Any]:
+    """Those of all ranks."""
+    if _world() == 1:
+        return outputs
+    everywhere: list[Any] = [None] * _world()
+    dist.all_gather_object(everywhere, outputs)
+    return [output for some in everywhere for output in some]

@@ -104,20 +104,16 @@ def data_module(config: DictConfig) -> Batches:
     """The batches of a run. Its tokens are made if they are not there yet.
 
     Raises:
-        RequestError: the data cannot be read, split, or fill one batch, or is of a kind that the objective does not take.
+        RequestError: the data cannot be read, split, or fill one batch.
     """
     from lab.data.module import kind, make_batches
+    from lab.runs.start import recipe
 
     data = construct(config, "data")
     takes = trusted("objective._target_", config.objective._target_).takes  # type: ignore[attr-defined]
-    if kind(data) not in takes:
-        raise RequestError(
-            f"data={config.choices.data}: is {kind(data)}, and objective={config.choices.objective} trains on "
-            f"{', '.join(takes)}; choose another of the two"
-        )
     return make_batches(
         data,
-        construct(config, "tokenizer"),
+        recipe(config),
         config.split,
         construct(config, "packing"),
         context=config.model.context,
@@ -203,6 +199,7 @@ def _fit(
     from lab.runs.budget import Budget
     from lab.runs.pace import Pace
     from lab.runs.ranks import orphaned
+    from lab.runs.start import make_objective, start
     from lab.runs.tracker import Tracker
     from lab.runs.trainer import make_trainer
 
@@ -216,8 +213,9 @@ def _fit(
     trainer = make_trainer(config)
     data.setup("fit")
     model = build(config, vocab_size=prepared.tokenizer.vocab_size)
+    origin = start(config, model)
     optimizer = construct(config, "optimizer")
-    objective = construct(config, "objective", model=model, optimizer=optimizer, clip=config.trainer.clip)
+    objective = make_objective(config, model, prepared, optimizer)
     facts = {
         "headline": dict(objective.headline),
         "configuration": record["configuration"],
@@ -225,6 +223,7 @@ def _fit(
         "parameters_active": model.parameters_active,
         "vocab_size": prepared.tokenizer.vocab_size,
         "data_fingerprint": prepared.data_fingerprint,
+        "start": origin,
         "tokenizer/lost_share": prepared.lost_share,
         **data.facts,
         "threads": threads,
@@ -286,7 +285,7 @@ def _save_weights(trainer: Any, folder: Path, status: str) -> None:
     if trainer.is_global_zero and status != "stopped":
         path = folder / files.WEIGHTS
         partial = path.with_suffix(".partial")
-        weights = {name.removeprefix("model."): value.cpu().contiguous() for name, value in state.items()}
+        weights = {files.saved_name(name): value.cpu().contiguous() for name, value in state.items()}
         save_file(weights, partial)
         partial.chmod(0o644)  # as the rest of the record
         partial.replace(path)

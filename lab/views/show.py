@@ -15,6 +15,7 @@ from torch import nn
 
 from lab.layout import Layout
 from lab.models.model import Model
+from lab.models.stack import Stack
 from lab.parts.linear import count
 from lab.parts.visibility import Visibility
 from lab.runs.comparison.numbers import scaled
@@ -113,21 +114,33 @@ def show(config: DictConfig, tokens: int = GRID) -> Shown:
 
 
 def _parts(model: Model, length: int) -> Iterator[Part]:
-    lengths = np.array([length])
-    head = model.embedding.scorer.numel()
-    yield _part("embedding", model.embedding, 2.0 * head)
     for name, module in model.named_children():
-        if name not in ("embedding", "blocks") and count(module):
+        if isinstance(module, Stack):
+            yield from _of_stack(module, length, f"{name}.")
+        elif name == "embedding":
+            yield _part(name, module, float(model.head_flops))
+        elif not isinstance(model, Stack) and count(module):
             yield _part(name, module, 0.0)
-    for block in getattr(model, "blocks", ()):
-        kept = 0
+    if isinstance(model, Stack):
+        yield from _of_stack(model, length)
+
+
+def _of_stack(stack: Stack, length: int, prefix: str = "") -> Iterator[Part]:
+    lengths = np.array([length])
+    for name, module in stack.named_children():
+        if name not in ("embedding", "blocks") and count(module):
+            yield _part(prefix + name, module, 0.0)
+    for block in stack.blocks:
+        size = next(block.parameters()).element_size()
         for name, module in block.named_children():
-            flops = float(module.flops(lengths).sum()) / length if hasattr(module, "flops") else 0.0
-            cached = getattr(module, "cached", None)
-            kept = module.visibility.kept(length) * sum(int(np.prod(s)) for s in cached) if cached else 0
-            size = model.embedding.table.weight.element_size()
+            if name == "cross":
+                flops = float(module.cross_flops(lengths, lengths).sum()) / length  # type: ignore[operator]
+            else:
+                flops = float(module.flops(lengths).sum()) / length if hasattr(module, "flops") else 0.0  # type: ignore
+            cached: Any = getattr(module, "cached", None) if name == "attention" and stack.causal else None
+            kept = module.visibility.kept(length) * sum(int(np.prod(s)) for s in cached) if cached else 0  # type: ignore
             if flops or count(module):
-                yield _part(name, module, flops, kept * size / length if cached else None)
+                yield _part(prefix + name, module, flops, kept * size / length if cached else None)
 
 
 def _part(name: str, module: nn.Module, flops: float, cache_bytes: float | None = None) -> Part:

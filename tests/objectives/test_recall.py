@@ -84,8 +84,8 @@ def test_bits_per_byte_of_what_was_cut_are_not_claimed(pairs, tmp_path):
 
 def test_kinds_that_do_not_fit_are_refused(pairs, tmp_path):
     for words, message in {
-        (*pairs, "objective=recall"): "data=pairs: is pairs, and objective=recall trains on task; choose another",
-        (*pairs, "data=labelled"): "data=labelled: is labelled, and objective=causal trains on text, task, pairs",
+        (*pairs, "objective=recall"): "objective=recall: trains on task, and data=pairs is pairs; add objective=causal",
+        (*pairs, "data=labelled"): "data=labelled is labelled; add model=encoder objective=classify",
     }.items():
         with pytest.raises(RequestError, match=message):
             lab.train(lab.compose(*words), tmp_path / "run")
@@ -99,7 +99,7 @@ def test_a_rank_without_rows_adds_nothing(tmp_path):
     objective = lab.config.construct(config, "objective", model=model, optimizer=None)
     full = data.validation_rows.batch(np.arange(5))
     with torch.no_grad():
-        sums, nothing = (objective.validation_step(batch, 0) for batch in (full, full.emptied()))
+        (sums, _), (nothing, _) = (objective.evaluate(batch) for batch in (full, full.emptied()))
     assert nothing.shape == sums.shape
     assert nothing.abs().sum() == 0
     assert sums[1] == 5

@@ -10,7 +10,7 @@ from transformers import DeepseekV2Config
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Attention, DeepseekV2RotaryEmbedding
 
 from lab.layout import Layout
-from lab.parts.attention import Attention, GroupedQueryAttention
+from lab.parts.attention import Attention, GroupedQueryAttention, Memory
 from lab.parts.kernels import explicit_attention
 from lab.parts.latent import LatentAttention
 from lab.parts.norm import RMSNorm
@@ -49,16 +49,16 @@ def test_multi_head_attention_is_that_of_torch():
 
     memory = torch.randn(2, 3, 16)
     expected, _ = theirs(x, memory, memory, need_weights=False)
-    assert torch.allclose(ours.cross(x, Layout.full(2, 6), memory, Layout.full(2, 3)), expected, atol=1e-5)
+    assert torch.allclose(ours.cross(x, Layout.full(2, 6), Memory(memory, Layout.full(2, 3))), expected, atol=1e-5)
 
 
 def test_cross_attention_stays_within_its_pair_and_sees_no_padding():
     torch.manual_seed(0)
     attention = drawn(Attention(dim=16, heads=4, kv_heads=2, visibility=Full(), norm=RMSNorm, qk_norm=True))
     x, memory = torch.randn(1, 5, 16), torch.randn(1, 6, 16)
-    together = attention.cross(x, Layout.packed([[3, 2]]), memory, Layout.packed([[2, 3]], time=6))
-    first = attention.cross(x[:, :3], Layout.full(1, 3), memory[:, :2], Layout.full(1, 2))
-    second = attention.cross(x[:, 3:], Layout.full(1, 2), memory[:, 2:5], Layout.full(1, 3))
+    together = attention.cross(x, Layout.packed([[3, 2]]), Memory(memory, Layout.packed([[2, 3]], time=6)))
+    first = attention.cross(x[:, :3], Layout.full(1, 3), Memory(memory[:, :2], Layout.full(1, 2)))
+    second = attention.cross(x[:, 3:], Layout.full(1, 2), Memory(memory[:, 2:5], Layout.full(1, 3)))
     assert torch.allclose(together, torch.cat([first, second], dim=1), atol=1e-6)
 
 

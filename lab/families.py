@@ -1,0 +1,73 @@
+"""Which model, objective and data go together, and what to write where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lab.errors import RequestError
+from lab.options import conf_folder, groups
+
+
+def check_families(config: DictConfig, family: str, kind: str) -> None:
+    """Refuse a model, an objective and data that do not go together, with the words that would mend it.
+
+    Args:
+        config: the composed configuration.
+        family: of its model.
+        kind: of its data.
+
+    Raises:
+        RequestError: they do not.
+    """
+    from lab.config import trusted
+
+    objective: Any = trusted("objective._target_", config.objective._target_)
+    name, model, data = (config.choices[group] for group in ("objective", "model", "data"))
+    if family in objective.families and kind in objective.takes:
+        return
+    if family not in objective.families:
+        why = f"objective={name}: trains {_or(_models(objective.families))}, and model={model} is another family"
+    else:
+        why = f"objective={name}: trains on {_or(objective.takes)}, and data={data} is {kind}"
+    words = _objectives(family, kind) or _pairs(kind) or _objectives(family)
+    raise RequestError(f"{why}; add {_or(words)}")
+
+
+def _objectives(family: str, kind: str | None = None) -> list[str]:
+    """The words for objectives that train this family, on this kind of data."""
+    return [
+        f"objective={option}"
+        for option, target in _targets("objective", "_target_")
+        if family in target.families and (kind is None or kind in target.takes)
+    ]
+
+
+def _pairs(kind: str) -> list[str]:
+    """The words for models with an objective that takes this kind of data."""
+    return [
+        f"{model} objective={option}"
+        for option, target in _targets("objective", "_target_")
+        if kind in target.takes
+        for model in _models(target.families)
+    ]
+
+
+def _models(families: tuple[str, ...]) -> list[str]:
+    """The words for models of these families."""
+    return [f"model={option}" for option, target in _targets("model", "build._target_") if target.family in families]
+
+
+def _targets(group: str, key: str) -> Iterator[tuple[str, Any]]:
+    from lab.config import trusted
+
+    for option in groups()[group]:
+        path = OmegaConf.select(OmegaConf.load(conf_folder() / group / f"{option}.yaml"), key)
+        if path is not None:
+            yield option, trusted(f"{group}.{key}", path)
+
+
+def _or(words: Any) -> str:
+    return " or ".join(words)

@@ -1,0 +1,51 @@
+"""An encoder: a vector for each token from both of its sides (BERT, Devlin et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from lab.layout import Layout
+from lab.models.model import LanguageModel
+from lab.models.stack import Stack
+from lab.parts.cache import Cache
+from lab.parts.embedding import Embedding
+
+
+class Encoder(Stack, LanguageModel):
+    """Embedding, blocks that see both sides, norm, and a head that guesses masked tokens.
+
+    Args:
+        vocab_size: tokens in the vocabulary.
+        dim: width.
+        embedding: called with `vocab_size`, `dim`.
+        segments: texts of an example that are told apart by a vector added to their tokens; 0 for none.
+        stack: as `Stack`.
+    """
+
+    family = "encoder"
+
+    def __init__(
+        self, vocab_size: int, dim: int, embedding: Callable[..., Embedding], segments: int = 2, **stack
+    ) -> None:
+        super().__init__(dim=dim, causal=False, **stack)
+        self.vocab_size = vocab_size
+        self.embedding = embedding(vocab_size=vocab_size, dim=dim)
+        self.segments = nn.Embedding(segments, dim) if segments else None
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        layout: Layout | None = None,
+        cache: Cache | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        layout = layout or Layout.full(tokens.shape[0], tokens.shape[1], tokens.device)
+        x = self.embedding(tokens)
+        if self.segments is not None:
+            x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
+        return self.run(x, layout)
+
+    def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
+        return self.hidden(tokens, layout, segments=segments)

@@ -1,0 +1,125 @@
+"""A stack: blocks one after the other, with the position that serves them and the norm of what leaves them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.layout import Layout
+from lab.models.model import Costed
+from lab.parts.attention import Memory
+from lab.parts.block import Block
+from lab.parts.cache import Cache, LayerCache
+from lab.parts.position import Position
+from lab.parts.visibility import Full
+
+
+class Stack(nn.Module):
+    """The body of an encoder or a decoder. Every part is given as a callable that is completed with what only the stack knows.
+
+    Args:
+        dim: width.
+        layers: number of blocks.
+        heads: query heads in each attention.
+        context: tokens in a row, as trained.
+        causal: tokens see earlier ones alone; else both sides.
+        position: called with `dim`, `head_dim`, `context`, `heads`, `causal`.
+        pattern: called with `causal`, `layer`; gives a visibility.
+        attention: called with `dim`, `heads`, `visibility`, `norm`, `rotates`.
+        ffn: called with `dim`, `layer`.
+        norm: called with `dim`.
+        block: called with `dim`, `attention`, `cross`, `ffn`, `norm`, `layers`, `encoder_layers`, `decoder_layers`.
+        encoder_layers: of the stack that this one looks at by cross-attention; 0 for none.
+        decoder_layers: of the stack that looks at this one; 0 for none.
+
+    Raises:
+        ValueError: a size under 1, heads that do not divide the width, or an attention that cannot look at another stack.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        layers: int,
+        heads: int,
+        context: int,
+        causal: bool,
+        position: Callable[..., Position],
+        pattern: Callable,
+        attention: Callable[..., nn.Module],
+        ffn: Callable[..., nn.Module],
+        norm: Callable[..., nn.Module],
+        block: Callable[..., Block],
+        encoder_layers: int = 0,
+        decoder_layers: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, size in {"dim": dim, "layers": layers, "heads": heads, "context": context}.items():
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"model.{name}: {size}; a whole number, at least 1")
+        if dim % heads:
+            raise ValueError(f"model.heads: {heads} does not divide model.dim {dim}")
+        self.dim, self.context, self.causal = dim, context, causal
+        self.position = position(dim=dim, head_dim=dim // heads, context=context, heads=heads, causal=causal)
+
+        def across() -> nn.Module:
+            made = attention(dim=dim, heads=heads, visibility=Full(causal=False), norm=norm, rotates=False)
+            if not hasattr(made, "cross"):
+                raise ValueError(
+                    f"attention: {type(made).__name__} has no form that looks at another stack; choose mha, gqa or mqa"
+                )
+            return made
+
+        def layer(i: int) -> Block:
+            visibility = pattern(causal=causal, layer=i)
+            rotates = self.position.at(i).rotates
+            return block(
+                dim=dim,
+                attention=attention(dim=dim, heads=heads, visibility=visibility, norm=norm, rotates=rotates),
+                cross=across() if encoder_layers else None,
+                ffn=ffn(dim=dim, layer=i),
+                norm=norm,
+                layers=layers,
+                encoder_layers=encoder_layers,
+                decoder_layers=decoder_layers,
+            )
+
+        self.blocks = nn.ModuleList(layer(i) for i in range(layers))
+        self.norm = norm(dim=dim) if self.blocks[-1].final_norm else nn.Identity()
+
+    def run(self, x: Tensor, layout: Layout, cache: Cache | None = None, memory: Memory | None = None) -> Tensor:
+        """What leaves the last norm: `[batch, time, dim]` to the same.
+
+        Args:
+            x: embeddings, to which the position has added nothing yet.
+            layout: of the tokens; with a cache, from its `advance`.
+            cache: from `new_cache`.
+            memory: what the blocks look at by cross-attention.
+        """
+        x = self.position.embed(x, layout)
+        for i, block in enumerate(self.blocks):
+            x = block(x, layout, self.position.at(i), None if cache is None else cache.layers[i], memory)
+        return self.norm(x)
+
+    def new_cache(self, batch: int, length: int) -> Cache:
+        """A cache for `batch` rows of up to `length` tokens; a pattern that forgets keeps no more than it can see."""
+
+        def layer(block: Block) -> LayerCache:
+            weight = next(block.parameters())
+            attention: Any = block.attention
+            return LayerCache(batch, attention.visibility.kept(length), attention.cached, weight.dtype, weight.device)
+
+        return Cache([layer(block) for block in self.blocks], batch, length)  # type: ignore[arg-type]
+
+    def cache_bytes(self, length: int) -> int:
+        """Bytes that the cache of one row of so many tokens takes, cross-attention's apart."""
+        attentions: list[Any] = [block.attention for block in self.blocks]
+        numbers = sum(a.visibility.kept(length) * sum(math.prod(shape) for shape in a.cached) for a in attentions)
+        return numbers * torch.empty(0, dtype=next(self.blocks.parameters()).dtype).element_size()
+
+    def layers(self) -> list[Costed]:
+        """Attention and feed-forward of every block, without cross-attention, whose cost is of two lengths."""
+        return [layer for block in self.blocks for layer in (block.attention, block.ffn)]  # type: ignore[misc]

@@ -1,0 +1,61 @@
+"""Classification of tokens: a tag for each word, at its first token (named entities; BERT, section 5.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab.data.arrange import Tags
+from lab.metrics.classification import accuracy
+from lab.metrics.entities import entity_scores
+from lab.objectives.objective import Objective
+from lab.parts.kernels import IGNORE
+from lab.parts.linear import Linear
+
+if TYPE_CHECKING:
+    from lab.data.packing import Batch
+
+
+class Tag(Objective):
+    """The loss is the cross-entropy of each word's tag. Arguments as `Objective`."""
+
+    families = ("encoder",)
+    takes = {"tagged": Tags}
+    headline = {"name": "val/entity_f1", "unit": "F1 of entities", "direction": "max"}
+
+    def make_head(self) -> nn.Module:
+        return Linear(self.model.dim, len(self.prepared.labels))
+
+    def logits(self, batch: Batch) -> Tensor:
+        """`[words, tags]`, of the places that have a tag."""
+        return self.head(self.model.vectors(batch.tokens, batch.layout)[batch.targets != IGNORE])
+
+    def nats(self, batch: Batch) -> Tensor:
+        return F.cross_entropy(self.logits(batch).float(), batch.targets[batch.targets != IGNORE], reduction="sum")
+
+    def evaluate(self, batch: Batch) -> tuple[Tensor, list[Any]]:
+        """`[sums]`: nats and words; of each sentence the tags that score best, and the true ones."""
+        logits, asked = self.logits(batch).float(), batch.targets != IGNORE
+        true = batch.targets[asked]
+        nats = F.cross_entropy(logits, true, reduction="sum").double()
+        sizes = [size for size in asked.sum(1).tolist() if size]
+        sides = (side.split(sizes) for side in (logits.argmax(-1), true))
+        sentences = [[one.tolist(), other.tolist()] for one, other in zip(*sides, strict=True)]
+        return torch.stack([nats, nats.new_tensor(len(true))]), sentences
+
+    def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
+        """F1 of the entities, of all and of each type, and the share of words whose tag is right."""
+        labels = self.prepared.labels
+        predicted, true = ([[labels[tag] for tag in both[side]] for both in outputs] for side in (0, 1))
+        scores = entity_scores(predicted, true)
+        words = accuracy(list(chain(*predicted)), list(chain(*true)))
+        of_types = {f"val/entity_f1/{kind}": found.f1 for kind, found in scores.items() if kind != "all"}
+        return {"val/entity_f1": scores["all"].f1, "val/accuracy": words} | of_types
+
+    def flops(self, batch: Batch) -> float:
+        return float(self.model.body_flops(batch.lengths).sum()) + 2 * self.head.weight.numel() * batch.counted
