@@ -29,6 +29,7 @@ lab: what does this architecture choice do?
   lab sweep FILE [KEY=VALUE ...]                 run a sweep file of W&B's format here, resumable
   lab report FOLDER ...                          compare runs: a table and a page
   lab show [GROUP=OPTION ...] [KEY=VALUE ...]    a composition: parts, costs, who sees whom
+  lab tokens TEXT [--with TOKENIZER ...]         how tokenizers cut a text
   lab parts [GROUP ...]                          what can be chosen, and what it is
 
   --json with any verb: one JSON document on standard output
@@ -336,6 +337,46 @@ def show(arguments: list[str]) -> int:
     return 0
 
 
+def tokens(arguments: list[str]) -> int:
+    """Cut a text into tokens."""
+    parser = Parser(
+        prog="lab tokens",
+        usage="%(prog)s TEXT [GROUP=OPTION ...] [KEY=VALUE ...] [options]",
+        description="How tokenizers cut a text. KEY=VALUE is of the composition that a tokenizer is made for.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("text", metavar="TEXT", help="or - for standard input")
+    parser.add_argument(
+        "--with",
+        dest="tokenizers",
+        action="append",
+        default=[],
+        metavar="TOKENIZER",
+        help="a run folder, a tokenizer.json, or an option such as wordpiece; several are shown under each other "
+        "(default: the composition's)",
+    )
+    parser.add_argument("--merges", action="store_true", help="what the pieces of byte-pair encodings were merged from")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options, others = parser.parse_known_args(arguments)
+    from lab.runs.folder import write_atomically
+    from lab.views import tokens as views
+
+    overrides = [_override(text) for text in others]
+    text = sys.stdin.read() if options.text == "-" else options.text
+    if options.tokenizers:
+        cuts = [views.cut(views.named(name, overrides), text, name) for name in options.tokenizers]
+    else:
+        cuts = [views.cut(views.composed(overrides), text, "as composed")]
+    if options.html:
+        write_atomically(options.html, views.to_html(cuts))
+    if options.json:
+        print(json.dumps([cut.to_json() for cut in cuts], indent=2, ensure_ascii=False))
+    else:
+        views.show(cuts, options.merges)
+    return 0
+
+
 def parts(arguments: list[str]) -> int:
     """List what can be chosen."""
     parser = Parser(
@@ -386,5 +427,6 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "sweep": sweep,
     "report": report,
     "show": show,
+    "tokens": tokens,
     "parts": parts,
 }

@@ -291,7 +291,7 @@ class Byte(Recipe):
 
     def train(self, texts: Iterator[str]) -> Tokenizer:
         begin, *others = self.tokens
-        vocabulary = {begin: 0} | {letter: 1 + byte for byte, letter in enumerate(_byte_letters())}
+        vocabulary = {begin: 0} | {letter: 1 + byte for byte, letter in enumerate(byte_letters())}
         inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges=[]))
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()
@@ -299,7 +299,7 @@ class Byte(Recipe):
         return Tokenizer(inner)
 
 
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """The visible character that byte-level tokenizers write for each byte, as GPT-2 introduced them."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     spare = iter(range(0x100, 0x200))

@@ -1,0 +1,233 @@
+"""How tokenizers cut a text: pieces, numbers, what each piece was merged from, and how much text a token holds."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from lab.data.tokenizers import Tokenizer, byte_letters
+from lab.errors import RequestError
+from lab.views.web import page
+
+COLOURS = ("#b8d8f8", "#ffe0a8", "#c8ecc0", "#f5c8d8", "#dcd0f5")
+"""Behind neighbouring pieces."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a text.
+
+    Attributes:
+        id: its number.
+        token: its name in the vocabulary.
+        text: what it stands for; bytes that are no character by themselves in hexadecimal.
+        kind: `text`, `special` or `unknown`.
+        merged: for byte-pair encodings, the pieces that it was made of, theirs in turn as lists; else its text.
+    """
+
+    id: int
+    token: str
+    text: str
+    kind: str
+    merged: Any
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A text as one tokenizer cuts it."""
+
+    name: str
+    vocab_size: int
+    text: str
+    tokens: list[Token]
+
+    @property
+    def counted(self) -> int:
+        """Tokens that stand for text; special ones do not."""
+        return sum(token.kind != "special" for token in self.tokens)
+
+    def figures(self) -> dict[str, float]:
+        """Tokens, and characters and bytes for each."""
+        count = max(1, self.counted)
+        return {
+            "tokens": len(self.tokens),
+            "characters_per_token": len(self.text) / count,
+            "bytes_per_token": len(self.text.encode()) / count,
+            "unknown": sum(token.kind == "unknown" for token in self.tokens),
+            "vocab_size": self.vocab_size,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"name": self.name, **self.figures(), "pieces": [asdict(token) for token in self.tokens]}
+
+
+def cut(tokenizer: Tokenizer, text: str, name: str) -> Cut:
+    """Cut a text, with the special tokens that the tokenizer puts around one.
+
+    Raises:
+        RequestError: the text is empty.
+    """
+    if not text:
+        raise RequestError("TEXT: is empty; nothing to cut")
+    encoding = tokenizer.inner.encode(text)
+    numbers = {number: special for special, number in tokenizer.specials.items()}
+    unknown, parents, spell = _unknown(tokenizer), _merges(tokenizer), _speller(tokenizer)
+    tokens = []
+    for number, token, (first, last) in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True):
+        kind = "unknown" if number == unknown else "special" if number in numbers else "text"
+        shown = token if kind == "special" else text[first:last] if kind == "unknown" else spell(token)
+        tokens.append(Token(number, token, shown, kind, _tree(token, parents, spell)))
+    return Cut(name, tokenizer.vocab_size, text, tokens)
+
+
+def _model(tokenizer: Tokenizer) -> dict[str, Any]:
+    return json.loads(tokenizer.inner.to_str())
+
+
+def _unknown(tokenizer: Tokenizer) -> int | None:
+    model = _model(tokenizer)["model"]
+    name = model.get("unk_token")
+    return model.get("unk_id") if name is None else tokenizer.inner.token_to_id(name)
+
+
+def _merges(tokenizer: Tokenizer) -> dict[str, tuple[str, str]]:
+    """For each merged piece the two that it was made of, by the first rule that gives it."""
+    parents: dict[str, tuple[str, str]] = {}
+    for rule in _model(tokenizer)["model"].get("merges", []):
+        left, right = rule if isinstance(rule, list) else rule.split(" ")
+        parents.setdefault(left + right, (left, right))
+    return parents
+
+
+def _tree(token: str, parents: dict[str, tuple[str, str]], spell: Callable[[str], str]) -> Any:
+    return [_tree(part, parents, spell) for part in parents[token]] if token in parents else spell(token)
+
+
+def _speller(tokenizer: Tokenizer) -> Callable[[str], str]:
+    """What a token's name says to a reader."""
+    steps = _model(tokenizer)
+    if "ByteLevel" not in json.dumps([steps["pre_tokenizer"], steps["decoder"]]):
+        return lambda token: token
+    numbers = {letter: byte for byte, letter in enumerate(byte_letters())}
+
+    def spelt(token: str) -> str:
+        try:
+            raw = bytes(numbers[letter] for letter in token)
+        except KeyError:  # an added token, which is text as it stands
+            return token
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "".join(f"\\x{byte:02X}" for byte in raw)
+
+    return spelt
+
+
+def show(cuts: Sequence[Cut], merges: bool = False) -> None:
+    """The pieces of each tokenizer under each other; on a terminal coloured, elsewhere with strokes between them."""
+    console = Console(highlight=False)
+    coloured = console.is_terminal and not console.no_color
+    for number, one in enumerate(cuts):
+        if number:
+            console.print()
+        figures = one.figures()
+        console.print(
+            f"{one.name}: {figures['tokens']} tokens of {one.vocab_size:,}, {figures['characters_per_token']:.2f} characters "
+            f"and {figures['bytes_per_token']:.2f} bytes a token"
+            + (f", {figures['unknown']} unknown" if figures["unknown"] else ""),
+            markup=False,
+        )
+        line = Text(overflow="fold")
+        for place, token in enumerate(one.tokens):
+            style = "reverse" if token.kind == "special" else "bold white on red" if token.kind == "unknown" else ""
+            if not style and coloured:
+                style = f"black on {COLOURS[place % len(COLOURS)]}"
+            if place and not coloured:
+                line.append("|")
+            line.append(_visible(token), style=style)
+        console.print(line)
+        console.print(" ".join(str(token.id) for token in one.tokens), style="dim", soft_wrap=False)
+        if merges:
+            for said in dict.fromkeys(_said(token.merged) for token in one.tokens if isinstance(token.merged, list)):
+                console.print(f"  {said}", markup=False)
+
+
+def _visible(token: Token) -> str:
+    """A piece with marks for what does not show, and `?` around what the tokenizer does not know."""
+    text = token.text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+    return f"?{text}?" if token.kind == "unknown" else text
+
+
+def _said(tree: Any) -> str:
+    if isinstance(tree, str):
+        return tree.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
+    return f"({' + '.join(map(_said, tree))})"
+
+
+def to_html(cuts: Sequence[Cut]) -> str:
+    """A page: each tokenizer's pieces in colours, their numbers on pointing at them."""
+    return page("Tokens", "\n".join(_sections(cuts)), STYLE)
+
+
+STYLE = """
+.pieces { line-height: 2.1; overflow-wrap: anywhere; white-space: pre-wrap; font-family: ui-monospace, monospace }
+.pieces span { padding: .18em .06em; border-radius: .25em; color: #111 }
+.special { background: #777; color: #fff !important } .unknown { background: #c22; color: #fff !important }
+"""
+
+
+def _sections(cuts: Sequence[Cut]) -> Iterator[str]:
+    for one in cuts:
+        figures = one.figures()
+        yield f"<h2>{html.escape(one.name)}</h2>"
+        yield (
+            f"<p>{figures['tokens']} tokens of {one.vocab_size:,}; {figures['characters_per_token']:.2f} characters and "
+            f"{figures['bytes_per_token']:.2f} bytes a token; {figures['unknown']} unknown</p>"
+        )
+        spans = []
+        for place, token in enumerate(one.tokens):
+            look = (
+                f'class="{token.kind}"'
+                if token.kind != "text"
+                else f'style="background:{COLOURS[place % len(COLOURS)]}"'
+            )
+            title = html.escape(f"{token.id}  {_said(token.merged)}")
+            spans.append(f'<span {look} title="{title}">{html.escape(_visible(token))}</span>')
+        yield f'<p class="pieces">{"".join(spans)}</p>'
+
+
+def named(name: str, overrides: Sequence[str]) -> Tokenizer:
+    """A tokenizer: of a run folder, of a `tokenizer.json`, or an option of the group, made from the text of `data`.
+
+    Args:
+        name: a path, or an option such as `bpe`.
+        overrides: of the composition that the option is part of.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    from lab.options import groups
+
+    if Path(name).exists():
+        return Tokenizer.load(name)
+    if name not in groups()["tokenizer"]:
+        raise RequestError(
+            f"--with {name}: no such file or folder, and no option; there are {', '.join(groups()['tokenizer'])}"
+        )
+    return composed([f"tokenizer={name}", *overrides])
+
+
+def composed(overrides: Sequence[str]) -> Tokenizer:
+    """The tokenizer of a composition, made from the text of its data."""
+    from lab.config import compose
+    from lab.runs.train import data_module
+
+    return data_module(compose(*overrides)).prepared.tokenizer

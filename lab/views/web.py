@@ -1,0 +1,32 @@
+"""A page of its own: everything in one file, readable on a phone and a desktop, in light and dark."""
+
+from __future__ import annotations
+
+import html
+
+STYLE = """
+:root { color-scheme: light dark; --fg: #1c1e21; --bg: #fff; --faint: #667; --line: #dde }
+@media (prefers-color-scheme: dark) { :root { --fg: #e6e6e8; --bg: #16181c; --faint: #99a; --line: #333842 } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--fg); background: var(--bg); margin: 0 auto; max-width: 72rem;
+  padding: 1rem 1.2rem 3rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem } p { margin: .3rem 0 } .faint { color: var(--faint) }
+table { border-collapse: collapse } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line) }
+th:first-child, td:first-child { text-align: left }
+"""
+
+
+def page(title: str, body: str, style: str = "", script: str = "") -> str:
+    """The text of a page.
+
+    Args:
+        title: of the page, plain text.
+        body: HTML.
+        style, script: what the body needs beyond what all pages have.
+    """
+    code = f"<script>{script}</script>" if script else ""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head>"
+        f"<body><h1>{html.escape(title)}</h1>\n{body}\n{code}</body></html>\n"
+    )
