@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lab.config import build, compose
     from lab.layout import Layout
     from lab.models.generate import generate
+    from lab.models.record import record
     from lab.runs.folder import Run, load
     from lab.runs.report import report
     from lab.runs.sweep import sweep
@@ -37,12 +38,13 @@ _HOMES = {
     "Layout": "lab.layout",
     "Run": "lab.runs.folder",
     "load": "lab.runs.folder",
+    "record": "lab.models.record",
     "report": "lab.runs.report",
     "sweep": "lab.runs.sweep",
     "train": "lab.runs.train",
 }
 
-__all__ = ["Layout", "Run", "build", "compose", "generate", "load", "report", "sweep", "train"]
+__all__ = ["Layout", "Run", "build", "compose", "generate", "load", "record", "report", "sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

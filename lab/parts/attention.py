@@ -44,6 +44,8 @@ class Scored(nn.Module):
 
     Attributes:
         score_dim: numbers of a query that meet those of a key.
+        weights: a named place, where `lab.record` sees the attention weights of a pass, `[batch, heads, queries, keys]`.
+            Fused kernels keep none, so while somebody looks they are computed explicitly.
 
     Raises:
         ValueError: a value out of range.
@@ -70,12 +72,14 @@ class Scored(nn.Module):
         self.heads, self.visibility, self.rotates = heads, visibility, rotates
         self.scale, self.softcap, self.dropout = scale, softcap, dropout
         self.sinks = nn.Parameter(torch.zeros(heads)) if sinks else None
+        self.weights = nn.Identity()
 
     def scoring(self, position: Position | None, scale: float | None = None) -> Scoring:
         """How scores are made under a position."""
         bias = None if position is None or type(position).bias is Position.bias else position.bias
         dropout = self.dropout if self.training else 0.0
-        return Scoring(self.scale if scale is None else scale, self.softcap, bias, self.sinks, dropout)
+        watch = self.weights if self.weights._forward_hooks else None
+        return Scoring(self.scale if scale is None else scale, self.softcap, bias, self.sinks, dropout, watch)
 
 
 class Attention(Scored):

@@ -50,6 +50,7 @@ class Scoring:
         bias: what a position adds to the scaled scores, from the layouts of queries and keys; gives none for nothing.
         sink: `[heads]`, a score that every query has besides those of its keys, without a value (gpt-oss, 2025).
         dropout: share of the weights that are dropped.
+        watch: called with the weights that were used, `[batch, heads, queries, keys]`; none where nobody asks for them.
     """
 
     scale: float | None = None
@@ -57,11 +58,12 @@ class Scoring:
     bias: Callable[[Layout, Layout], Tensor | None] | None = None
     sink: Tensor | None = None
     dropout: float = 0.0
+    watch: Callable[[Tensor], object] | None = None
 
     @property
     def fused(self) -> bool:
         """Whether torch's fused CPU kernel can compute it."""
-        return self.softcap is None and self.bias is None and not self.dropout
+        return self.softcap is None and self.bias is None and not self.dropout and self.watch is None
 
 
 PLAIN = Scoring()
@@ -230,6 +232,8 @@ def explicit_attention(
     """
     groups = query.shape[2] // key.shape[2]
     key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
+    if scoring.watch is not None:  # whole, for whoever looks at it
+        return _explicit(query, key, value, layout, layout if keys is None else keys, visibility, scoring)
     queries, length = query.shape[1], key.shape[1]
     done = []
     for start in range(0, queries, QUERIES):
@@ -256,6 +260,8 @@ def _explicit(
     weights = attention_weights(query, key, layout, keys, visibility, scoring).to(value.dtype)
     if scoring.dropout:
         weights = F.dropout(weights, scoring.dropout)
+    if scoring.watch is not None:
+        scoring.watch(weights)
     return torch.einsum("bhij,bjhd->bihd", weights, value)
 
 
