@@ -30,6 +30,7 @@ lab: what does this architecture choice do?
   lab report FOLDER ...                          compare runs: a table and a page
   lab show [GROUP=OPTION ...] [KEY=VALUE ...]    a composition: parts, costs, who sees whom
   lab tokens TEXT [--with TOKENIZER ...]         how tokenizers cut a text
+  lab attention RUN TEXT                         where each head looks
   lab parts [GROUP ...]                          what can be chosen, and what it is
 
   --json with any verb: one JSON document on standard output
@@ -377,6 +378,39 @@ def tokens(arguments: list[str]) -> int:
     return 0
 
 
+def attention(arguments: list[str]) -> int:
+    """Show where a model looks."""
+    parser = Parser(
+        prog="lab attention",
+        allow_abbrev=False,
+        description="Where each head of a trained model looks in a text: figures for all heads; with --layer and --head a "
+        "map, with --token too what one token looks at.",
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
+    parser.add_argument("text", metavar="TEXT", help="or - for standard input")
+    for name in ("layer", "head", "token"):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help="counted from 1")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with the map of every head")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options = parser.parse_args(arguments)
+    if options.token is not None and None in (options.layer, options.head):
+        raise RequestError("--token: goes with --layer and --head, whose map it is a row of")
+    from lab.runs.folder import load, write_atomically
+    from lab.views import attention as views
+
+    maps = views.attention(load(options.run), sys.stdin.read() if options.text == "-" else options.text)
+    for one in maps:
+        one.check(options.layer or 1, options.head or 1)
+    if options.html:
+        write_atomically(options.html, views.to_html(maps, f"Attention of {options.run}"))
+    if options.json:
+        print(json.dumps([one.to_json() for one in maps], ensure_ascii=False))
+    else:
+        for one in maps:
+            views.show(one, options.layer, options.head, options.token)
+    return 0
+
+
 def parts(arguments: list[str]) -> int:
     """List what can be chosen."""
     parser = Parser(
@@ -428,5 +462,6 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "report": report,
     "show": show,
     "tokens": tokens,
+    "attention": attention,
     "parts": parts,
 }

@@ -31,6 +31,17 @@ __all__ = ["BPE", "DOCUMENT", "FILE", "UNKNOWN", "Byte", "Recipe", "Tokenizer", 
 FILE = "tokenizer.json"
 
 
+def _byte_letters() -> list[str]:
+    """The visible character that byte-level tokenizers write for each byte, as GPT-2 introduced them."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    spare = iter(range(0x100, 0x200))
+    return [chr(byte if byte in visible else next(spare)) for byte in range(256)]
+
+
+BYTE_LETTERS = _byte_letters()
+_BYTES = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
+
+
 class Tokenizer:
     """Text to token numbers and back.
 
@@ -125,6 +136,20 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token numbers; document tokens give nothing, bytes that are no UTF-8 give U+FFFD."""
         return self.inner.decode([int(i) for i in ids if i != self.document_id], skip_special_tokens=False)
+
+    def spelt(self, token: int) -> str:
+        """What one token says to a reader: its text, a special token's name, or bytes that are no character in hexadecimal."""
+        name = self.inner.id_to_token(token) or ""
+        if self._spelt is not None or name in self.specials:
+            return name
+        try:
+            raw = bytes(_BYTES[letter] for letter in name)
+        except KeyError:  # an added token, which is text as it stands
+            return name
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "".join(f"\\x{byte:02X}" for byte in raw)
 
     @cached_property
     def lossless(self) -> bool:
@@ -291,19 +316,12 @@ class Byte(Recipe):
 
     def train(self, texts: Iterator[str]) -> Tokenizer:
         begin, *others = self.tokens
-        vocabulary = {begin: 0} | {letter: 1 + byte for byte, letter in enumerate(byte_letters())}
+        vocabulary = {begin: 0} | {letter: 1 + byte for byte, letter in enumerate(BYTE_LETTERS)}
         inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges=[]))
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()
         inner.add_special_tokens([begin, *others])
         return Tokenizer(inner)
-
-
-def byte_letters() -> list[str]:
-    """The visible character that byte-level tokenizers write for each byte, as GPT-2 introduced them."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    spare = iter(range(0x100, 0x200))
-    return [chr(byte if byte in visible else next(spare)) for byte in range(256)]
 
 
 @dataclass(frozen=True)

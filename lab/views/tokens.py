@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lab.data.tokenizers import Tokenizer, byte_letters
+from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 from lab.views.web import page
 
@@ -79,12 +79,12 @@ def cut(tokenizer: Tokenizer, text: str, name: str) -> Cut:
         raise RequestError("TEXT: is empty; nothing to cut")
     encoding = tokenizer.inner.encode(text)
     numbers = {number: special for special, number in tokenizer.specials.items()}
-    unknown, parents, spell = _unknown(tokenizer), _merges(tokenizer), _speller(tokenizer)
+    unknown, parents = _unknown(tokenizer), _merges(tokenizer)
     tokens = []
     for number, token, (first, last) in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True):
         kind = "unknown" if number == unknown else "special" if number in numbers else "text"
-        shown = token if kind == "special" else text[first:last] if kind == "unknown" else spell(token)
-        tokens.append(Token(number, token, shown, kind, _tree(token, parents, spell)))
+        shown = text[first:last] if kind == "unknown" else tokenizer.spelt(number)
+        tokens.append(Token(number, token, shown, kind, _tree(token, parents, tokenizer)))
     return Cut(name, tokenizer.vocab_size, text, tokens)
 
 
@@ -107,28 +107,11 @@ def _merges(tokenizer: Tokenizer) -> dict[str, tuple[str, str]]:
     return parents
 
 
-def _tree(token: str, parents: dict[str, tuple[str, str]], spell: Callable[[str], str]) -> Any:
-    return [_tree(part, parents, spell) for part in parents[token]] if token in parents else spell(token)
-
-
-def _speller(tokenizer: Tokenizer) -> Callable[[str], str]:
-    """What a token's name says to a reader."""
-    steps = _model(tokenizer)
-    if "ByteLevel" not in json.dumps([steps["pre_tokenizer"], steps["decoder"]]):
-        return lambda token: token
-    numbers = {letter: byte for byte, letter in enumerate(byte_letters())}
-
-    def spelt(token: str) -> str:
-        try:
-            raw = bytes(numbers[letter] for letter in token)
-        except KeyError:  # an added token, which is text as it stands
-            return token
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return "".join(f"\\x{byte:02X}" for byte in raw)
-
-    return spelt
+def _tree(token: str, parents: dict[str, tuple[str, str]], tokenizer: Tokenizer) -> Any:
+    if token in parents:
+        return [_tree(part, parents, tokenizer) for part in parents[token]]
+    number = tokenizer.inner.token_to_id(token)
+    return token if number is None else tokenizer.spelt(number)
 
 
 def show(cuts: Sequence[Cut], merges: bool = False) -> None:
