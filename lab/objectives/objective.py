@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from lab.optim.groups import make_optimizer, parameter_groups
 
 if TYPE_CHECKING:
-    from lab.data.arrange import Arranged
     from lab.data.packing import Batch
     from lab.data.store import Prepared
     from lab.models.model import Model
@@ -40,7 +39,7 @@ class Objective(pl.LightningModule):
     """
 
     families: ClassVar[tuple[str, ...]]
-    takes: ClassVar[Mapping[str, type[Arranged] | None]]
+    takes: ClassVar[Mapping[str, type[Any] | None]]
     headline: ClassVar[Mapping[str, str]]
 
     def __init__(
@@ -61,6 +60,11 @@ class Objective(pl.LightningModule):
         self.nats_seen = torch.zeros(())  # summed since they were last taken, on the device: reading them waits for it
         self.targets_seen = 0
         self.gradient_norm: Tensor | None = None
+
+    @classmethod
+    def arranges(cls, kind: str, settings: Any) -> Any:
+        """How examples of a kind are laid into rows, by the objective's settings; none for as the kind is by itself."""
+        return cls.takes[kind]
 
     def make_head(self) -> nn.Module | None:
         """What the objective adds to the model; its initial values come from `init`."""

@@ -61,6 +61,14 @@ class Cache:
             layer.whole = self.layout
         return layout
 
+    def reorder(self, rows: Tensor) -> None:
+        """Each row becomes a copy of the one with that number, `[batch]` int64, as beam search asks for."""
+        if self.layout is not None and not self.layout.single:
+            self.layout = self.layout.rows(rows)
+        for layer in self.layers:
+            layer.reorder(rows)
+            layer.whole = self.layout
+
     def _next(self, time: int, device: torch.device) -> Layout:
         before = self.layout
         if before is None:
@@ -91,18 +99,25 @@ class LayerCache:
         self.length, self.held = length, 0
         self.kept = [torch.zeros(batch, length, *shape, dtype=dtype, device=device) for shape in shapes]
         self.whole: Layout | None = None
-        self.remembered: tuple[Tensor, Tensor] | None = None
+        self.remembered: tuple[Tensor, ...] | None = None
 
     @property
     def bytes(self) -> int:
         """Memory that it holds."""
         return sum(x.numel() * x.element_size() for x in (*self.kept, *(self.remembered or ())))
 
-    def across(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Keys and values of what cross-attention looks at, made the first time."""
+    def across(self, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Keys and values, or latents, of what cross-attention looks at, made the first time."""
         if self.remembered is None:
             self.remembered = make()
         return self.remembered
+
+    def reorder(self, rows: Tensor) -> None:
+        """Each row becomes a copy of the one with that number."""
+        for kept in self.kept:
+            kept[:, : self.held] = kept[rows, : self.held]
+        if self.remembered is not None:
+            self.remembered = tuple(kept[rows] for kept in self.remembered)
 
     def extend(self, *new: Tensor) -> tuple[list[Tensor], Layout]:
         """Take in what new tokens bring, each `[batch, time, ...]`; gives all that they may see, themselves included, and its
