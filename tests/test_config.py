@@ -120,10 +120,30 @@ def swapped(preset: str, group: str, option: str) -> DictConfig:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_swap_under_every_preset_can_be_built(preset):
-    for group, options in COMPONENTS.items():
-        for option in options:
+    """Of a preset that is another in other sizes, those of the groups that read sizes."""
+    inherits = "_self_" in yaml.safe_load((conf_folder() / f"preset/{preset}.yaml").read_text()).get("defaults", [])
+    for group in MODEL if inherits else COMPONENTS:
+        for option in COMPONENTS[group]:
             if option != based(preset).choices[group]:
-                check(swapped(preset, group, option))
+                config = swapped(preset, group, option)
+                config.model.layers = min(config.model.layers, 4)  # no layout repeats later
+                check(config)
+
+
+PUBLISHED = {
+    "gpt1": 117e6, "gpt2": 124e6, "gpt2_medium": 355e6, "gpt2_large": 774e6, "gpt2_xl": 1558e6,
+    "gpt3_125m": 125e6, "gpt3_350m": 356e6, "gpt3_760m": 760e6, "gpt3_1.3b": 1.3e9, "gpt3_2.7b": 2.7e9,
+    "gpt3_6.7b": 6.7e9, "gpt3_13b": 13e9, "gpt3_175b": 175e9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_published_models_have_their_published_parameters(preset):
+    """Of the papers and of GPT-2's repository; 2% for GPT-3's, which are rounded to as few as two digits."""
+    config = based(preset)
+    with torch.device("meta"):
+        model = construct(config, "model.build", vocab_size=config.tokenizer.vocab_size)
+    assert model.parameters_total == pytest.approx(PUBLISHED[preset], rel=0.02 if "gpt3" in preset else 0.005)
 
 
 def small_model(config: DictConfig, **sizes: int) -> torch.nn.Module:
