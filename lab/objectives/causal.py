@@ -19,6 +19,7 @@ class Causal(Objective):
     families = ("decoder",)
     takes = {"text": None, "task": None, "pairs": Answers}
     headline = {"name": "val/bpb", "unit": "bits per byte", "direction": "min"}
+    reaches_all = True
 
     def nats(self, batch: Batch) -> Tensor:
         return self.model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum")

@@ -36,12 +36,14 @@ class Objective(pl.LightningModule):
         families: of models that it trains.
         takes: kinds of data, and how examples are laid into rows where that is not how the kind is laid by itself.
         headline: the metric that runs are compared by, its unit and direction.
+        reaches_all: every step gives a gradient to every parameter; several devices then look for none that has none.
         head: what the objective adds to the model, trained and saved with it; none for nothing.
     """
 
     families: ClassVar[tuple[str, ...]]
     takes: ClassVar[Mapping[str, type[Arranged] | None]]
     headline: ClassVar[Mapping[str, str]]
+    reaches_all: ClassVar[bool] = False
 
     def __init__(
         self,
