@@ -115,8 +115,9 @@ class Objective(pl.LightningModule):
         self.nats_seen = self.nats_seen.to(nats.device) + nats.detach()
         self.targets_seen += batch.counted
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        loss = nats * (parts / batch.scored)
-        share = batch.counted * parts / batch.scored  # of the step's tokens, as the parts are averaged
+        scored = max(batch.scored, 1)  # a step of examples whose answers were all cut off has none
+        loss = nats * (parts / scored)
+        share = batch.counted * parts / scored  # of the step's tokens, as the parts are averaged
         for layer in self.model.expert_layers:
             if layer.auxiliary is not None:
                 loss = loss + share * layer.auxiliary

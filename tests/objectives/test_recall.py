@@ -50,8 +50,11 @@ def test_accuracy_is_the_share_of_answers_that_the_model_gives(task, tmp_path):
 
 
 def test_a_run_on_a_task_trains_on_answers_alone_and_resumes_with_its_tokenizer(tmp_path):
-    run = lab.train(lab.compose(*TASK, "data=recall", "budget.steps=2"), tmp_path / "run")
-    assert run.result["tokens_seen"] == 2 * 16  # one answer a row
+    config = lab.compose(*TASK, "data=recall", "budget.steps=2")
+    run = lab.train(config, tmp_path / "run")
+    batches = [data_module(config).training_batch(step) for step in range(2)]
+    assert run.result["tokens_seen"] == sum(int((~batch.layout.padding).sum()) for batch in batches)
+    assert [batch.counted for batch in batches] == [16, 16]  # one answer a row
     assert run.result["vocab_size"] == run.tokenizer.vocab_size == 10
     assert run.result["val/bpb"] is None
 
