@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lab.layout import Layout
     from lab.models.generate import generate
     from lab.models.record import record
+    from lab.runs.chat import chat
     from lab.runs.folder import Run, load
     from lab.runs.report import report
     from lab.runs.sweep import sweep
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "build": "lab.config",
+    "chat": "lab.runs.chat",
     "compose": "lab.config",
     "generate": "lab.models.generate",
     "Layout": "lab.layout",
@@ -44,7 +46,7 @@ _HOMES = {
     "train": "lab.runs.train",
 }
 
-__all__ = ["Layout", "Run", "build", "compose", "generate", "load", "record", "report", "sweep", "train"]
+__all__ = ["Layout", "Run", "build", "chat", "compose", "generate", "load", "record", "report", "sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -161,8 +161,8 @@ def _check(config: DictConfig) -> None:
         if isinstance(expected[key], DictConfig) and not isinstance(config[key], DictConfig):
             raise RequestError(f"{key}: {config[key]}; expected keys of its own ({', '.join(map(str, expected[key]))})")
     plain = resolved(config)
-    if config.start is not None and not isinstance(config.start, str):
-        raise RequestError(f"start: {config.start}; the folder of a run, or null")
+    if not isinstance(config.start, str) or not config.start:
+        raise RequestError(f"start: {config.start}; the folder of a run, or none")
     _check_budget(config)
     _at_least(config, "seed", 0)
     if config.seed >= SEEDS:
@@ -315,6 +315,14 @@ def build(config: DictConfig, vocab_size: int | None = None) -> Model:
     model = construct(config, "model.build", vocab_size=vocab_size or int(config.tokenizer.vocab_size))
     construct(config, "init")(model, seed=config.seed, layers=config.model.layers)
     return model
+
+
+def meta_model(config: DictConfig, vocab_size: int | None = None) -> Model:
+    """The model of a configuration without memory: its shapes and what it costs. Arguments and errors as `build`."""
+    import torch
+
+    with torch.device("meta"):
+        return construct(config, "model.build", vocab_size=vocab_size or int(config.tokenizer.vocab_size))
 
 
 def identity(config: DictConfig | Mapping) -> str:

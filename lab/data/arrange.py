@@ -179,13 +179,15 @@ class Answers(Arranged):
     def scored(self, indices: np.ndarray) -> int:
         return sum(len(self._parts(i)[1]) + 1 for i in indices)
 
-    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
+    def row(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """What an example's row holds, and what each of its tokens is to predict: both `[time]`."""
         begin, end, separator = (self.tokenizer.id(role) for role in ("document", "end", "sep"))
-        inputs, targets = [], []
-        for i in indices:
-            source, target = self._parts(i)
-            inputs.append(np.concatenate(([begin], source, [separator], target)))
-            targets.append(np.concatenate((np.full(len(source) + 1, NOTHING), target, [end])))
+        source, target = self._parts(i)
+        inputs = np.concatenate(([begin], source, [separator], target))
+        return inputs, np.concatenate((np.full(len(source) + 1, NOTHING), target, [end]))
+
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
+        inputs, targets = zip(*(self.row(i) for i in indices), strict=True)
         lengths = self.lengths[indices, 0]
         counted = sum(int((row != NOTHING).sum()) for row in targets)
         return Batch(

@@ -55,7 +55,7 @@ class ExampleData(ABC):
     """Where examples come from.
 
     Attributes:
-        kind: what an objective asks for: `pairs`, `labelled`, `tagged`.
+        kind: what an objective asks for: `pairs`, `labelled`, `tagged`, `chat`.
         fields: arrays that an example becomes.
         too_long: of an example longer than the model: `cut`, with a count in the result, or `refuse`.
     """
@@ -86,6 +86,10 @@ class ExampleData(ABC):
     def scored(self, example: Example) -> Sequence[str]:
         """The texts that losses per byte count: those that the tokens of the last text stand for."""
         return example.texts[-1:]
+
+    def decisive(self, example: Example) -> str:
+        """The text whose hash decides whether the example is held out."""
+        return example.texts[0]
 
     def choose(self, labels: Sequence[tuple[str, ...]], draws: Sequence[float]) -> np.ndarray | None:
         """`[chosen]`, which training examples are learnt from, by their labels and hashes; None for all."""

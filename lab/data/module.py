@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
-from lab.data.arrange import Arranged, Sequences, Sides, Tags
+from lab.data.arrange import Answers, Arranged, Sequences, Sides, Tags
+from lab.data.chat import Turns
 from lab.data.corpora import Corpus
 from lab.data.examples import ExampleData
+from lab.data.joined import Joined
 from lab.data.packing import Batch, Laid, Packing
 from lab.data.split import Split
 from lab.data.store import Prepared, prepare
@@ -21,12 +23,12 @@ from lab.data.tokenizers import Recipe
 from lab.errors import RequestError
 
 TEXT = "text"
-ARRANGEMENTS: dict[str, type[Arranged]] = {"pairs": Sides, "labelled": Sequences, "tagged": Tags}
+ARRANGEMENTS: dict[str, type[Arranged]] = {"pairs": Sides, "labelled": Sequences, "tagged": Tags, "chat": Turns}
 """How the examples of a kind are laid into rows, unless an objective says otherwise."""
 
 
 def kind(data: Corpus | ExampleData | Task) -> str:
-    """What an objective has to take: `text`, `pairs`, `labelled`, `tagged` or `task`."""
+    """What an objective has to take: `text`, `pairs`, `labelled`, `tagged`, `chat` or `task`."""
     return getattr(data, "kind", TEXT)
 
 
@@ -47,7 +49,7 @@ def make_batches(
         data: where it comes from.
         recipe: of the tokenizer; a task brings its own.
         split: what is held out; a task knows by itself.
-        packing: how plain text is laid into rows.
+        packing: how plain text is laid into rows, and whether prompts with their answers share rows.
         context, rows, accumulate, seed: as `Batches`.
         arrange: how examples are laid into rows; by default as their kind is.
 
@@ -64,6 +66,8 @@ def make_batches(
         return (arrange or DataModule)(prepared, packing, *sizes)
     arranged = arrange or ARRANGEMENTS[data.kind]
     train, validation = (arranged(prepared, part, context, data.too_long) for part in ("train", "validation"))
+    if packing.joins and isinstance(train, Answers) and isinstance(validation, Answers):
+        return JoinedModule(prepared, Joined(train), Joined(validation), *sizes)
     return ExampleModule(prepared, train, validation, *sizes)
 
 
@@ -245,6 +249,21 @@ class ExampleModule(Batches):
 
     def _validation_order(self) -> np.ndarray:
         return np.lexsort(self.validation_rows.lengths.T)
+
+
+class JoinedModule(Batches):
+    """Batches of rows that hold several examples each. Arguments as `Batches`."""
+
+    train_rows: Joined
+    validation_rows: Joined
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """`waste_share`, and examples cut, in each part."""
+        return super().facts | {
+            "train/cut_examples": self.train_rows.cut,
+            "val/cut_examples": self.validation_rows.cut,
+        }
 
 
 class Endless:

@@ -89,10 +89,15 @@ class Packing(Protocol):
 
     Attributes:
         measures: positions tell the distance of two tokens that see each other.
+        joins: documents share rows as if each had one to itself.
     """
 
     @property
     def measures(self) -> bool:
+        """See above."""
+
+    @property
+    def joins(self) -> bool:
         """See above."""
 
     def rows(self, tokens: Tokens, context: int, training: bool) -> Rows:
@@ -114,6 +119,11 @@ class Packed:
     restart: bool = True
 
     @property
+    def joins(self) -> bool:
+        """Documents share rows as if each had one to itself."""
+        return self.mask and self.restart
+
+    @property
     def measures(self) -> bool:
         """Positions tell the distance of two tokens that see each other."""
         return self.mask or not self.restart
@@ -130,6 +140,7 @@ class Padded:
     """One document a row, the rest of the row is padding; what is longer than a row goes on in the next."""
 
     measures = True
+    joins = False
 
     def rows(self, tokens: Tokens, context: int, training: bool) -> Rows:
         """Rows of `context` tokens each."""

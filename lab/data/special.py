@@ -18,15 +18,19 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>"),
     "pad": ("[PAD]", "<pad>"),
+    "system": ("<|system|>",),
+    "user": ("<|user|>",),
+    "assistant": ("<|assistant|>",),
     "end": ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "[SEP]"),
     "unknown": (UNKNOWN, "<unk>"),
     "document": (DOCUMENT, "[CLS]", "<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>", "</s>"),
 }
 """For each role how it may be spelt. The first is the spelling of tokenizers made here."""
 
-ROLES = ("cls", "sep", "mask", "pad", "end", "sentinels")
+ROLES = ("cls", "sep", "mask", "pad", "end", "system", "user", "assistant", "sentinels")
 """What `model.special` may list: beginning of a sequence ([CLS], which then begins documents too), separator, mask,
-padding, end of a text, and the sentinels of span corruption (Raffel et al. 2020, arXiv 1910.10683)."""
+padding, end of a text, what begins a turn of a conversation by its speaker, and the sentinels of span corruption
+(Raffel et al. 2020, arXiv 1910.10683)."""
 
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(100))
 

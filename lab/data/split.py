@@ -84,7 +84,7 @@ class Split:
         """What decides, the group, and the document as it is stored."""
         if isinstance(corpus, ExampleData):
             for example in corpus.examples(self.by):
-                yield example.texts[0], example.group, example.to_json()
+                yield corpus.decisive(example), example.group, example.to_json()
         elif self.by is None:
             for text in corpus.documents():
                 yield text, None, text

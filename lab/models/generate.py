@@ -20,6 +20,7 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     cache: bool = True,
+    stop: int | None = None,
 ) -> list[list[int]]:
     """Continue prompts.
 
@@ -30,6 +31,7 @@ def generate(
         temperature: 0 takes the best token; above, tokens are drawn from `softmax(logits / temperature)`.
         seed: of what is drawn.
         cache: keep keys and values; without, each token computes all before it again, to the same result.
+        stop: a token that ends an answer, and is not part of it.
 
     Returns:
         The new tokens of each prompt.
@@ -61,9 +63,12 @@ def generate(
                 x = model.hidden(new, layout, kept)
             new, layout = _choose(model.embedding.logits(x[:, -1]), temperature, drawing), None
             rows = torch.cat([rows, new], dim=1)
+            if stop is not None and bool((rows[:, width:] == stop).any(dim=1).all()):
+                break
     finally:
         model.train(was_training)
-    return rows[:, width:].tolist()
+    answers: list[list[int]] = rows[:, width:].tolist()
+    return [answer[: answer.index(stop)] if stop in answer else answer for answer in answers]
 
 
 def _choose(logits: Tensor, temperature: float, drawing: torch.Generator) -> Tensor:

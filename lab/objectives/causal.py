@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lab.data.arrange import Answers
+from lab.data.chat import Turns
 from lab.objectives.objective import Objective
 
 if TYPE_CHECKING:
@@ -14,11 +15,15 @@ if TYPE_CHECKING:
 
 
 class Causal(Objective):
-    """The loss is the cross-entropy of each next token; of pairs, of the answer alone. Arguments as `Objective`."""
+    """The loss is the cross-entropy of each next token; of pairs and conversations, of the answers alone.
+
+    Arguments as `Objective`.
+    """
 
     families = ("decoder",)
-    takes = {"text": None, "task": None, "pairs": Answers}
+    takes = {"text": None, "task": None, "pairs": Answers, "chat": Turns}
     headline = {"name": "val/bpb", "unit": "bits per byte", "direction": "min"}
+    reaches_all = True
 
     def nats(self, batch: Batch) -> Tensor:
         return self.model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum")

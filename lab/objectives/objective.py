@@ -35,12 +35,14 @@ class Objective(pl.LightningModule):
         families: of models that it trains.
         takes: kinds of data, and how examples are laid into rows where that is not how the kind is laid by itself.
         headline: the metric that runs are compared by, its unit and direction.
+        reaches_all: every step gives a gradient to every parameter; several devices then look for none that has none.
         head: what the objective adds to the model, trained and saved with it; none for nothing.
     """
 
     families: ClassVar[tuple[str, ...]]
     takes: ClassVar[Mapping[str, type[Any] | None]]
     headline: ClassVar[Mapping[str, str]]
+    reaches_all: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -117,8 +119,9 @@ class Objective(pl.LightningModule):
         self.nats_seen = self.nats_seen.to(nats.device) + nats.detach()
         self.targets_seen += batch.counted
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        loss = nats * (parts / batch.scored)
-        share = batch.counted * parts / batch.scored  # of the step's tokens, as the parts are averaged
+        scored = max(batch.scored, 1)  # a step of examples whose answers were all cut off has none
+        loss = nats * (parts / scored)
+        share = batch.counted * parts / scored  # of the step's tokens, as the parts are averaged
         for layer in self.model.expert_layers:
             if layer.auxiliary is not None:
                 loss = loss + share * layer.auxiliary

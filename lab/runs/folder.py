@@ -22,7 +22,7 @@ from lab.config import resolved
 from lab.errors import RequestError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from lab.data.tokenizers import Tokenizer
 
@@ -239,9 +239,9 @@ class Run:
 
         return Tokenizer.load(self.folder / TOKENIZER)
 
-    @cached_property
-    def model(self) -> nn.Module:
-        """The trained model, in evaluation mode on the CPU.
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What the trained model holds, by name, without the head that its objective added.
 
         Raises:
             RequestError: no weights, or damaged ones.
@@ -249,17 +249,29 @@ class Run:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from lab.config import build
-
-        model = build(self.config, vocab_size=self.tokenizer.vocab_size)
         path = self.folder / WEIGHTS
         if not path.is_file():
             raise RequestError(f"{path}: no weights; the run is {self.status}")
         try:
-            weights = load_file(path)
-            model.load_state_dict({name: w for name, w in weights.items() if not name.startswith(HEAD)})
-        except (SafetensorError, RuntimeError, OSError) as error:
-            raise RequestError(f"{path}: damaged or of another model ({str(error)[:200]})") from None
+            return {name: weight for name, weight in load_file(path).items() if not name.startswith(HEAD)}
+        except (SafetensorError, OSError) as error:
+            raise RequestError(f"{path}: damaged ({str(error)[:200]})") from None
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The trained model, in evaluation mode on the CPU.
+
+        Raises:
+            RequestError: no weights, damaged ones, or those of another model.
+        """
+        from lab.config import build
+
+        weights = self.weights
+        model = build(self.config, vocab_size=self.tokenizer.vocab_size)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RequestError(f"{self.folder / WEIGHTS}: of another model ({str(error)[:200]})") from None
         return model.eval()
 
 

@@ -164,7 +164,7 @@ class Pace(pl.Callback):
     def _measure(self, module: Any, optimizer: Optimizer) -> dict[str, Any]:
         nats, targets = module.take_loss()
         together = _over_ranks(_pair(nats, targets), module.device)
-        loss = (together[0] / together[1]).item()
+        loss = (together[0] / together[1].clamp_min(1)).item()
         if not math.isfinite(loss):
             self.status = "diverged"
         now = time.perf_counter()

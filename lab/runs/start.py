@@ -1,4 +1,8 @@
-"""What a run begins with: weights and tokenizer of an earlier run, the model of a teacher, a head of its own."""
+"""What a run begins with: weights and tokenizer of an earlier run, the model of a teacher, a head of its own.
+
+A run that starts from another is composed as that one was: the same words for what holds weights and for the tokenizer. So
+its record says by itself what it is; where the words differ, those to write are named.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from torch import Tensor
 
-from lab.config import construct
+from lab.config import construct, meta_model, trusted
+from lab.console import say
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.folder import Run, load
+from lab.runs.likeness import unlike
 
 if TYPE_CHECKING:
     from lab.data.store import Prepared
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
 
 TABLES = ("word_vectors",)
 """Families of which only the table of embeddings goes into a model of another family."""
+
+TABLE = "embedding.table.weight"
 
 
 def origin(key: str, path: str, seed: int) -> Run:
@@ -34,27 +43,33 @@ def origin(key: str, path: str, seed: int) -> Run:
         if run.status != "finished":
             raise RequestError(f"{key}={path}: that run is {run.status}; only a finished one can be used")
         return run
-    found = [load(result.parent) for result in sorted(folder.glob(f"**/{files.RESULT}"))]
-    fitting = [run for run in found if run.status == "finished" and run.result["seed"] == seed]
+    if not folder.is_dir():
+        raise RequestError(f"{key}={path}: no such folder (a relative path counts from {Path.cwd()})")
+    found = {place.parent: files.read_result(place.parent) or {} for place in folder.glob(f"**/{files.RESULT}")}
+    fitting = [at for at, result in found.items() if result.get("status") == "finished" and result.get("seed") == seed]
     if len(fitting) != 1:
         raise RequestError(
             f"{key}={path}: needs a run folder, or a folder with one finished run of seed {seed}; "
             f"{len(fitting) or 'none'} of its {len(found)} runs is one"
         )
-    return fitting[0]
+    return load(fitting[0])
 
 
 def recipe(config: DictConfig) -> Recipe:
     """How the tokenizer is made: as configured, or that of the run that this one starts from.
 
     Raises:
-        RequestError: there is no such run.
+        RequestError: there is no such run, or it has another tokenizer than is configured.
     """
-    if config.start is None:
-        return construct(config, "tokenizer")
+    made: Recipe = construct(config, "tokenizer")
+    if config.start == "none":
+        return made
     from lab.data.pretrained import Pretrained
 
     run = origin("start", config.start, config.seed)
+    words = unlike(config, run.config, ("tokenizer", "model.special"))
+    if words:
+        raise RequestError(f"start={config.start}: brings a tokenizer of its own; add {' '.join(words)}")
     return Pretrained(
         vocab_size=run.tokenizer.vocab_size,
         special=tuple(config.model.special),
@@ -62,41 +77,59 @@ def recipe(config: DictConfig) -> Recipe:
     )
 
 
-def start(config: DictConfig, model: Model) -> str | None:
-    """Give a model the weights of the run that it starts from; names its folder.
+def check_start(config: DictConfig) -> None:
+    """Refuse a start that does not fit, before the run leaves anything; say what fits and is another all the same.
 
     Raises:
         RequestError: there is no such run, or its model is another.
     """
-    if config.start is None:
+    if config.start == "none":
+        return
+    run = origin("start", config.start, config.seed)
+    start(config, meta_model(config, run.tokenizer.vocab_size))
+    words = unlike(config, run.config, ("model", "init")) if _family(run) not in TABLES else []
+    if words:
+        say(f"start={config.start}: was trained with {' '.join(words)}")
+
+
+def start(config: DictConfig, model: Model) -> str | None:
+    """Give a model the weights of the run that it starts from; names its folder. A head of its objective stays there.
+
+    Raises:
+        RequestError: there is no such run, or its model is another.
+    """
+    if config.start == "none":
         return None
     run = origin("start", config.start, config.seed)
-    theirs: Any = run.model
-    if theirs.family in TABLES and theirs.family != model.family:
-        _copy(config, {"table": model.embedding.table.weight}, {"table": theirs.embedding.table.weight})  # type: ignore
-    elif theirs.family != model.family:
+    family = _family(run)
+    into, weights = model.state_dict(), run.weights
+    if family in TABLES and family != model.family:
+        into, weights = ({name: held[name] for name in (TABLE,) if name in held} for held in (into, weights))
+    elif family != model.family:
         raise RequestError(
             f"start={config.start}: holds model={run.config.choices.model}, and this one is model={config.choices.model}"
         )
-    else:
-        _copy(config, model.state_dict(), theirs.state_dict())
+    why = _difference(into, weights)
+    if why:
+        words = unlike(config, run.config, ("model",))
+        mend = f"add {' '.join(words)}" if words else "compose this one as that one was"
+        raise RequestError(f"start={config.start}: the model there is another: {why}; {mend}")
+    for name, weight in weights.items():
+        into[name].data.copy_(weight)
     return str(run.folder)
 
 
-def _copy(config: DictConfig, into: dict[str, Any], weights: dict[str, Any]) -> None:
+def _family(run: Run) -> str:
+    return trusted("model.build._target_", run.config.model.build._target_).family  # type: ignore[attr-defined]
+
+
+def _difference(into: dict[str, Tensor], weights: dict[str, Tensor]) -> str | None:
+    """The first weight that is not the same on both sides, in words."""
+    for name in into.keys() & weights.keys():
+        if into[name].shape != weights[name].shape:
+            return f"{name} is {tuple(weights[name].shape)} there and {tuple(into[name].shape)} here"
     strange = sorted(into.keys() ^ weights.keys())
-    other = [name for name in into if name in weights and into[name].shape != weights[name].shape]
-    if strange or other:
-        what = (
-            f"{other[0]} is {tuple(weights[other[0]].shape)} there and {tuple(into[other[0]].shape)} here"
-            if other
-            else f"{strange[0]} is in one of them alone"
-        )
-        raise RequestError(
-            f"start={config.start}: the model there is another: {what}; compose this one as that one was"
-        )
-    for name, weight in weights.items():
-        into[name].data.copy_(weight)
+    return f"{strange[0]} is in one of them alone" if strange else None
 
 
 def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimizer: Any) -> Objective:

@@ -91,12 +91,14 @@ def continue_run(folder: str | Path, observers: Sequence[Observer] = ()) -> Run:
 
 def _check_surroundings(config: DictConfig) -> None:
     """Refuse devices, a login and data that are not there, before a run leaves anything."""
+    from lab.runs.start import check_start
     from lab.runs.tracker import wanted_mode
     from lab.runs.trainer import accelerator
 
     accelerator(config)
     if config.logger.kind == "wandb":
         wanted_mode(config)
+    check_start(config)
     data_module(config)
 
 

@@ -6,6 +6,7 @@ import atexit
 import logging
 import warnings
 from functools import cache
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from omegaconf import DictConfig
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 
+from lab.config import trusted
 from lab.errors import RequestError
 
 
@@ -56,7 +58,7 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
         accelerator=accelerator(config),
         devices=settings.devices,
         num_nodes=settings.nodes,
-        strategy=_strategy(settings.strategy, accelerator(config)),
+        strategy=_strategy(config),
         precision="32-true" if str(settings.precision) == "32" else settings.precision,
         accumulate_grad_batches=config.batch.accumulate,
         max_epochs=1,
@@ -83,11 +85,13 @@ def leave_group_at_exit() -> None:
     atexit.register(lambda: dist.destroy_process_group() if dist.is_available() and dist.is_initialized() else None)
 
 
-def _strategy(name: str, accelerator: str) -> str | Strategy:
-    if name == "ddp":
+def _strategy(config: DictConfig) -> str | Strategy:
+    if config.trainer.strategy == "ddp":
+        objective: Any = trusted("objective._target_", config.objective._target_)
         return DDPStrategy(
-            process_group_backend="gloo" if accelerator == "cpu" else "nccl", find_unused_parameters=False
+            process_group_backend="gloo" if accelerator(config) == "cpu" else "nccl",
+            find_unused_parameters=not objective.reaches_all,
         )
-    if name == "fsdp":
+    if config.trainer.strategy == "fsdp":
         return FSDPStrategy(state_dict_type="full")
     return "auto"

@@ -18,7 +18,7 @@ from lab.data.conll import Conll
 from lab.data.corpora import Files, HuggingFace
 from lab.data.examples import Example, Labelled, Pairs, Parallel
 from lab.data.module import ExampleModule, make_batches
-from lab.data.packing import NOTHING, Packed
+from lab.data.packing import NOTHING, Padded
 from lab.data.pieces import WordPiece
 from lab.data.split import Split
 from lab.data.store import prepare
@@ -49,7 +49,7 @@ def verses(tmp_path):
 
 
 def batches(data, recipe=None, split=HALF, context=64, rows=8, **more) -> ExampleModule:
-    made = make_batches(data, recipe or Byte(special=["cls", "sep", "end"]), split, Packed(), context, rows, **more)
+    made = make_batches(data, recipe or Byte(special=["cls", "sep", "end"]), split, Padded(), context, rows, **more)
     assert isinstance(made, ExampleModule)
     return made
 
