@@ -51,10 +51,11 @@ class NegativeSampling(Objective):
 
     What is drawn depends on the seed and the step alone, not on devices, micro-batches or interruptions.
 
-    The headline needs no labels, and no setting of the objective changes what it asks: of two words in one window of
-    held-out text, how often are they closer, by the cosine of their vectors, than one of them and a word drawn from the
-    text? Both are drawn alike, so knowing which words are frequent gives 0.5, as does knowing nothing. Windows are of
-    `WINDOW` words and words weighted as training would read them at a `sample` of 0.001, whatever the settings.
+    The headline needs no labels, and no setting changes what it asks: of two words in one window of held-out text, how often
+    are they closer, by the cosine of their vectors, than one of them and a word drawn from the text? Both others are drawn
+    alike, so knowing which words are frequent gives 0.5, as knowing nothing does. It asks for words that come together
+    (bread, oven). Words that can stand for each other (bread, food) are another virtue, and one that CBOW is better at than
+    this figure says: a list of pairs, by `lab.views.words.similarity`, asks for that.
 
     Args:
         window: words on each side, at most.
@@ -169,7 +170,8 @@ class NegativeSampling(Objective):
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *args, **kwargs) -> None:
         """Clips nothing; keeps the norm."""
-        gradients = [p.grad.coalesce().values() if p.grad.is_sparse else p.grad for p in self.parameters()]
+        found = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        gradients = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in found]
         self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
 
     # How it is judged
