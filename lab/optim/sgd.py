@@ -40,6 +40,12 @@ class SGD(torch.optim.SGD):
             raise ValueError("optimizer.nesterov: true; takes optimizer.momentum over 0")
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, **settings)
 
+    @property
+    def takes_sparse(self) -> bool:
+        """Gradients of tables may be sparse: what moves a row is its gradient alone."""
+        groups = self.param_groups
+        return not any(group[key] for group in groups for key in ("momentum", "weight_decay", "fused"))
+
     @staticmethod
     def width_rate(role: str, width: float) -> float:
         """Under muP (Yang and Hu 2022, Table 8): gradients of hidden matrices keep their size, all others' fall with width."""

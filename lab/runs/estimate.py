@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from lab.config import build, construct, identity
+from lab.config import build, construct, identity, trusted
 from lab.runs.budget import Budget
 
 BYTES_PER_TOKEN = 3.0
@@ -18,6 +18,8 @@ BYTES_PER_TOKEN = 3.0
 
 def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float]) -> float:
     """Seconds for all runs: measured ones as measured, others by their FLOPs at the speed of a few steps made now.
+
+    Models that have no loss of their own, without an objective and data, add nothing until one was measured.
 
     Args:
         configs: one for each run.
@@ -32,6 +34,8 @@ def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float
             continue
         if config.budget.minutes is not None:
             total += 60 * config.budget.minutes
+            continue
+        if not hasattr(trusted("model.build._target_", config.model.build._target_), "loss"):
             continue
         rate = rate or _flops_per_second(config)
         if name not in work:
