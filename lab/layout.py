@@ -125,6 +125,16 @@ class Layout:
         piece.once("places", lambda: self.places[:, start:stop])
         return piece
 
+    def rows(self, numbers: Tensor) -> Layout:
+        """The rows with these numbers, `[rows]` int64."""
+        chosen = Layout(
+            self.documents[numbers], self.positions[numbers], self.span, self.padded, self.single, self.plain
+        )
+        if not self.plain:
+            places = self.places[numbers]
+            chosen.once("places", lambda: places)
+        return chosen
+
     def followed_by(self, more: Layout) -> Layout:
         """Both, one after the other, each token where it is."""
         documents = torch.cat([self.documents, more.documents], dim=1)

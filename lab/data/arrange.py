@@ -106,10 +106,15 @@ class Arranged(ABC):
 
     def rows(self, arrays: Sequence[np.ndarray], fill: int | None = None) -> Tensor:
         """`[rows, time]` int64 of arrays of different length, the rest filled, with padding unless told."""
-        table = np.full((len(arrays), max(map(len, arrays))), self.padding if fill is None else fill, np.int64)
-        for row, array in zip(table, arrays, strict=True):
-            row[: len(array)] = array
-        return torch.from_numpy(table)
+        return table(arrays, self.padding if fill is None else fill)
+
+
+def table(arrays: Sequence[np.ndarray], fill: int) -> Tensor:
+    """`[rows, time]` int64 of arrays of different length, the rest filled."""
+    filled = np.full((len(arrays), max(map(len, arrays))), fill, np.int64)
+    for row, array in zip(filled, arrays, strict=True):
+        row[: len(array)] = array
+    return torch.from_numpy(filled)
 
 
 def layout(lengths: np.ndarray) -> Layout:

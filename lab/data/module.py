@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,7 +16,7 @@ from lab.data.examples import ExampleData
 from lab.data.packing import Batch, Laid, Packing
 from lab.data.split import Split
 from lab.data.store import Prepared, prepare
-from lab.data.tasks import Task
+from lab.data.tasks import Task, TaskRows
 from lab.data.tokenizers import Recipe
 from lab.errors import RequestError
 
@@ -38,7 +39,7 @@ def make_batches(
     rows: int,
     accumulate: int = 1,
     seed: int = 0,
-    arrange: type[Arranged] | None = None,
+    arrange: type[Any] | None = None,
 ) -> Batches:
     """The batches of any kind of data.
 
@@ -55,7 +56,8 @@ def make_batches(
     """
     sizes = (context, rows, accumulate, seed)
     if isinstance(data, Task):
-        parts = data.part(True), data.part(False)
+        rows_of = arrange or TaskRows
+        parts = rows_of(data.drawn(True)), rows_of(data.drawn(False))
         return Batches(data.prepared(*parts), *parts, *sizes)
     prepared = prepare(data, recipe, split)
     if not isinstance(data, ExampleData):

@@ -80,10 +80,14 @@ class Task(ABC):
     def draw(self, random: np.random.Generator, rows: int) -> Drawn:
         """So many rows. Symbols are numbered from 2 on."""
 
-    def part(self, training: bool) -> TaskRows:
-        """The rows of a part: always the same."""
+    def drawn(self, training: bool) -> Drawn:
+        """What a part is made of: always the same."""
         count = self.train if training else self.validation
-        return TaskRows(self.draw(np.random.default_rng([self.seed, training]), count))
+        return self.draw(np.random.default_rng([self.seed, training]), count)
+
+    def part(self, training: bool) -> TaskRows:
+        """The rows of a part."""
+        return TaskRows(self.drawn(training))
 
     def prepared(self, train: TaskRows, validation: TaskRows) -> Prepared:
         """What a run's record takes from its data; the tokenizer writes symbols as words."""

@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from lab.optim.groups import make_optimizer, parameter_groups
 
 if TYPE_CHECKING:
-    from lab.data.arrange import Arranged
     from lab.data.packing import Batch
     from lab.data.store import Prepared
     from lab.models.model import Model
@@ -40,7 +39,7 @@ class Objective(pl.LightningModule):
     """
 
     families: ClassVar[tuple[str, ...]]
-    takes: ClassVar[Mapping[str, type[Arranged] | None]]
+    takes: ClassVar[Mapping[str, type[Any] | None]]
     headline: ClassVar[Mapping[str, str]]
 
     def __init__(

@@ -61,6 +61,14 @@ class Cache:
             layer.whole = self.layout
         return layout
 
+    def reorder(self, rows: Tensor) -> None:
+        """Each row becomes a copy of the one with that number, `[batch]` int64, as beam search asks for."""
+        if self.layout is not None and not self.layout.single:
+            self.layout = self.layout.rows(rows)
+        for layer in self.layers:
+            layer.reorder(rows)
+            layer.whole = self.layout
+
     def _next(self, time: int, device: torch.device) -> Layout:
         before = self.layout
         if before is None:
@@ -103,6 +111,14 @@ class LayerCache:
         if self.remembered is None:
             self.remembered = make()
         return self.remembered
+
+    def reorder(self, rows: Tensor) -> None:
+        """Each row becomes a copy of the one with that number."""
+        for kept in self.kept:
+            kept[:, : self.held] = kept[rows, : self.held]
+        if self.remembered is not None:
+            key, value = self.remembered
+            self.remembered = key[rows], value[rows]
 
     def extend(self, *new: Tensor) -> tuple[list[Tensor], Layout]:
         """Take in what new tokens bring, each `[batch, time, ...]`; gives all that they may see, themselves included, and its

@@ -52,9 +52,13 @@ class Embedding(nn.Module):
         scores = linear(self._scaled(x), self.scorer)
         return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
-    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
-        """Summed cross-entropy in nats of `[..., dim]` against `[...]` targets, in pieces: never all logits at once."""
-        return linear_cross_entropy(self._scaled(x).flatten(0, -2), self.scorer, targets.flatten(), self.softcap)
+    def loss(self, x: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Summed cross-entropy in nats of `[..., dim]` against `[...]` targets, in pieces: never all logits at once.
+
+        `smoothing` is the share of each target's probability that all tokens get alike.
+        """
+        rows = self._scaled(x).flatten(0, -2)
+        return linear_cross_entropy(rows, self.scorer, targets.flatten(), self.softcap, smoothing)
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self.logit_scale == 1.0 else x * self.logit_scale

@@ -278,7 +278,9 @@ def attention_weights(
     return torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None = None) -> Tensor:
+def linear_cross_entropy(
+    x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None = None, smoothing: float = 0.0
+) -> Tensor:
     """Sum over rows of the cross-entropy of `softmax(x @ weight.T)`, in nats, never holding more than a few hundred rows of
     logits. Gradients are computed in the same pass, so each piece of logits is made once.
 
@@ -287,12 +289,15 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: fl
         weight: `[vocab, dim]`.
         targets: `[rows]` int64; `IGNORE` where nothing is to be predicted.
         softcap: logits are squeezed into plus and minus this by `tanh`; none for no limit.
+        smoothing: share of the target's probability that all tokens get alike (Szegedy et al. 2016, section 7).
     """
     x, weight = in_precision(x, weight)
-    return _LinearCrossEntropy.apply(x, weight, targets, softcap, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(x, weight, targets, softcap, smoothing, torch.is_grad_enabled())
 
 
-def _loss_of(logits: Tensor, targets: Tensor, softcap: float | None, learn: bool) -> tuple[Tensor, Tensor]:
+def _loss_of(
+    logits: Tensor, targets: Tensor, softcap: float | None, smoothing: float, learn: bool
+) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy of a piece, and its gradient, `[rows, vocab]` as the logits, whose place it takes."""
     dtype, slope = logits.dtype, None
     logits = logits.to(torch.promote_types(dtype, torch.float32))
@@ -301,12 +306,16 @@ def _loss_of(logits: Tensor, targets: Tensor, softcap: float | None, learn: bool
         logits, slope = softcap * squeezed, squeezed
     asked, index = (targets != IGNORE).unsqueeze(1), targets.clamp_min(0).unsqueeze(1)
     score, top = logits.gather(1, index), logits.amax(1, keepdim=True)
+    if smoothing:
+        score = torch.lerp(score, logits.mean(1, keepdim=True), smoothing)
     shares = torch.softmax(logits, dim=1, out=logits)
     # The largest share is exp(top - normaliser), so the normaliser is known without a second piece.
     normaliser = top - shares.amax(1, keepdim=True).log()
     loss = ((normaliser - score) * asked).sum()
     if learn:
-        shares.scatter_add_(1, index, torch.full_like(score, -1))
+        shares.scatter_add_(1, index, torch.full_like(score, smoothing - 1))
+        if smoothing:
+            shares.sub_(smoothing / shares.shape[1])
         shares.masked_fill_(~asked, 0)
         if slope is not None:
             shares.addcmul_(shares, slope.square_(), value=-1)
@@ -315,21 +324,23 @@ def _loss_of(logits: Tensor, targets: Tensor, softcap: float | None, learn: bool
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, learn: bool) -> Tensor:
+    def forward(
+        ctx, x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, smoothing: float, learn: bool
+    ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         fast = onednn.fits(x, weight)
         product = onednn.product if fast else F.linear
         if not learn:
             for start in range(0, len(x), ROWS):
                 piece = slice(start, start + ROWS)
-                total += _loss_of(product(x[piece], weight), targets[piece], softcap, learn)[0]
+                total += _loss_of(product(x[piece], weight), targets[piece], softcap, smoothing, learn)[0]
             return total
         to_x = torch.empty_like(x)
         precise = torch.promote_types(x.dtype, torch.float32)  # pieces are many, and bfloat16 holds 3 digits
         to_weight = x.new_zeros(x.shape[1], len(weight)) if fast else torch.zeros_like(weight, dtype=precise)
         for start in range(0, len(x), ROWS):
             piece = slice(start, start + ROWS)
-            loss, gradient = _loss_of(product(x[piece], weight), targets[piece], softcap, learn)
+            loss, gradient = _loss_of(product(x[piece], weight), targets[piece], softcap, smoothing, learn)
             total += loss
             to_x[piece] = product(gradient, weight.T)
             if fast:  # turned, since oneDNN copies a first operand whose rows are not contiguous
@@ -345,4 +356,4 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         to_x, to_weight = ctx.saved_tensors
         # In place, since a copy would hold the head's gradient twice; a second backward pass is refused by torch.
-        return to_x.mul_(gradient), to_weight.mul_(gradient), None, None, None
+        return to_x.mul_(gradient), to_weight.mul_(gradient), None, None, None, None

@@ -1,0 +1,123 @@
+"""Generation of targets from sources: greedy, and beam search with the length penalty of Wu et al. 2016 (GNMT)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lab.layout import Layout
+from lab.models.model import SequenceToSequence
+
+
+@torch.no_grad()
+def translate(
+    model: SequenceToSequence,
+    source: Tensor,
+    source_layout: Layout | None = None,
+    *,
+    begin: int,
+    end: int,
+    limits: int | Sequence[int],
+    beam: int = 1,
+    penalty: float = 0.6,
+) -> list[list[int]]:
+    """The target of each source that the model finds most probable, as far as it searches.
+
+    Args:
+        model: is put into evaluation mode while it generates.
+        source: `[batch, source time]` int64.
+        source_layout: of the source; by default one document a row, without padding.
+        begin: the token that targets follow.
+        end: the token that ends one; it is left out of what is returned.
+        limits: tokens that a target has at most, the one that ends it left out; for each row, or one for all.
+        beam: hypotheses that are followed; 1 takes the best token at each step.
+        penalty: the exponent of the length in the score of a hypothesis; 0 prefers short ones.
+
+    Raises:
+        ValueError: a beam or a limit under 1, a penalty under 0, or not as many limits as rows.
+    """
+    most = [limits] * len(source) if isinstance(limits, int) else [int(limit) for limit in limits]
+    if len(most) != len(source) or (most and min(most) < 1):
+        raise ValueError(f"limits: {most}; one for each of the {len(source)} rows, at least 1")
+    if beam < 1 or not penalty >= 0:
+        raise ValueError(f"beam: {beam}, at least 1; penalty: {penalty}, at least 0")
+    if not most:
+        return []
+    was_training = model.training
+    model.eval()
+    try:
+        if beam == 1:
+            return _greedy(model, source, source_layout, begin, end, most)
+        return _beam(model, source, source_layout, begin, end, most, beam, penalty)
+    finally:
+        model.train(was_training)
+
+
+def _greedy(
+    model: SequenceToSequence, source: Tensor, layout: Layout | None, begin: int, end: int, limits: list[int]
+) -> list[list[int]]:
+    state = model.begin(source, layout, max(limits))
+    last = torch.full((len(source), 1), begin, device=source.device)
+    left = torch.tensor(limits, device=source.device)
+    chosen: list[Tensor] = []
+    going = torch.ones_like(left, dtype=torch.bool)
+    while bool(going.any()):
+        last = model.embedding.logits(model.step(last, state)[:, -1]).argmax(dim=-1, keepdim=True)
+        going = going & (last[:, 0] != end)
+        chosen.append(torch.where(going, last[:, 0], end))
+        going = going & (left > len(chosen))
+    return [[token for token in row if token != end] for row in torch.stack(chosen, dim=1).tolist()]
+
+
+def _beam(
+    model: SequenceToSequence,
+    source: Tensor,
+    layout: Layout | None,
+    begin: int,
+    end: int,
+    limits: list[int],
+    beam: int,
+    penalty: float,
+) -> list[list[int]]:
+    """The `beam` best unfinished hypotheses of each row go on; a row is done when as many have ended, or at its limit."""
+    batch, device = len(source), source.device
+    copies = torch.arange(batch, device=device).repeat_interleave(beam)
+    state = model.begin(source[copies], None if layout is None else layout.rows(copies), max(limits))
+    tokens = torch.full((batch * beam, 1), begin, device=device)
+    scores = torch.full((batch, beam), -torch.inf, dtype=torch.float64, device=device)
+    scores[:, 0] = 0  # all copies are the same before the first token
+    ended: list[list[tuple[float, list[int]]]] = [[] for _ in range(batch)]
+    for length in range(1, max(limits) + 1):
+        logits = model.embedding.logits(model.step(tokens[:, -1:], state)[:, -1])
+        each = scores.unsqueeze(-1) + logits.double().log_softmax(dim=-1).unflatten(0, (batch, beam))
+        vocab = each.shape[-1]
+        # Of twice as many at most half can end, so that enough are left to go on.
+        best, place = each.flatten(1).topk(2 * beam, dim=1)
+        origin, token = place // vocab, place % vocab
+        ends = token == end
+        for row, rank in (ends[:, :beam] & best[:, :beam].isfinite()).nonzero().tolist():
+            if len(ended[row]) < beam and length <= limits[row]:
+                done = tokens[row * beam + origin[row, rank], 1:].tolist()
+                ended[row].append((_score(best[row, rank].item(), length, penalty), done))
+        order = ends.to(torch.int8).argsort(dim=1, stable=True)[:, :beam]  # those that go on, the best first
+        scores = best.gather(1, order).masked_fill(ends.gather(1, order), -torch.inf)
+        rows = (origin.gather(1, order) + beam * torch.arange(batch, device=device).unsqueeze(1)).flatten()
+        tokens = torch.cat([tokens[rows], token.gather(1, order).reshape(-1, 1)], dim=1)
+        for row, limit in enumerate(limits):
+            if length == limit and len(ended[row]) < beam:  # what has not ended here is taken as it is
+                ended[row] += [
+                    (_score(score, length, penalty), tokens[row * beam + i, 1:].tolist())
+                    for i, score in enumerate(scores[row].tolist())
+                    if score > -torch.inf
+                ]
+        if all(len(found) >= beam or length >= limit for found, limit in zip(ended, limits, strict=True)):
+            break
+        state.reorder(rows)
+    return [max(found, key=lambda hypothesis: hypothesis[0])[1] for found in ended]
+
+
+def _score(log_probability: float, length: int, penalty: float) -> float:
+    """Of a hypothesis of so many tokens, its end included (Wu et al. 2016, equation 14, without coverage)."""
+    return log_probability / ((5 + length) / 6) ** penalty

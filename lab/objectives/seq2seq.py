@@ -1,0 +1,138 @@
+"""Sequence to sequence: predict each token of a target from its source and the tokens before it (Sutskever et al. 2014).
+
+What is judged is what the model generates by itself, not what it predicts when it is told the truth so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.data.arrange import PairBatch, Sides
+from lab.data.questions import Questions
+from lab.metrics.classification import band, name
+from lab.metrics.translation import bleu, chrf, exact_match
+from lab.models.translate import translate
+from lab.objectives.objective import Objective
+
+
+class SequenceToSequence(Objective):
+    """Teacher forcing: the loss is the cross-entropy of each token of the target, given those before it as they are.
+
+    Args:
+        smoothing: share of the target's probability that all tokens get alike in training (Vaswani et al. 2017, section
+            5.4); the validation loss is without.
+        beam: hypotheses that are followed while translating; 1 takes the best token at each step.
+        penalty: exponent of the length in the score of a hypothesis (Wu et al. 2016, equation 14).
+        translated: how many of the validated examples are translated and judged, spread evenly; null for all.
+        longest: tokens that a translation has at most for each of its source, plus 10, within the context.
+        settings: as `Objective`.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    families = ("encoder_decoder",)
+    takes = {"pairs": Sides, "task": Questions}
+    headline = {"name": "val/chrf", "unit": "chrF2, of 100", "direction": "max"}
+
+    def __init__(
+        self,
+        smoothing: float = 0.0,
+        beam: int = 1,
+        penalty: float = 0.6,
+        translated: int | None = 256,
+        longest: float = 2.0,
+        **settings,
+    ) -> None:
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"objective.smoothing: {smoothing}; choose from 0 to under 1")
+        for key, value in {"beam": beam, "translated": translated}.items():
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"objective.{key}: {value}; a whole number, at least 1")
+        for key, number in {"penalty": penalty, "longest": longest}.items():
+            if not number >= 0:
+                raise ValueError(f"objective.{key}: {number}; a number, 0 or more")
+        super().__init__(**settings)
+        self.smoothing, self.beam, self.penalty, self.longest = smoothing, beam, penalty, longest
+        self.translated = translated
+
+    def nats(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
+        return self._loss(batch, self.smoothing)
+
+    def _loss(self, batch: PairBatch, smoothing: float) -> Tensor:
+        x = self.model.hidden(batch.source, batch.tokens, batch.source_layout, batch.layout)
+        return self.model.embedding.loss(x, batch.targets, smoothing)
+
+    def evaluate(self, batch: PairBatch) -> tuple[Tensor, list[Any]]:  # type: ignore[override]
+        """`[sums]`: nats and targets; of each example that is translated the number of its source's tokens, the translation
+        and the reference.
+        """
+        nats = self._loss(batch, 0.0).double()
+        sums = torch.stack([nats, nats.new_tensor(batch.counted)])
+        rows = [row for row, example in enumerate(batch.examples) if example in self._chosen]  # type: ignore
+        lengths = batch.source_lengths[rows]
+        texts = zip(self.generate(batch, rows), self._references(batch, rows), strict=True)
+        return sums, [[int(length) - 1, *pair] for length, pair in zip(lengths, texts, strict=True)]
+
+    def generate(self, batch: PairBatch, rows: Sequence[int]) -> list[str]:
+        """The translations of some rows of a batch."""
+        if not len(rows):
+            return []
+        numbers = torch.tensor(rows, device=batch.source.device)
+        lengths = batch.source_lengths[list(rows)]
+        longest = int(lengths.max())
+        found = translate(
+            self.model,
+            batch.source[numbers, :longest],
+            batch.source_layout.rows(numbers).part(0, longest),
+            begin=self.tokenizer.document_id,
+            end=self.tokenizer.id("end"),
+            limits=np.minimum(self.longest * lengths + 10, self.model.context - 1).astype(int).tolist(),
+            beam=self.beam,
+            penalty=self.penalty,
+        )
+        return [self.tokenizer.decode(row) for row in found]
+
+    def _references(self, batch: PairBatch, rows: Sequence[int]) -> list[str]:
+        """The targets of some rows as they were read, or where they were made on the spot, as their tokens say."""
+        if self._texts:
+            return [self._texts[batch.examples[row]] for row in rows]  # type: ignore[index]
+        ends = batch.lengths - 1
+        return [self.tokenizer.decode(batch.targets[row, : ends[row]].tolist()) for row in rows]
+
+    def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
+        """chrF, BLEU and exact matches of what was translated, and chrF in bands of the source's tokens, which double."""
+        lengths, found, true = zip(*outputs, strict=True)
+        bands = band(lengths)
+        of_bands = {}
+        for number in np.unique(bands):
+            pairs = [(one, other) for one, other, at in zip(found, true, bands, strict=True) if at == number]
+            of_bands[f"val/chrf/source_{name(number)}"] = chrf(*zip(*pairs, strict=True))
+        whole = {"val/chrf": chrf(found, true), "val/bleu": bleu(found, true), "val/exact": exact_match(found, true)}
+        return whole | of_bands
+
+    def flops(self, batch: PairBatch) -> float:  # type: ignore[override]
+        return float(self.model.pair_flops(batch.lengths, batch.source_lengths).sum())
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the data."""
+        return self.prepared.tokenizer
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """The targets of the validated examples as they were read; none of a task, whose tokens have one field."""
+        return [example.texts[-1] for example in self.prepared.examples] if self.prepared.validation.fields > 1 else []
+
+    @cached_property
+    def _chosen(self) -> set[int]:
+        """Numbers of the validated examples that are translated."""
+        count = len(self.prepared.validation.lengths())
+        wanted = count if self.translated is None else min(self.translated, count)
+        return set(np.linspace(0, count - 1, wanted).round().astype(int).tolist())
