@@ -20,7 +20,7 @@ class Causal(Objective):
     Arguments as `Objective`.
     """
 
-    families = ("decoder",)
+    families = ("decoder", "recurrent")
     takes = {"text": None, "task": None, "pairs": Answers, "chat": Turns}
     headline = {"name": "val/bpb", "unit": "bits per byte", "direction": "min"}
     reaches_all = True
