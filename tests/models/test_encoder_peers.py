@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import lab
+from lab.config import construct
 from lab.layout import Layout
 
 transformers = pytest.importorskip("transformers")
@@ -162,3 +163,32 @@ def test_the_row_vector_is_that_of_their_pooler():
     ours.load_state_dict(mapped(theirs.state_dict().items(), BERT, body), strict=False)
     tokens = torch.randint(50, (3, 13))
     assert close(ours.pooled(ours.vectors(tokens)), theirs(tokens).pooler_output, 1e-5)
+
+
+PUBLISHED = {
+    "bert_base": (110, lambda: transformers.BertForPreTraining(transformers.BertConfig()), 2 * 769),
+    "roberta_base": (
+        125,
+        lambda: transformers.RobertaForMaskedLM(
+            transformers.RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+        ),
+        2 * 768,
+    ),
+    "distilbert": (67, lambda: transformers.DistilBertForMaskedLM(transformers.DistilBertConfig()), 0),
+}
+"""Millions of parameters with the head, which DistilBERT's 66 million leave out; theirs; what is not the model's: a head that
+is the objective's, two rows of positions that no token has."""
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_presets_have_the_published_sizes(preset):
+    millions, make, apart = PUBLISHED[preset]
+    config = lab.compose(f"preset={preset}")
+    with torch.device("meta"):
+        ours = construct(config, "model.build", vocab_size=config.tokenizer.vocab_size)
+        theirs = make()
+    assert round(ours.parameters_total / 1e6) == millions
+    assert ours.parameters_total == sum(p.numel() for p in theirs.parameters()) - apart
+    head = sum(p.numel() for m in (ours.embedding.transform, ours.embedding.head_norm) for p in m.parameters())
+    bare = ours.parameters_total - head - ours.vocab_size
+    assert preset != "distilbert" or round(bare / 1e6) == 66
