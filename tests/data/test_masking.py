@@ -86,7 +86,9 @@ def test_what_is_hidden_is_the_same_for_any_ranks_and_micro_batches(prepared, ma
     whole = module(prepared, masking).training_batch(3)
     for accumulate, world in ((1, 2), (4, 1), (2, 4)):
         shares = [
-            module(prepared, masking, accumulate=accumulate, rank=rank, world=world).training_batch(3 * accumulate + part)
+            module(prepared, masking, accumulate=accumulate, rank=rank, world=world).training_batch(
+                3 * accumulate + part
+            )
             for part in range(accumulate)
             for rank in range(world)
         ]
@@ -167,7 +169,9 @@ def test_the_other_document_is_another():
     rows = module(prepared, NextSentence(mask=0.0, random=0.0), rows=2).train_rows
     batch = rows.batch(np.arange(len(rows)))
     for tokens, follows in zip(batch.tokens.tolist(), batch.follows.tolist(), strict=True):
-        pieces = split(tokens[1 : len(tokens) - tokens[::-1].index(prepared.tokenizer.id("sep"))], prepared.tokenizer.id("sep"))
+        pieces = split(
+            tokens[1 : len(tokens) - tokens[::-1].index(prepared.tokenizer.id("sep"))], prepared.tokenizer.id("sep")
+        )
         assert (set(pieces[0]) == set(pieces[1])) == bool(follows)
 
 

@@ -24,13 +24,15 @@ SMALL = (
 
 def kinds(group):
     """The first option of each class: others of it set values that test_decoder.py goes through."""
-    options = {yaml.safe_load((conf_folder() / group / f"{o}.yaml").read_text())["_target_"]: o for o in groups()[group][::-1]}
+    options = {
+        yaml.safe_load((conf_folder() / group / f"{o}.yaml").read_text())["_target_"]: o for o in groups()[group][::-1]
+    }
     return list(options.values())
 
 
-PARTS = {
-    group: kinds(group) for group in ("position", "attention", "pattern", "ffn", "norm", "block", "embedding")
-} | {"setting": ["seed=0", "model.segments=0", "model.pooler=true", "model.bias=true"]}
+PARTS = {group: kinds(group) for group in ("position", "attention", "pattern", "ffn", "norm", "block", "embedding")} | {
+    "setting": ["seed=0", "model.segments=0", "model.pooler=true", "model.bias=true"]
+}
 TIME = 12
 COMBINATIONS = list(pairwise(PARTS))
 
