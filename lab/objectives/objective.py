@@ -64,8 +64,8 @@ class Objective(pl.LightningModule):
         self.gradient_norm: Tensor | None = None
 
     @classmethod
-    def arranges(cls, kind: str, settings: Any) -> Any:
-        """How examples of a kind are laid into rows, by the objective's settings; none for as the kind is by itself."""
+    def arranges(cls, kind: str, settings: Mapping[str, Any]) -> Any:
+        """How examples of a kind are laid into rows, by the objective's arguments; none for as the kind is by itself."""
         return cls.takes[kind]
 
     def make_head(self) -> nn.Module | None:

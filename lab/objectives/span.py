@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -28,9 +29,9 @@ class Span(TeacherForcing):
         self.share, self.mean = share, mean
 
     @classmethod
-    def arranges(cls, kind: str, settings: Any) -> Any:
+    def arranges(cls, kind: str, settings: Mapping[str, Any]) -> Any:
         """With the settings of the spans."""
-        return partial(SpanModule, share=settings.share, mean=settings.mean)
+        return partial(SpanModule, share=settings["share"], mean=settings["mean"])
 
     def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
         """The loss alone: the bytes are of the whole text, most of which is given."""

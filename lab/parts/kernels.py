@@ -285,10 +285,15 @@ def attention_weights(
 
 
 def linear_cross_entropy(
-    x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None = None, smoothing: float = 0.0
+    x: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    softcap: float | None = None,
+    smoothing: float = 0.0,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """Sum over rows of the cross-entropy of `softmax(x @ weight.T)`, in nats, never holding more than a few hundred rows of
-    logits. Gradients are computed in the same pass, so each piece of logits is made once.
+    """Sum over rows of the cross-entropy of `softmax(x @ weight.T + bias)`, in nats, never holding more than a few hundred
+    rows of logits. Gradients are computed in the same pass, so each piece of logits is made once.
 
     Args:
         x: `[rows, dim]`.
@@ -296,9 +301,10 @@ def linear_cross_entropy(
         targets: `[rows]` int64; `IGNORE` where nothing is to be predicted.
         softcap: logits are squeezed into plus and minus this by `tanh`; none for no limit.
         smoothing: share of the target's probability that all tokens get alike (Szegedy et al. 2016, section 7).
+        bias: `[vocab]`; none for none.
     """
-    x, weight = in_precision(x, weight)
-    return _LinearCrossEntropy.apply(x, weight, targets, softcap, smoothing, torch.is_grad_enabled())
+    x, weight, bias = in_precision(x, weight, bias)
+    return _LinearCrossEntropy.apply(x, weight, bias, targets, softcap, smoothing, torch.is_grad_enabled())
 
 
 def _loss_of(
@@ -331,7 +337,14 @@ def _loss_of(
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, smoothing: float, learn: bool
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        softcap: float | None,
+        smoothing: float,
+        learn: bool,
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         fast = onednn.fits(x, weight)
@@ -339,15 +352,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if not learn:
             for start in range(0, len(x), ROWS):
                 piece = slice(start, start + ROWS)
-                total += _loss_of(product(x[piece], weight), targets[piece], softcap, smoothing, learn)[0]
+                total += _loss_of(product(x[piece], weight, bias), targets[piece], softcap, smoothing, learn)[0]
             return total
         to_x = torch.empty_like(x)
         precise = torch.promote_types(x.dtype, torch.float32)  # pieces are many, and bfloat16 holds 3 digits
         to_weight = x.new_zeros(x.shape[1], len(weight)) if fast else torch.zeros_like(weight, dtype=precise)
+        to_bias = None if bias is None else torch.zeros_like(bias, dtype=precise)
         for start in range(0, len(x), ROWS):
             piece = slice(start, start + ROWS)
-            loss, gradient = _loss_of(product(x[piece], weight), targets[piece], softcap, smoothing, learn)
+            loss, gradient = _loss_of(product(x[piece], weight, bias), targets[piece], softcap, smoothing, learn)
             total += loss
+            if to_bias is not None:
+                to_bias += gradient.sum(0, dtype=precise)
             to_x[piece] = product(gradient, weight.T)
             if fast:  # turned, since oneDNN copies a first operand whose rows are not contiguous
                 for part, into in zip(x[piece].T.contiguous().split(PART), to_weight.split(PART), strict=True):
@@ -355,11 +371,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else:
                 to_weight += gradient.T @ x[piece]
             del gradient  # before the next piece takes its place
-        ctx.save_for_backward(to_x, to_weight.T if fast else to_weight.to(weight.dtype))
+        to_bias = None if bias is None or to_bias is None else to_bias.to(bias.dtype)
+        ctx.save_for_backward(to_x, to_weight.T if fast else to_weight.to(weight.dtype), to_bias)
         return total
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        to_x, to_weight = ctx.saved_tensors
         # In place, since a copy would hold the head's gradient twice; a second backward pass is refused by torch.
-        return to_x.mul_(gradient), to_weight.mul_(gradient), None, None, None, None
+        to_x, to_weight, to_bias = (None if saved is None else saved.mul_(gradient) for saved in ctx.saved_tensors)
+        return to_x, to_weight, to_bias, None, None, None, None

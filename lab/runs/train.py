@@ -122,7 +122,7 @@ def data_module(config: DictConfig) -> Batches:
         rows=config.batch.rows,
         accumulate=config.batch.accumulate,
         seed=config.seed,
-        arrange=objective.arranges(kind(data), config.objective),
+        arrange=objective.arranges(kind(data), construct(config, "objective").keywords),
     )
 
 
