@@ -29,20 +29,26 @@ if TYPE_CHECKING:
     from lab.runs.report import report
     from lab.runs.sweep import sweep
     from lab.runs.train import train
+    from lab.vectors import embed, similarities, word_in
 
 _HOMES = {
     "build": "lab.config",
     "compose": "lab.config",
+    "embed": "lab.vectors",
     "generate": "lab.models.generate",
     "Layout": "lab.layout",
     "Run": "lab.runs.folder",
     "load": "lab.runs.folder",
     "report": "lab.runs.report",
+    "similarities": "lab.vectors",
     "sweep": "lab.runs.sweep",
     "train": "lab.runs.train",
+    "word_in": "lab.vectors",
 }
 
-__all__ = ["Layout", "Run", "build", "compose", "generate", "load", "report", "sweep", "train"]
+__all__ = [
+    "Layout", "Run", "build", "compose", "embed", "generate", "load", "report", "similarities", "sweep", "train", "word_in",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,8 @@ class Encoder(Stack, LanguageModel):
     """
 
     family = "encoder"
+    frame = ("cls", "sep", "sep")
+    pool = "first"
 
     def __init__(
         self, vocab_size: int, dim: int, embedding: Callable[..., Embedding], segments: int = 2, **stack

@@ -62,6 +62,11 @@ class Objective(pl.LightningModule):
         self.targets_seen = 0
         self.gradient_norm: Tensor | None = None
 
+    @classmethod
+    def arrangement(cls, kind: str, model: type[Model]) -> Callable[..., Arranged] | None:
+        """How examples of a kind are laid into rows for a model; none as the kind is laid by itself."""
+        return cls.takes[kind]
+
     def make_head(self) -> nn.Module | None:
         """What the objective adds to the model; its initial values come from `init`."""
         return None
@@ -98,9 +103,11 @@ class Objective(pl.LightningModule):
         """Forward FLOPs on a batch; a training step takes three times that."""
         return float(self.model.flops(batch.lengths).sum())
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimizer, with weight decay kept off norms, biases and embeddings, and the rates that the model asks for."""
-        return make_optimizer(self.groups, self.optimizer)
+    def configure_optimizers(self) -> Optimizer | None:
+        """The optimizer, with weight decay kept off norms, biases and embeddings, and the rates that the model asks for; none
+        where nothing is trained.
+        """
+        return make_optimizer(self.groups, self.optimizer) if self.groups else None
 
     def on_train_start(self) -> None:
         """Tell what balances experts how many forward passes make a step."""
