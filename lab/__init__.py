@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lab.config import build, compose
     from lab.layout import Layout
     from lab.models.generate import generate
+    from lab.runs.classify import classify
     from lab.runs.folder import Run, load
     from lab.runs.report import report
     from lab.runs.sweep import sweep
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "build": "lab.config",
+    "classify": "lab.runs.classify",
     "compose": "lab.config",
     "embed": "lab.vectors",
     "generate": "lab.models.generate",
@@ -47,7 +49,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Layout", "Run", "build", "compose", "embed", "generate", "load", "report", "similarities", "sweep", "train", "word_in",
+    "Layout", "Run", "build", "classify", "compose", "embed", "generate", "load", "report", "similarities", "sweep", "train",
+    "word_in",
 ]  # fmt: skip
 
 

@@ -34,12 +34,13 @@ def check_families(config: DictConfig, model: Model, kind: str) -> None:
         if not any(True for _ in model.parameters()):
             _check_untrained(config, objective)
         return
+    words = _objectives(family, kind)
     if family not in objective.families:
+        words = words or _with_data(family)
         why = f"objective={name}: trains {_or(_models(objective.families))}, and model={option} is another family"
     else:
         why = f"objective={name}: trains on {_or(objective.takes)}, and data={data} is {kind}"
-    words = _objectives(family, kind) or _pairs(kind) or _objectives(family)
-    raise RequestError(f"{why}; add {_or(words)}")
+    raise RequestError(f"{why}; add {_or(words or _pairs(kind) or _objectives(family))}")
 
 
 def _check_untrained(config: DictConfig, objective: Any) -> None:
@@ -60,6 +61,16 @@ def _objectives(family: str, kind: str | None = None) -> list[str]:
         f"objective={option}"
         for option, target in _targets("objective", "_target_")
         if family in target.families and (kind is None or kind in target.takes)
+    ]
+
+
+def _with_data(family: str) -> list[str]:
+    """The words for objectives that train this family, with the data that they take."""
+    kinds = {option: getattr(target, "kind", "text") for option, target in _targets("data", "_target_")}
+    return [
+        f"objective={option} data={next(data for data, kind in kinds.items() if kind in target.takes)}"
+        for option, target in _targets("objective", "_target_")
+        if family in target.families
     ]
 
 

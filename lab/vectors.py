@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from lab.console import say
-from lab.data.arrange import framed, layout
+from lab.data.arrange import framed, framing, layout, shortened
 from lab.data.examples import check_too_long
 from lab.errors import RequestError
+from lab.layout import Layout
 from lab.models.pooling import check_pool
 from lab.parts.sparse import SparseRows
 
@@ -65,49 +66,72 @@ def embed(
         ValueError: another pool.
     """
     check_pool(pool, "pool")
+    if isinstance(texts, str):
+        raise RequestError("texts: a list of texts is needed")
+    parts, order = [], []
+    for numbers, tokens, laid, _ in read(run, [(text,) for text in texts], too_long, batch_tokens):
+        parts.append(arrays(_represented(run.model, tokens, laid, pool)))
+        order.append(numbers)
+    return stacked(parts)[np.argsort(np.concatenate(order))]
+
+
+def read(
+    run: Reader, texts: Sequence[Sequence[str]], too_long: str = "cut", batch_tokens: int = 16384
+) -> Iterator[tuple[np.ndarray, Tensor, Layout, Tensor]]:
+    """Lay texts out as a run's model reads them, those of like length together.
+
+    Args:
+        run: its model is put into evaluation mode.
+        texts: of one text, or two, each.
+        too_long, batch_tokens: as for `embed`.
+
+    Yields:
+        `[rows]`, the numbers of the texts, and on the model's device their tokens, layout and segments.
+
+    Raises:
+        RequestError: as `embed`.
+    """
     rows = _rows(run, texts, too_long)
-    lengths = np.array([len(row) for row in rows])
-    model = run.model.eval()
-    device = next(iter(model.state_dict().values())).device
-    parts, order = [], np.argsort(-lengths, kind="stable")
-    for chosen in _batches(lengths[order], batch_tokens):
-        indices = order[chosen]
-        tokens = torch.zeros(len(indices), int(lengths[indices].max()), dtype=torch.int64)
-        for place, i in enumerate(indices):
-            tokens[place, : lengths[i]] = torch.from_numpy(rows[i])
-        parts.append(arrays(_represented(model, tokens.to(device), layout(lengths[indices]).to(device), pool)))
-    return stacked(parts)[np.argsort(order)]
+    lengths = np.array([len(tokens) for tokens, _ in rows])
+    device = next(iter(run.model.eval().state_dict().values())).device
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        width = int(lengths[order[start]])
+        numbers = order[start : start + max(1, batch_tokens // width)]
+        table = torch.zeros(2, len(numbers), width, dtype=torch.int64)  # padding may be any token
+        for place, number in enumerate(numbers):
+            for side in (0, 1):
+                table[side, place, : lengths[number]] = torch.from_numpy(rows[number][side])
+        tokens, segments = table.to(device)
+        yield numbers, tokens, layout(lengths[numbers]).to(device), segments
+        start += len(numbers)
 
 
-def _rows(run: Reader, texts: Sequence[str], too_long: str) -> list[np.ndarray]:
-    """The tokens that stand for each text, cut to the model."""
+def _rows(run: Reader, texts: Sequence[Sequence[str]], too_long: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The tokens that stand for each text, or two, cut to the model, and their segments."""
     check_too_long(too_long)
-    if not len(texts) or isinstance(texts, str):
-        raise RequestError("texts: a list of texts is needed, not empty")
-    encoded = run.tokenizer.encode(texts)
-    empty = next((number for number, tokens in enumerate(encoded) if not len(tokens)), None)
-    if empty is not None:
-        raise RequestError(f"texts: number {empty}, {texts[empty]!r}, gives no token")
+    if not len(texts):
+        raise RequestError("texts: none")
+    encoded = iter(run.tokenizer.encode([text for some in texts for text in some]))
     frame, context = run.model.frame, run.model.context
-    room = context - (frame[0] is not None) - (frame[2] is not None)
-    longer = sum(len(tokens) > room for tokens in encoded)
+    rows, longer = [], 0
+    for some in texts:
+        tokens = [next(encoded) for _ in some]
+        empty = next((text for text, of_text in zip(some, tokens, strict=True) if not len(of_text)), None)
+        if empty is not None:
+            raise RequestError(f"texts: {empty!r} gives no token")
+        room = context - framing(frame, len(some))
+        longer += sum(map(len, tokens)) > room
+        rows.append(framed(run.tokenizer, frame, shortened(tokens, room)))
     if longer and too_long == "refuse":
         raise RequestError(f"texts: {longer} of {len(texts)} are longer than model.context={context}")
     if longer:
         say(f"texts: {longer} of {len(texts)} are longer than model.context={context}, and were cut")
-    return [framed(run.tokenizer, frame, [tokens[:room]])[0] for tokens in encoded]
+    return rows
 
 
-def _batches(lengths: np.ndarray, most: int) -> Iterator[slice]:
-    """Runs of `[texts]` falling lengths whose rows have `most` places together."""
-    start = 0
-    while start < len(lengths):
-        stop = start + max(1, most // int(lengths[start]))
-        yield slice(start, stop)
-        start = stop
-
-
-def _represented(model: Any, tokens: Tensor, laid: Any, pool: str) -> Any:
+def _represented(model: Any, tokens: Tensor, laid: Layout, pool: str) -> Any:
     try:
         return model.represent(tokens, laid, pool=pool)
     except NotImplementedError:
@@ -167,7 +191,7 @@ def word_in(run: Reader, text: str, word: str, occurrence: int = 0) -> np.ndarra
     if not -len(found) <= occurrence < len(found):
         raise RequestError(f"word: {word!r} is {len(found)} times in {text[:80]!r}; number {occurrence} was asked for")
     first, last = found[occurrence]
-    tokens = torch.from_numpy(_rows(run, [text], "cut")[0]).unsqueeze(0)
+    tokens = torch.from_numpy(_rows(run, [(text,)], "cut")[0][0]).unsqueeze(0)
     spans = run.tokenizer.inner.encode(text, add_special_tokens=False).offsets
     before = int(run.model.frame[0] is not None)
     end = tokens.shape[1] - int(run.model.frame[2] is not None)

@@ -175,7 +175,7 @@ class Both(Arranged):
     @property
     def framing(self) -> int:
         """How many tokens stand around a text."""
-        return (self.frame[0] is not None) + (self.frame[2] is not None)
+        return framing(self.frame)
 
     def measured(self) -> np.ndarray:
         return np.stack([self.tokens.lengths(0), self.tokens.lengths(1)], axis=1) + self.framing
@@ -244,8 +244,6 @@ class Answers(Arranged):
 class Sequences(Arranged):
     """Labelled texts: begin, text, end; of pairs begin, text, between, second text, end. One target a row: the label.
 
-    Of two texts that are too long together the longer one is cut first, token by token, as BERT does.
-
     Args:
         frame: of the model's family.
         arranged: as `Arranged`.
@@ -263,8 +261,7 @@ class Sequences(Arranged):
     @property
     def framing(self) -> int:
         """How many tokens stand around the texts."""
-        begin, between, end = (role is not None for role in self.frame)
-        return begin + between * (self.texts - 1) + end
+        return framing(self.frame, self.texts)
 
     def measured(self) -> np.ndarray:
         return sum((self.tokens.lengths(i) for i in range(self.texts)), np.array([self.framing]))[:, None]
@@ -274,12 +271,7 @@ class Sequences(Arranged):
 
     def _kept(self, i: int) -> list[np.ndarray]:
         texts = [self.tokens.field(i, number) for number in range(self.texts)]
-        room = self.context - self.framing
-        if len(texts) == 1:
-            return [texts[0][:room]]
-        least = min(*map(len, texts), room // 2)
-        first = room - least if len(texts[0]) > len(texts[1]) else least
-        return [texts[0][:first], texts[1][: room - first]]
+        return shortened(texts, self.context - self.framing)
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
         rows = [framed(self.tokenizer, self.frame, self._kept(i)) for i in indices]
@@ -295,6 +287,21 @@ class Sequences(Arranged):
             segments=self.rows([segments for _, segments in rows], 0),
             examples=np.asarray(indices),
         )
+
+
+def framing(frame: Frame, texts: int = 1) -> int:
+    """How many tokens `framed` puts around one text or two."""
+    begin, between, end = (role is not None for role in frame)
+    return begin + between * (texts - 1) + end
+
+
+def shortened(texts: Sequence[np.ndarray], room: int) -> list[np.ndarray]:
+    """One or two texts in `room` tokens together: of two that are too long the longer is cut first, as BERT does."""
+    if len(texts) == 1:
+        return [texts[0][:room]]
+    least = min(*map(len, texts), room // 2)
+    first = room - least if len(texts[0]) > len(texts[1]) else least
+    return [texts[0][:first], texts[1][: room - first]]
 
 
 def framed(tokenizer: Tokenizer, frame: Frame, texts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

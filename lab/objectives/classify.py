@@ -14,6 +14,7 @@ from lab.data.arrange import Arranged, Sequences
 from lab.metrics.classification import accuracy, macro_f1
 from lab.models.pooling import check_pool
 from lab.objectives.objective import Objective
+from lab.overrides import is_number
 from lab.parts.kernels import IGNORE
 
 if TYPE_CHECKING:
@@ -38,11 +39,15 @@ class Classify(Objective):
     headline = {"name": "val/accuracy", "unit": "share of texts", "direction": "max"}
 
     def __init__(self, pool: str | None = None, dropout: float = 0.0, **settings) -> None:
-        check_pool(pool, "objective.pool")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"objective.dropout: {dropout}; a share, from 0 and under 1")
+        self.check(pool, dropout)
         self.pool, self.dropout = pool, dropout
         super().__init__(**settings)
+
+    @classmethod
+    def check(cls, pool: str | None = None, dropout: float = 0.0, **values) -> None:
+        check_pool(pool, "objective.pool")
+        if not (is_number(dropout) and 0 <= dropout < 1):
+            raise ValueError(f"objective.dropout: {dropout}; a share, from 0 and under 1")
 
     @classmethod
     def arrangement(cls, kind: str, model: type[Model]) -> Callable[..., Arranged] | None:

@@ -21,6 +21,7 @@ from lab.data.arrange import Arranged, Both, PairBatch
 from lab.metrics.retrieval import mean_reciprocal_rank, ranks, recall_at
 from lab.models.pooling import check_pool
 from lab.objectives.objective import Objective
+from lab.overrides import is_number
 from lab.vectors import Vectors, arrays, compared, similarities, stacked, unit
 
 if TYPE_CHECKING:
@@ -50,11 +51,15 @@ class Contrastive(Objective):
     headline = {"name": "val/recall_at_1", "unit": "share of queries", "direction": "max"}
 
     def __init__(self, temperature: float = 0.05, pool: str | None = "mean", **settings) -> None:
-        check_pool(pool, "objective.pool")
-        if not temperature > 0:
-            raise ValueError(f"objective.temperature: {temperature}; a number over 0")
+        self.check(temperature, pool)
         self.temperature, self.pool = temperature, pool
         super().__init__(**settings)
+
+    @classmethod
+    def check(cls, temperature: float = 0.05, pool: str | None = "mean", **values) -> None:
+        check_pool(pool, "objective.pool")
+        if not (is_number(temperature) and temperature > 0):
+            raise ValueError(f"objective.temperature: {temperature}; a number over 0")
 
     @classmethod
     def arrangement(cls, kind: str, model: type[Model]) -> Callable[..., Arranged] | None:

@@ -67,6 +67,10 @@ class Objective(pl.LightningModule):
         """How examples of a kind are laid into rows for a model; none as the kind is laid by itself."""
         return cls.takes[kind]
 
+    @classmethod
+    def check(cls, **values: Any) -> None:
+        """Raise `ValueError` for a value of the configuration that is out of range; asked before anything is made."""
+
     def make_head(self) -> nn.Module | None:
         """What the objective adds to the model; its initial values come from `init`."""
         return None
