@@ -27,26 +27,35 @@ if TYPE_CHECKING:
     from lab.models.generate import generate
     from lab.models.record import record
     from lab.runs.chat import chat
+    from lab.runs.classify import classify
     from lab.runs.folder import Run, load
     from lab.runs.report import report
     from lab.runs.sweep import sweep
     from lab.runs.train import train
+    from lab.vectors import embed, similarities, word_in
 
 _HOMES = {
     "build": "lab.config",
     "chat": "lab.runs.chat",
+    "classify": "lab.runs.classify",
     "compose": "lab.config",
+    "embed": "lab.vectors",
     "generate": "lab.models.generate",
     "Layout": "lab.layout",
     "Run": "lab.runs.folder",
     "load": "lab.runs.folder",
     "record": "lab.models.record",
     "report": "lab.runs.report",
+    "similarities": "lab.vectors",
     "sweep": "lab.runs.sweep",
     "train": "lab.runs.train",
+    "word_in": "lab.vectors",
 }
 
-__all__ = ["Layout", "Run", "build", "chat", "compose", "generate", "load", "record", "report", "sweep", "train"]
+__all__ = [
+    "Layout", "Run", "build", "chat", "classify", "compose", "embed", "generate", "load", "record", "report", "similarities",
+    "sweep", "train", "word_in",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -193,18 +193,28 @@ def _check(config: DictConfig) -> None:
         _construct(plain["objective"]["masking"], "objective.masking")
     Split(**plain["split"]).check(made["data"])
     kind = getattr(made["data"], "kind", "text")
-    check_families(config, model.family, kind)
+    check_families(config, model, kind)
     position = getattr(model, "position", None)
     if kind == "text" and position is not None and position.distances and not made["packing"].measures:
         raise RequestError(
             f"packing: positions restart in each document while attention crosses them, so position={config.choices.position}"
             " would measure wrong distances; set packing.mask=true or packing.restart=false"
         )
-    optimizer = _construct(plain["optimizer"], "optimizer", params=parameter_groups(model))
+    trained = model if list(model.parameters()) else torch.nn.Linear(1, 1)  # a head, if any
+    _check_objective(plain["objective"])
+    optimizer = _construct(plain["optimizer"], "optimizer", params=parameter_groups(trained))
     if config.trainer.strategy == "fsdp" and getattr(optimizer, "whole_matrices", False):
         raise RequestError(
             f"trainer.strategy: fsdp; optimizer={config.choices.optimizer} needs whole matrices, which trainer=ddp keeps"
         )
+
+
+def _check_objective(values: dict[str, Any]) -> None:
+    objective: Any = trusted("objective._target_", values["_target_"])
+    try:
+        objective.check(**{key: value for key, value in values.items() if not key.startswith("_")})
+    except ValueError as error:
+        raise RequestError(_say("objective", error)) from None
 
 
 def _check_budget(config: DictConfig) -> None:
@@ -212,8 +222,10 @@ def _check_budget(config: DictConfig) -> None:
     if len(given) != 1:
         raise RequestError(f"budget: {given or 'none'}; set exactly one of {', '.join(BUDGETS)}")
     for unit, amount in given.items():
-        if not is_number(amount) or not 0 < amount < math.inf:
-            raise RequestError(f"budget.{unit}: {amount}; a number over 0")
+        least = 0 if unit == "steps" else math.ulp(0.0)
+        if not is_number(amount) or not least <= amount < math.inf:
+            over = "0 or more; 0 judges what the run starts with" if unit == "steps" else "over 0"
+            raise RequestError(f"budget.{unit}: {amount}; a number {over}")
 
 
 def _check_trainer(trainer: DictConfig, batch: DictConfig) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from lab.errors import RequestError
 from lab.options import conf_folder, groups
 
+if TYPE_CHECKING:
+    from lab.models.model import Model
 
-def check_families(config: DictConfig, family: str, kind: str) -> None:
+
+def check_families(config: DictConfig, model: Model, kind: str) -> None:
     """Refuse a model, an objective and data that do not go together, with the words that would mend it.
 
     Args:
         config: the composed configuration.
-        family: of its model.
+        model: built from it.
         kind: of its data.
 
     Raises:
@@ -25,15 +28,31 @@ def check_families(config: DictConfig, family: str, kind: str) -> None:
     from lab.config import trusted
 
     objective: Any = trusted("objective._target_", config.objective._target_)
-    name, model, data = (config.choices[group] for group in ("objective", "model", "data"))
+    name, option, data = (config.choices[group] for group in ("objective", "model", "data"))
+    family = model.family
     if family in objective.families and kind in objective.takes:
+        if not any(True for _ in model.parameters()):
+            _check_untrained(config, objective)
         return
+    words = _objectives(family, kind)
     if family not in objective.families:
-        why = f"objective={name}: trains {_or(_models(objective.families))}, and model={model} is another family"
+        words = words or _with_data(family)
+        why = f"objective={name}: trains {_or(_models(objective.families))}, and model={option} is another family"
     else:
         why = f"objective={name}: trains on {_or(objective.takes)}, and data={data} is {kind}"
-    words = _objectives(family, kind) or _pairs(kind) or _objectives(family)
-    raise RequestError(f"{why}; add {_or(words)}")
+    raise RequestError(f"{why}; add {_or(words or _pairs(kind) or _objectives(family))}")
+
+
+def _check_untrained(config: DictConfig, objective: Any) -> None:
+    """Refuse to train a model without parameters where the objective adds none."""
+    from lab.objectives.objective import Objective
+
+    name, option = config.choices.objective, config.choices.model
+    if objective.make_head is Objective.make_head:
+        if config.budget.steps != 0:
+            raise RequestError(f"model={option}: holds nothing that objective={name} could train; add budget.steps=0")
+        if config.trainer.strategy != "auto":
+            raise RequestError(f"trainer.strategy: {config.trainer.strategy}; model={option} takes trainer=single")
 
 
 def _objectives(family: str, kind: str | None = None) -> list[str]:
@@ -42,6 +61,16 @@ def _objectives(family: str, kind: str | None = None) -> list[str]:
         f"objective={option}"
         for option, target in _targets("objective", "_target_")
         if family in target.families and (kind is None or kind in target.takes)
+    ]
+
+
+def _with_data(family: str) -> list[str]:
+    """The words for objectives that train this family, with the data that they take."""
+    kinds = {option: getattr(target, "kind", "text") for option, target in _targets("data", "_target_")}
+    return [
+        f"objective={option} data={next(data for data, kind in kinds.items() if kind in target.takes)}"
+        for option, target in _targets("objective", "_target_")
+        if family in target.families
     ]
 
 

@@ -14,6 +14,9 @@ T = TypeVar("T")
 
 PADDING = -1
 
+Frame = tuple[str | None, str | None, str | None]
+"""Roles of the special tokens that begin a row that is read, stand between two texts and end the last; None for no token."""
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +19,10 @@ from torch import Tensor
 from lab.data.packing import NOTHING, Batch
 from lab.data.store import Prepared, Tokens
 from lab.errors import RequestError
-from lab.layout import PADDING, Layout
+from lab.layout import PADDING, Frame, Layout
+
+if TYPE_CHECKING:
+    from lab.data.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +165,49 @@ class Sides(Arranged):
         )
 
 
+class Both(Arranged):
+    """Pairs for a model that reads each side by itself, as search does: begin, text, end. One target a row: its own number.
+
+    Args:
+        frame: of the model's family.
+        arranged: as `Arranged`.
+    """
+
+    def __init__(self, *arranged, frame: Frame = ("cls", "sep", "sep"), **more) -> None:
+        self.frame = frame
+        super().__init__(*arranged, **more)
+
+    @property
+    def framing(self) -> int:
+        """How many tokens stand around a text."""
+        return framing(self.frame)
+
+    def measured(self) -> np.ndarray:
+        return np.stack([self.tokens.lengths(0), self.tokens.lengths(1)], axis=1) + self.framing
+
+    def scored(self, indices: np.ndarray) -> int:
+        return len(indices)
+
+    def _side(self, i: int, side: int) -> np.ndarray:
+        return framed(self.tokenizer, self.frame, [self.tokens.field(i, side)[: self.context - self.framing]])[0]
+
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> PairBatch:
+        source, target = (self.rows([self._side(i, side) for i in indices]) for side in (0, 1))
+        lengths = self.lengths[indices]
+        return PairBatch(
+            target,
+            torch.arange(len(indices)),
+            layout(lengths[:, 1]),
+            len(indices) if scored is None else scored,
+            len(indices),
+            lengths[:, 1],
+            examples=np.asarray(indices),
+            source=source,
+            source_layout=layout(lengths[:, 0]),
+            source_lengths=lengths[:, 0],
+        )
+
+
 class Answers(Arranged):
     """Pairs for a decoder: document token, source, separator, target, of which the target and the end are predicted.
 
@@ -202,54 +249,82 @@ class Answers(Arranged):
 
 
 class Sequences(Arranged):
-    """Labelled texts for an encoder: `cls`, text, `sep`, and of pairs second text, `sep`. One target a row: the label.
+    """Labelled texts: begin, text, end; of pairs begin, text, between, second text, end. One target a row: the label.
 
-    Of two texts that are too long together the longer one is cut first, token by token, as BERT does.
+    Args:
+        frame: of the model's family.
+        arranged: as `Arranged`.
     """
 
-    least = 5
+    def __init__(self, *arranged, frame: Frame = ("cls", "sep", "sep"), **more) -> None:
+        self.frame = frame
+        super().__init__(*arranged, **more)
 
     @property
     def texts(self) -> int:
         """How many texts an example has."""
         return self.tokens.fields - 1
 
+    @property
+    def framing(self) -> int:
+        """How many tokens stand around the texts."""
+        return framing(self.frame, self.texts)
+
     def measured(self) -> np.ndarray:
-        return sum((self.tokens.lengths(i) + 1 for i in range(self.texts)), np.ones(1, np.int64))[:, None]
+        return sum((self.tokens.lengths(i) for i in range(self.texts)), np.array([self.framing]))[:, None]
 
     def scored(self, indices: np.ndarray) -> int:
         return len(indices)
 
     def _kept(self, i: int) -> list[np.ndarray]:
         texts = [self.tokens.field(i, number) for number in range(self.texts)]
-        room = self.context - 1 - self.texts
-        if len(texts) == 1:
-            return [texts[0][:room]]
-        least = min(*map(len, texts), room // 2)
-        first = room - least if len(texts[0]) > len(texts[1]) else least
-        return [texts[0][:first], texts[1][: room - first]]
+        return shortened(texts, self.context - self.framing)
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
-        begin, separator = self.tokenizer.id("cls"), self.tokenizer.id("sep")
-        inputs, segments = [], []
-        for i in indices:
-            texts = self._kept(i)
-            inputs.append(np.concatenate([[begin], *(np.append(text, separator) for text in texts)]))
-            sizes = [len(text) + 1 for text in texts]
-            sizes[0] += 1
-            segments.append(np.repeat(np.arange(len(sizes)), sizes))
+        rows = [framed(self.tokenizer, self.frame, self._kept(i)) for i in indices]
         lengths = self.lengths[indices, 0]
         labels = [int(self.tokens.field(i, self.texts)[0]) for i in indices]
         return Batch(
-            self.rows(inputs),
+            self.rows([tokens for tokens, _ in rows]),
             torch.tensor(labels),
             layout(lengths),
             len(indices) if scored is None else scored,
             len(indices),
             lengths,
-            segments=self.rows(segments, 0),
+            segments=self.rows([segments for _, segments in rows], 0),
             examples=np.asarray(indices),
         )
+
+
+def framing(frame: Frame, texts: int = 1) -> int:
+    """How many tokens `framed` puts around one text or two."""
+    begin, between, end = (role is not None for role in frame)
+    return begin + between * (texts - 1) + end
+
+
+def shortened(texts: Sequence[np.ndarray], room: int) -> list[np.ndarray]:
+    """One or two texts in `room` tokens together: of two that are too long the longer is cut first, as BERT does."""
+    if len(texts) == 1:
+        return [texts[0][:room]]
+    least = min(*map(len, texts), room // 2)
+    first = room - least if len(texts[0]) > len(texts[1]) else least
+    return [texts[0][:first], texts[1][: room - first]]
+
+
+def framed(tokenizer: Tokenizer, frame: Frame, texts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """One or two texts as a row that is read, and which of them each of its tokens is of: both `[time]`.
+
+    Args:
+        tokenizer: knows the special tokens.
+        frame: which of them stand where.
+        texts: their tokens.
+    """
+    begin, *after = ([] if role is None else [tokenizer.id(role)] for role in frame)
+    closing = [*after[:1] * (len(texts) - 1), after[1]]
+    parts = [np.concatenate((text, more)) for text, more in zip(texts, closing, strict=True)]
+    parts[0] = np.concatenate((begin, parts[0]))
+    segments = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return np.concatenate(parts).astype(np.int64), segments
 
 
 class Tags(Arranged):

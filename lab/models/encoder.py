@@ -29,6 +29,8 @@ class Encoder(Stack, LanguageModel):
     """
 
     family = "encoder"
+    frame = ("cls", "sep", "sep")
+    pool = "first"
 
     def __init__(
         self,

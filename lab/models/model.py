@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
-from lab.layout import Layout
+from lab.layout import Frame, Layout
+from lab.models.pooling import pooled
 from lab.parts.cache import Cache
+from lab.parts.classifier import Classifier
 from lab.parts.embedding import Embedding
 from lab.parts.experts import MixtureOfExperts
 from lab.parts.kernels import IGNORE
 from lab.parts.linear import count
+
+if TYPE_CHECKING:
+    from lab.data.store import Prepared
 
 
 class Costed(Protocol):
@@ -30,9 +35,13 @@ class Model(nn.Module):
         vocab_size: tokens in the vocabulary.
         dim: numbers in a token's vector.
         context: tokens in a row, as trained.
+        frame: roles of the special tokens that begin a text that is read, stand between two, and end the last.
+        pool: what stands for a text unless told, as in `lab.models.pooling`.
     """
 
     family: ClassVar[str]
+    frame: ClassVar[Frame] = (None, None, None)
+    pool: ClassVar[str] = "mean"
     vocab_size: int
     dim: int
     context: int
@@ -50,6 +59,29 @@ class Model(nn.Module):
             segments: `[batch, time]`, which of two texts each is of; what a family without segments leaves aside.
         """
         raise NotImplementedError
+
+    def represent(
+        self,
+        tokens: Tensor,
+        layout: Layout | None = None,
+        segments: Tensor | None = None,
+        pool: str | None = None,
+    ) -> Tensor:
+        """What stands for each row: `[batch, time]` int64 to `[batch, dim]`.
+
+        Args:
+            tokens, layout, segments: as for `vectors`.
+            pool: one of `lab.models.pooling.POOLS`; by default the family's.
+        """
+        layout = layout or Layout.full(tokens.shape[0], tokens.shape[1], tokens.device)
+        return pooled(self.vectors(tokens, layout, segments), layout, pool or self.pool)
+
+    def classifier(self, labels: int, dropout: float = 0.0) -> nn.Module:
+        """What scores labels from what `represent` gives; says its `flops` on rows of some lengths."""
+        return Classifier(self.dim, labels, dropout)
+
+    def count(self, prepared: Prepared) -> None:
+        """Learn what is counted in the training text, before training: nothing, in most families."""
 
     @property
     def expert_layers(self) -> list[MixtureOfExperts]:
@@ -91,6 +123,8 @@ class LanguageModel(Model):
         embedding: the table and the head.
     """
 
+    frame: ClassVar[Frame] = ("document", "sep", None)
+    pool = "last"
     embedding: Embedding
 
     def hidden(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:

@@ -1,8 +1,9 @@
-"""Classification of texts: one label for a sequence, from its first token or the mean of all (BERT, section 4.1)."""
+"""Classification of texts: one label for a text, or for a pair of texts (BERT, section 4.1; GPT, section 3.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,44 +12,53 @@ from torch import Tensor, nn
 
 from lab.data.arrange import Sequences
 from lab.metrics.classification import accuracy, macro_f1
+from lab.models.pooling import check_pool
 from lab.objectives.objective import Objective
+from lab.overrides import is_number
 from lab.parts.kernels import IGNORE
-from lab.parts.linear import Linear
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
-
-POOLS = ("first", "mean")
+    from lab.models.model import Model
 
 
 class Classify(Objective):
     """The loss is the cross-entropy of each row's label.
 
     Args:
-        pool: what stands for a row: its `first` token or the `mean` of all.
+        pool: what stands for a text: its `first` token, the `last`, or the `mean` of all; None for what the family does.
+        dropout: on what stands for a text, before it is scored.
         settings: as `Objective`.
 
     Raises:
-        ValueError: another pool.
+        ValueError: another pool, or a dropout that is no share.
     """
 
-    families = ("encoder",)
+    families = ("encoder", "decoder", "bag_of_words", "word_vectors")
     takes = {"labelled": Sequences}
     headline = {"name": "val/accuracy", "unit": "share of texts", "direction": "max"}
 
-    def __init__(self, pool: str = "first", **settings) -> None:
-        if pool not in POOLS:
-            raise ValueError(f"objective.pool: {pool}; choose from {', '.join(POOLS)}")
-        self.pool = pool
+    def __init__(self, pool: str | None = None, dropout: float = 0.0, **settings) -> None:
+        self.check(pool, dropout)
+        self.pool, self.dropout = pool, dropout
         super().__init__(**settings)
 
+    @classmethod
+    def check(cls, pool: str | None = None, dropout: float = 0.0, **values) -> None:
+        check_pool(pool, "objective.pool")
+        if not (is_number(dropout) and 0 <= dropout < 1):
+            raise ValueError(f"objective.dropout: {dropout}; a share, from 0 and under 1")
+
+    @classmethod
+    def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:
+        return partial(Sequences, frame=model.frame)
+
     def make_head(self) -> nn.Module:
-        return Linear(self.model.dim, len(self.prepared.labels))
+        return self.model.classifier(len(self.prepared.labels), self.dropout)
 
     def logits(self, batch: Batch) -> Tensor:
         """`[rows, labels]`."""
-        vectors = self.model.vectors(batch.tokens, batch.layout, batch.segments)
-        return self.head(pooled(vectors, batch.layout.padding, self.pool))
+        return self.head(self.model.represent(batch.tokens, batch.layout, batch.segments, self.pool))
 
     def nats(self, batch: Batch) -> Tensor:
         return F.cross_entropy(self.logits(batch).float(), batch.targets, ignore_index=IGNORE, reduction="sum")
@@ -67,12 +77,4 @@ class Classify(Objective):
         return {"val/accuracy": accuracy(predicted, true), "val/macro_f1": macro_f1(predicted, true)}
 
     def flops(self, batch: Batch) -> float:
-        return float(self.model.body_flops(batch.lengths).sum()) + 2 * self.head.weight.numel() * batch.counted
-
-
-def pooled(vectors: Tensor, padding: Tensor, pool: str) -> Tensor:
-    """`[rows, time, dim]` and `[rows, time]` bool to `[rows, dim]`."""
-    if pool == "first":
-        return vectors[:, 0]
-    real = (~padding).unsqueeze(-1).to(vectors.dtype)
-    return (vectors * real).sum(1) / real.sum(1)
+        return float((self.model.body_flops(batch.lengths) + self.head.flops(batch.lengths)).sum())

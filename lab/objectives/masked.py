@@ -21,6 +21,7 @@ from lab.parts.linear import Linear, matmul_flops
 if TYPE_CHECKING:
     from lab.data.masking import Masking, PairedBatch
     from lab.data.packing import Batch
+    from lab.models.model import Model
 
 PIECE = 512
 """Places whose scores of the vocabulary are held at a time."""
@@ -60,7 +61,7 @@ class Masked(Objective):
             )
 
     @classmethod
-    def arranges(cls, kind: str, settings: Mapping[str, Any]) -> Any:
+    def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:
         """With what the masking hides."""
         return partial(MaskedModule, masking=settings["masking"])
 

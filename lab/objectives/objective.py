@@ -64,9 +64,19 @@ class Objective(pl.LightningModule):
         self.gradient_norm: Tensor | None = None
 
     @classmethod
-    def arranges(cls, kind: str, settings: Mapping[str, Any]) -> Any:
-        """How examples of a kind are laid into rows, by the objective's arguments; none for as the kind is by itself."""
+    def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:
+        """How data of a kind is laid into rows; none for as the kind is by itself.
+
+        Args:
+            kind: of data, among `takes`.
+            model: the class that will read the rows.
+            settings: what the objective will be called with.
+        """
         return cls.takes[kind]
+
+    @classmethod
+    def check(cls, **values: Any) -> None:
+        """Raise `ValueError` for a value of the configuration that is out of range; asked before anything is made."""
 
     def make_head(self) -> nn.Module | None:
         """What the objective adds to the model; its initial values come from `init`."""
@@ -104,9 +114,11 @@ class Objective(pl.LightningModule):
         """Forward FLOPs on a batch; a training step takes three times that."""
         return float(self.model.flops(batch.lengths).sum())
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimizer, with weight decay kept off norms, biases and embeddings, and the rates that the model asks for."""
-        return make_optimizer(self.groups, self.optimizer)
+    def configure_optimizers(self) -> Optimizer | None:
+        """The optimizer, with weight decay kept off norms, biases and embeddings, and the rates that the model asks for; none
+        where nothing is trained.
+        """
+        return make_optimizer(self.groups, self.optimizer) if self.groups else None
 
     def on_train_start(self) -> None:
         """Tell what balances experts how many forward passes make a step."""

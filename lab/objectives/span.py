@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from lab.data.spans import SpanModule
 from lab.objectives.seq2seq import TeacherForcing
+
+if TYPE_CHECKING:
+    from lab.models.model import Model
 
 
 class Span(TeacherForcing):
@@ -29,7 +32,7 @@ class Span(TeacherForcing):
         self.share, self.mean = share, mean
 
     @classmethod
-    def arranges(cls, kind: str, settings: Mapping[str, Any]) -> Any:
+    def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:
         """With the settings of the spans."""
         return partial(SpanModule, share=settings["share"], mean=settings["mean"])
 

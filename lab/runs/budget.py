@@ -33,8 +33,8 @@ class Budget:
         return cls(unit, float(config.budget[unit]))
 
     def progress(self, spent: Spent) -> float:
-        """The share used up; a run is over at 1."""
-        return asdict(spent)[self.unit] / self.amount
+        """The share used up; a run is over at 1, and one of 0 steps before it begins."""
+        return asdict(spent)[self.unit] / self.amount if self.amount else 1.0
 
     def progress_after(self, spent: Spent, tokens: int) -> float:
         """The share used up when the step under way is done.

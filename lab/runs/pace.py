@@ -98,13 +98,17 @@ class Pace(pl.Callback):
         """Begin to count time; restore the random numbers as late as possible."""
         if _rank() == 0:
             module.nats_seen, module.targets_seen = torch.tensor(self.unreported[0]), self.unreported[1]
+        self.clock = self.logged_at = self.saved_at = time.perf_counter()
+        self.logged_tokens = self.spent.tokens
+        if self.budget.progress(self.spent) >= 1:  # nothing to train
+            self._tell({"progress": 1.0, **self._validate(trainer, module)})
+            trainer.should_stop = True
+            return
         self.peak_rates = [group["initial_lr"] for group in self._remember_rates(trainer.optimizers[0])]
         if self.random_state is not None:
             torch.set_rng_state(self.random_state.cpu())
             if torch.cuda.is_available() and self.random_state_cuda is not None:
                 torch.cuda.set_rng_state(self.random_state_cuda.cpu())
-        self.clock = self.logged_at = self.saved_at = time.perf_counter()
-        self.logged_tokens = self.spent.tokens
 
     @staticmethod
     def _remember_rates(optimizer: Optimizer) -> list[dict]:

@@ -113,6 +113,7 @@ def data_module(config: DictConfig) -> Batches:
 
     data = construct(config, "data")
     objective: Any = trusted("objective._target_", config.objective._target_)
+    model: Any = trusted("model.build._target_", config.model.build._target_)
     return make_batches(
         data,
         recipe(config),
@@ -122,7 +123,7 @@ def data_module(config: DictConfig) -> Batches:
         rows=config.batch.rows,
         accumulate=config.batch.accumulate,
         seed=config.seed,
-        arrange=objective.arranges(kind(data), construct(config, "objective").keywords),
+        arrange=objective.arranges(kind(data), model, construct(config, "objective").keywords),
     )
 
 
@@ -197,6 +198,7 @@ def _fit(
     record: dict[str, Any],
     closing: ExitStack,
 ) -> dict[str, Any]:
+    from lab.parts.linear import count
     from lab.runs import machine
     from lab.runs.budget import Budget
     from lab.runs.pace import Pace
@@ -215,18 +217,21 @@ def _fit(
     trainer = make_trainer(config)
     data.setup("fit")
     model = build(config, vocab_size=prepared.tokenizer.vocab_size)
+    model.count(prepared)
     origin = start(config, model)
     optimizer = construct(config, "optimizer")
     objective = make_objective(config, model, prepared, optimizer)
+    head = count(objective.head) if objective.head is not None else 0
     facts = {
         "headline": dict(objective.headline),
         "configuration": record["configuration"],
-        "parameters": model.parameters_total,
-        "parameters_active": model.parameters_active,
+        "parameters": model.parameters_total + head,
+        "parameters_active": model.parameters_active + head,
         "vocab_size": prepared.tokenizer.vocab_size,
         "data_fingerprint": prepared.data_fingerprint,
         "start": origin,
         "tokenizer/lost_share": prepared.lost_share,
+        **({"labels": list(prepared.labels)} if prepared.labels else {}),
         **data.facts,
         "threads": threads,
     }
@@ -273,7 +278,7 @@ def _fit(
         "flops": spent.flops,
         "tokens_seen": spent.tokens,
         "steps": spent.steps,
-        "tokens_per_second": spent.tokens / (spent.minutes * 60),
+        "tokens_per_second": spent.tokens / (spent.minutes * 60) if spent.steps else None,
         "peak_memory_bytes": machine.peak_memory() if peak_known else None,
         "seconds": time.perf_counter() - began,
     }

@@ -89,7 +89,7 @@ def test_bits_per_byte_of_what_was_cut_are_not_claimed(pairs, tmp_path):
 def test_kinds_that_do_not_fit_are_refused(pairs, tmp_path):
     for words, message in {
         (*pairs, "objective=recall"): "objective=recall: trains on task, and data=pairs is pairs; add objective=causal",
-        (*pairs, "data=labelled"): "data=labelled is labelled; add model=encoder objective=classify",
+        (*pairs, "data=labelled"): "data=labelled is labelled; add objective=classify",
     }.items():
         with pytest.raises(RequestError, match=message):
             lab.train(lab.compose(*words), tmp_path / "run")

@@ -1,0 +1,38 @@
+"""Pooling: one vector for a text from the vectors of its tokens."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lab.layout import Layout
+
+POOLS = ("first", "mean", "last")
+"""The first token's, as BERT trains it; the mean of all; the last token's, the only one that has read all where tokens see
+earlier ones alone (GPT)."""
+
+
+def pooled(vectors: Tensor, layout: Layout, pool: str) -> Tensor:
+    """`[rows, time, dim]` to `[rows, dim]`; padding stands for nothing.
+
+    Args:
+        vectors: of the tokens.
+        layout: of the tokens, one document a row.
+        pool: one of `POOLS`.
+
+    Raises:
+        ValueError: another word.
+    """
+    check_pool(pool, "pool")
+    if pool == "first":
+        return vectors[:, 0]
+    real = ~layout.padding
+    if pool == "last":
+        places = layout.places.masked_fill(~real, -1).amax(1)
+        return vectors[places.new_tensor(range(len(vectors))), places]
+    return (vectors * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True)
+
+
+def check_pool(pool: str | None, key: str) -> None:
+    """Raises `ValueError` for another word than there is; none, for what a family does, is accepted."""
+    if pool is not None and pool not in POOLS:
+        raise ValueError(f"{key}: {pool}; choose from {', '.join(POOLS)}")

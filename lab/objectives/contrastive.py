@@ -1,0 +1,128 @@
+"""Contrastive learning of sentence embeddings: of all answers of a batch, each query is to be closest to its own.
+
+InfoNCE (van den Oord et al. 2018, equation 4) over cosines, with the batch's other answers as negatives, in both directions:
+Sentence-BERT's later training (Reimers and Gurevych 2019; Henderson et al. 2017), SimCSE (Gao et al. 2021, equation 5), GTE
+(Li et al. 2023, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab.data.arrange import Both, PairBatch
+from lab.metrics.retrieval import mean_reciprocal_rank, ranks, recall_at
+from lab.models.pooling import check_pool
+from lab.objectives.objective import Objective
+from lab.overrides import is_number
+from lab.vectors import Vectors, arrays, compared, similarities, stacked, unit
+
+if TYPE_CHECKING:
+    from lab.models.model import Model
+
+FOUND = (1, 10)
+"""How many of the closest answers are looked through."""
+
+
+class Contrastive(Objective):
+    """The loss is the mean over both directions of the cross-entropy of a pair's other side among those of its batch.
+
+    A batch's negatives are those of all devices, and of one micro-batch: `batch.accumulate` leaves fewer. In validation
+    the loss is within a batch, and the metrics are over all held-out pairs.
+
+    Args:
+        temperature: cosines are divided by it.
+        pool: what stands for a text, as in `lab.models.pooling`; a bag of words has its own way.
+        settings: as `Objective`.
+
+    Raises:
+        ValueError: another pool, or a temperature that is not over 0.
+    """
+
+    families = ("encoder", "decoder", "bag_of_words", "word_vectors")
+    takes = {"pairs": Both}
+    headline = {"name": "val/recall_at_1", "unit": "share of queries", "direction": "max"}
+
+    def __init__(self, temperature: float = 0.05, pool: str | None = "mean", **settings) -> None:
+        self.check(temperature, pool)
+        self.temperature, self.pool = temperature, pool
+        super().__init__(**settings)
+
+    @classmethod
+    def check(cls, temperature: float = 0.05, pool: str | None = "mean", **values) -> None:
+        check_pool(pool, "objective.pool")
+        if not (is_number(temperature) and temperature > 0):
+            raise ValueError(f"objective.temperature: {temperature}; a number over 0")
+
+    @classmethod
+    def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:
+        return partial(Both, frame=model.frame)
+
+    def sides(self, batch: PairBatch) -> tuple[Any, Any]:
+        """What stands for the queries and for their answers, `[rows, dim]` both."""
+        return (
+            self.model.represent(batch.source, batch.source_layout, pool=self.pool),
+            self.model.represent(batch.tokens, batch.layout, pool=self.pool),
+        )
+
+    def nats(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
+        queries, answers = (F.normalize(side.float(), dim=-1) for side in self.sides(batch))
+        one = self._among(queries, gathered(answers))
+        other = self._among(answers, gathered(queries))
+        return (one + other) / 2
+
+    def _among(self, some: Tensor, all_of_them: Tensor) -> Tensor:
+        first = dist.get_rank() * len(some) if len(all_of_them) > len(some) else 0
+        own = torch.arange(first, first + len(some), device=some.device)
+        return F.cross_entropy(some @ all_of_them.T / self.temperature, own, reduction="sum")
+
+    def evaluate(self, batch: PairBatch) -> tuple[Tensor, list[Any]]:  # type: ignore[override]
+        """`[sums]`: nats and rows; and what stands for the queries and for the answers."""
+        if not batch.counted:
+            return torch.zeros(2, dtype=torch.float64, device=batch.tokens.device), []
+        queries, answers = map(arrays, self.sides(batch))
+        scores = torch.from_numpy(similarities(queries, answers)).double() / self.temperature
+        own = torch.arange(len(scores))
+        nats = sum(F.cross_entropy(side, own, reduction="sum") for side in (scores, scores.T)) / 2
+        sums = torch.tensor([float(nats), batch.counted], dtype=torch.float64, device=batch.tokens.device)
+        return sums, [(queries, answers)]
+
+    def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
+        """How often the answer is among the closest of all held-out ones, and the mean of 1 / its place."""
+        queries, answers = (stacked(side) for side in zip(*outputs, strict=True))
+        places = places_of(queries, answers)
+        recalls = {f"val/recall_at_{k}": share for k, share in recall_at(places, FOUND).items()}
+        return recalls | {"val/mrr": mean_reciprocal_rank(places)}
+
+    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
+        """The loss alone: nothing is predicted token by token."""
+        return super().scores(sums, None)
+
+    def flops(self, batch: PairBatch) -> float:  # type: ignore[override]
+        sides = (batch.lengths, batch.source_lengths)
+        return float(sum(self.model.body_flops(lengths).sum() for lengths in sides))
+
+
+def places_of(queries: Vectors, answers: Vectors) -> np.ndarray:
+    """`[queries]`, the place of each query's answer, which has the same number, among all answers by their cosines."""
+    places, first = [], 0
+    for scores in compared(unit(queries), unit(answers)):
+        places.append(ranks(scores, np.arange(first, first + len(scores))))
+        first += len(scores)
+    return np.concatenate(places)
+
+
+def gathered(vectors: Tensor) -> Tensor:
+    """Those of all devices, `[devices * rows, dim]`, whose gradients come back to where they are from."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return vectors
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(vectors))
