@@ -32,6 +32,11 @@ from lab.parts.linear import named_matrices
 
 PRESETS = groups()["preset"]
 FAMILY = ("model", "objective", "data")  # which change together
+SIZED = [  # presets that are another one in other sizes
+    name
+    for name in PRESETS
+    if "_self_" in yaml.safe_load((conf_folder() / f"preset/{name}.yaml").read_text()).get("defaults", [])
+]
 COMPONENTS = {group: options for group, options in groups().items() if group not in ("preset", *FAMILY)}
 MODEL = [*re.findall(r"\$\{(\w+)\}", (conf_folder() / "model/decoder.yaml").read_text()), "expert"]
 CHOICES = [(group, option) for group, options in groups().items() for option in options if group != "preset"]
@@ -85,7 +90,7 @@ def test_a_preset_sets_nothing_inside_a_component(preset):
         assert plain(config)[group] == plain(alone(group, config.choices[group]))[group], group
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset not in SIZED[1:]])
 def test_options_on_the_command_line_replace_those_of_the_preset_and_nothing_else(preset):
     base, turn = based(preset), PRESETS.index(preset)
     chosen = {}
@@ -118,12 +123,38 @@ def swapped(preset: str, group: str, option: str) -> DictConfig:
     return config
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset not in SIZED])
 def test_every_swap_under_every_preset_can_be_built(preset):
     for group, options in COMPONENTS.items():
         for option in options:
             if option != based(preset).choices[group]:
                 check(swapped(preset, group, option))
+
+
+@pytest.mark.parametrize("preset", SIZED)
+def test_what_reads_sizes_can_be_built_in_every_size(preset):
+    for group in MODEL:
+        for option in COMPONENTS[group]:
+            config = swapped(preset, group, option)
+            config.model.layers = 2
+            with torch.device("meta"):
+                construct(config, "model.build", vocab_size=300)
+
+
+PUBLISHED = {
+    "gpt1": 117e6, "gpt2": 124e6, "gpt2_medium": 355e6, "gpt2_large": 774e6, "gpt2_xl": 1558e6,
+    "gpt3_125m": 125e6, "gpt3_350m": 356e6, "gpt3_760m": 760e6, "gpt3_1.3b": 1.3e9, "gpt3_2.7b": 2.7e9,
+    "gpt3_6.7b": 6.7e9, "gpt3_13b": 13e9, "gpt3_175b": 175e9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_published_models_have_their_published_parameters(preset):
+    """Of the papers and of GPT-2's repository; 2% for GPT-3's, which are rounded to as few as two digits."""
+    config = based(preset)
+    with torch.device("meta"):
+        model = construct(config, "model.build", vocab_size=config.tokenizer.vocab_size)
+    assert model.parameters_total == pytest.approx(PUBLISHED[preset], rel=0.02 if "gpt3" in preset else 0.005)
 
 
 def small_model(config: DictConfig, **sizes: int) -> torch.nn.Module:
