@@ -34,4 +34,4 @@ class Decoder(Stack, LanguageModel):
         if cache is not None:
             layout = cache.advance(tokens, layout)
         layout = layout or Layout.full(tokens.shape[0], tokens.shape[1], tokens.device)
-        return self.run(self.embedding(tokens), layout, cache)
+        return self.run(self.embedding(tokens), layout, cache, enter=self.embedding.enter)

@@ -90,7 +90,14 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(layer(i) for i in range(layers))
         self.norm = norm(dim=dim) if self.blocks[-1].final_norm else nn.Identity()
 
-    def run(self, x: Tensor, layout: Layout, cache: Cache | None = None, memory: Memory | None = None) -> Tensor:
+    def run(
+        self,
+        x: Tensor,
+        layout: Layout,
+        cache: Cache | None = None,
+        memory: Memory | None = None,
+        enter: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """What leaves the last norm: `[batch, time, dim]` to the same.
 
         Args:
@@ -98,8 +105,10 @@ class Stack(nn.Module):
             layout: of the tokens; with a cache, from its `advance`.
             cache: from `new_cache`.
             memory: what the blocks look at by cross-attention.
+            enter: what becomes of embeddings and position together before the first block: `Embedding.enter`.
         """
         x = self.position.embed(x, layout)
+        x = x if enter is None else enter(x)
         for i, block in enumerate(self.blocks):
             x = block(x, layout, self.position.at(i), None if cache is None else cache.layers[i], memory)
         return self.norm(x)
