@@ -394,7 +394,9 @@ def export(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where it goes; new or empty")
     parser.add_argument("--family", metavar="NAME", help="the model_type to write (default: the first that fits)")
-    parser.add_argument("--shard", type=float, metavar="GB", default=5.0, help="of a file, at most (default: %(default)s)")
+    parser.add_argument(
+        "--shard", type=float, metavar="GB", default=5.0, help="of a file, at most (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     options = parser.parse_args(arguments)
     if not options.shard > 0:

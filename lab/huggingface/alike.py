@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-APART = ("training", "dropout", "p", "jitter", "capacity", "auxiliary", "context", "layer", "outputs", "vocab_size", "rotates")
+from lab.parts.activation import Activation, Gate
+
+APART = (
+    "training",
+    "dropout",
+    "p",
+    "jitter",
+    "capacity",
+    "auxiliary",
+    "context",
+    "layer",
+    "outputs",
+    "vocab_size",
+    "rotates",
+)
 """Settings that act while training alone, or that others follow from."""
 
 TRAINING_ALONE = ("balance", "dropout")
@@ -15,7 +29,7 @@ TRAINING_ALONE = ("balance", "dropout")
 
 
 def differences(one: nn.Module, other: nn.Module) -> list[str]:
-    """Where two models differ in parts, settings or shapes: `PATH: what the one has, what the other has`; once for all layers."""
+    """Where two models differ in parts, settings or shapes: `PATH: what the one has, what the other has`."""
     ours, theirs = _modules(one), _modules(other)
     found: dict[str, str] = {}
     for path in [*ours, *(path for path in theirs if path not in ours)]:
@@ -39,14 +53,13 @@ def _modules(model: nn.Module) -> dict[str, Any]:
 
 
 def _unlike(one: Any, other: Any) -> str | None:
-    if one is None or other is None:
-        return f"{'none' if one is None else _kind(one).__name__} here, {'none' if other is None else _kind(other).__name__} there"
-    if _kind(one) is not _kind(other):
-        return f"{_kind(one).__name__} here, {_kind(other).__name__} there"
-    mine, others = _settings(one), _settings(other)
-    for name in sorted(mine.keys() | others.keys()):
-        if mine.get(name) != others.get(name):
-            return f"{name} {_say(mine.get(name))} here, {_say(others.get(name))} there"
+    mine, others = ("nothing" if part is None else _kind(part).__name__ for part in (one, other))
+    if mine != others:
+        return f"{mine} here, {others} there"
+    having, wanted = _settings(one), _settings(other)
+    for name in sorted(having.keys() | wanted.keys()):
+        if having.get(name) != wanted.get(name):
+            return f"{name} {_say(having.get(name))} here, {_say(wanted.get(name))} there"
     return None
 
 
@@ -62,19 +75,15 @@ def _kind(part: Any) -> type:
 
 def _settings(part: Any) -> dict[str, Any]:
     """Plain values of a part, and the shapes of its tensors."""
+    plain = (bool, int, float, str, Sequence, Mapping, Activation, Gate, type(None))
     values = {
         name: value
         for name, value in vars(part).items()
-        if not name.startswith("_") and name not in APART and not isinstance(value, nn.Module)
-        and (value is None or isinstance(value, bool | int | float | str | Callable) or _plain(value))  # type: ignore[arg-type]
-    }  # fmt: skip
+        if isinstance(value, plain) and not name.startswith("_") and name not in APART
+    }
     if isinstance(part, nn.Module):
         values |= {name: tuple(tensor.shape) for name, tensor in part.named_parameters(recurse=False)}
     return values
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, Sequence | Mapping)
 
 
 def _say(value: Any) -> str:

@@ -62,6 +62,7 @@ class Family:
         base: what names of tensors begin with, which checkpoints without a head leave off.
         names: modules of the lab's model and what they are called there, layers numbered `{}`. A merged map has a line for
             each of its pieces, or one for all.
+        encoder_decoder: whether it is one.
         transposed: names there of matrices that are kept turned around.
         derived: names there of tensors that hold nothing trained.
         ignored: fields of `config.json` that do not change what is computed, each with a reason.
@@ -72,6 +73,7 @@ class Family:
     architectures: ClassVar[tuple[str, ...]]
     base: ClassVar[str]
     names: ClassVar[Mapping[str, str]]
+    encoder_decoder: ClassVar[bool] = False
     transposed: ClassVar[re.Pattern[str] | None] = None
     derived: ClassVar[re.Pattern[str] | None] = None
     ignored: ClassVar[Mapping[str, str]] = {}
@@ -100,6 +102,7 @@ class Family:
         for name in fields.left.get("architectures") or []:
             if name not in self.architectures:
                 fields.refuse("architectures", [name], f"of this family the lab has {', '.join(self.architectures)}")
+        fields.only("is_encoder_decoder", [self.encoder_decoder], "this family is otherwise")
         words = self.read(fields)
         fields.finish()
         return words

@@ -17,6 +17,7 @@ OF_EVERY_MODEL = {
     "architectures": "checked apart",
     "auto_map": "code that came beside the weights; this family is computed here",
     "bos_token_id": "of generation; the tokenizer has it",
+    "chunk_size_feed_forward": "memory",
     "dtype": "the file of the weights says it",
     "eos_token_id": "of generation; the tokenizer has it",
     "gradient_checkpointing": "memory while training",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,12 @@ def take_in(source: str | Path, into: str | Path | None = None) -> Run:
     words = family.words(fields)
     with Tensors(source) as tensors:
         tokenizer, tokens = _tokenizer(source)
-        rows = next(int(word.partition("=")[2]) for word in words if word.startswith("embedding.rows="))
+        rows = table_rows(words)
         if tokens > rows:
             raise RequestError(f"{tokenizer}: has {tokens} tokens, and config.json says vocab_size={rows}")
-        config = compose(*words, "tokenizer=pretrained", "tokenizer.path=there", f"tokenizer.vocab_size={rows}")
-        target = Path(into).expanduser() if into else files.new_folder(config)
+        target = Path(into).expanduser() if into else files.new_folder(composed(words))
+        config = composed(words, str((target / files.TOKENIZER).absolute()))
         with made_whole(target, "--into") as made:
-            config.overrides = [f"tokenizer.path={_quoted(target)}" if w == "tokenizer.path=there" else w for w in config.overrides]
-            config.tokenizer.path = str((target / files.TOKENIZER).absolute())
             model = meta_model(config, tokens)
             (made / files.WEIGHTS.parent).mkdir()
             write(made / files.WEIGHTS, _pieces(family, model, tensors))
@@ -66,9 +64,17 @@ def meta_model(config: DictConfig, vocab_size: int) -> Any:
         return construct(config, "model.build", vocab_size=vocab_size)
 
 
-def _quoted(target: Path) -> str:
-    path = str((target / files.TOKENIZER).absolute()).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{path}'"
+def composed(words: Sequence[str], tokenizer: str = "there") -> DictConfig:
+    """The configuration of the words of a family, with a tokenizer that exists."""
+    path = tokenizer.replace("\\", "\\\\").replace("'", "\\'")
+    return compose(
+        *words, "tokenizer=pretrained", f"tokenizer.path='{path}'", f"tokenizer.vocab_size={table_rows(words)}"
+    )
+
+
+def table_rows(words: Sequence[str]) -> int:
+    """How many tokens the words of a family make room for."""
+    return next(int(word.partition("=")[2]) for word in words if word.startswith("embedding.rows="))
 
 
 def _tokenizer(source: Path) -> tuple[Path, int]:
@@ -87,7 +93,7 @@ def _tokenizer(source: Path) -> tuple[Path, int]:
 @contextmanager
 def made_whole(target: Path, key: str) -> Iterator[Path]:
     """A folder that appears at its place when all is in it."""
-    if target.is_dir() and any(target.iterdir()) or target.is_file():
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise RequestError(f"{key}: {target} is there already; choose another")
     files.create(target.parent)
     try:
@@ -130,7 +136,7 @@ def _called(family: Family, tensors: Tensors, expected: dict[str, Any]) -> dict[
     bare = not any(name.startswith(family.base) for name in tensors.files)
     called = {}
     for name in tensors.files:
-        full = f"{family.base}{name}" if bare and name not in expected else name
+        full = f"{family.base}{name}" if bare and f"{family.base}{name}" in expected else name
         derived = family.derived is not None and family.derived.search(full)
         if not derived and not _repeats_the_table(full, name, expected, tensors):
             called[full] = name

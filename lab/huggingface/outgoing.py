@@ -10,12 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from lab.config import compose
 from lab.errors import RequestError
 from lab.huggingface.alike import differences
 from lab.huggingface.family import Family, Weight, families
 from lab.huggingface.fields import CONFIG, Fields
-from lab.huggingface.incoming import made_whole, meta_model
+from lab.huggingface.incoming import composed, made_whole, meta_model
 from lab.huggingface.weights import TYPES, Piece, Tensors, write_shards
 from lab.runs import folder as files
 from lab.runs.folder import Run
@@ -92,7 +91,7 @@ def _try(family: Family, model: Any) -> tuple[dict[str, Any], list[str]]:
     fields = family.write(model)
     try:
         words = family.words(Fields(fields))
-        twin = meta_model(compose(*words), 1)
+        twin = meta_model(composed(words), 1)
     except RequestError as error:
         return fields, [f"model: {error}"]
     return fields, differences(model, twin)
@@ -108,7 +107,11 @@ def _choice(run: Run, path: str) -> str:
     places = {"visibility": "pattern", "position": "position", "embedding": "embedding", "norm": "norm"}
     parts = path.split(".")
     group = next(
-        (places.get(part, part) for part in reversed(parts) if places.get(part, part) in ("attention", "ffn", *places.values())),
+        (
+            places.get(part, part)
+            for part in reversed(parts)
+            if places.get(part, part) in ("attention", "ffn", *places.values())
+        ),
         "norm" if path.endswith("_norm") else "block",
     )
     group = "norm" if any(part.endswith("norm") for part in parts) else group

@@ -180,7 +180,9 @@ def _continued(theirs: Any, prompt: list[int], new: int) -> list[int]:
     """Greedy, and never stopping."""
     given = torch.tensor([prompt])
     settings: Mapping[str, Any] = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0, "bos_token_id": None}
-    return theirs.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=new, **settings)[0, len(prompt) :].tolist()
+    return theirs.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=new, **settings)[
+        0, len(prompt) :
+    ].tolist()
 
 
 def measure(family: Family, variant: str) -> Parity:

@@ -55,7 +55,9 @@ class Tensors:
             raise
         if listed is not None and self.files != listed:
             strange = sorted(listed.items() ^ self.files.items())[0]
-            raise RequestError(f"{folder / INDEX}: says otherwise of {strange[0]} than {strange[1]}, which holds the weights")
+            raise RequestError(
+                f"{folder / INDEX}: says otherwise of {strange[0]} than {strange[1]}, which holds the weights"
+            )
 
     def _open(self, file: str) -> None:
         path = self.folder / file
@@ -103,7 +105,7 @@ def _index(folder: Path) -> dict[str, str]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
-            raise ValueError("weight_map is not an object of names")  # noqa: TRY004, one more way to be damaged
+            raise ValueError("weight_map is not an object of names")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{path}: damaged ({error})") from None
     for name, file in listed.items():
@@ -148,7 +150,7 @@ def write(path: Path, pieces: Sequence[Piece]) -> None:
         _all(file, len(words).to_bytes(8, "little") + words)
         for piece in pieces:
             for part in piece.parts():
-                _all(file, memoryview(part.contiguous().view(-1).view(torch.uint8).numpy()))
+                _all(file, part.contiguous().view(-1).view(torch.uint8).numpy().data)
         os.fsync(file.fileno())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from lab.huggingface.families.gpt2 import GPT2
-from lab.huggingface.family import ACTIVATIONS
 from lab.huggingface.fields import Fields
 
 
@@ -19,8 +18,16 @@ class GPT1(GPT2):
         "embedding.table": "transformer.tokens_embed",
         "position.table": "transformer.positions_embed",
     }
-    ignored = {**GPT2.ignored, "predict_special_tokens": "of a head that was taken out in 2019"}
-    variants = {"as published": {}, "ReLU": {"afn": "relu"}, "SiLU, untied": {"afn": "silu", "tie_word_embeddings": False}}
+    ignored = {
+        **GPT2.ignored,
+        "n_special": "tokens that vocab_size counts",
+        "predict_special_tokens": "of a head that is gone",
+    }
+    variants = {
+        "as published": {},
+        "ReLU": {"afn": "relu"},
+        "SiLU, untied": {"afn": "silu", "tie_word_embeddings": False},
+    }
 
     preset = "gpt1"
     # What this family calls gelu is the approximation by tanh.
@@ -33,8 +40,9 @@ class GPT1(GPT2):
     def read_scores(self, fields: Fields) -> list[str]:
         return []
 
-    def write_rest(self, attention: Any, ffn: Any) -> dict[str, Any]:
+    def write_rest(self, block: Any) -> dict[str, Any]:
         from lab.parts.activation import ACTIVATIONS as ours
 
         names = {"gelu_tanh": "gelu", "relu": "relu", "silu": "silu"}
-        return {"afn": next((there for here, there in names.items() if ours[here] == getattr(ffn, "activation", None)), "none")}
+        used = getattr(block.ffn, "activation", None)
+        return {"afn": next((there for here, there in names.items() if ours[here] == used), "none")}

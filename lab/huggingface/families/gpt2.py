@@ -31,7 +31,13 @@ class GPT2(Family):
     derived = re.compile(r"\.attn\.(masked_)?bias$")
     ignored = {
         **dict.fromkeys(
-            ("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj"),
+            (
+                "summary_activation",
+                "summary_first_dropout",
+                "summary_proj_to_labels",
+                "summary_type",
+                "summary_use_proj",
+            ),
             "of a second head, for choices",
         ),
         "n_ctx": "n_positions, by its name until 2021",
@@ -41,7 +47,11 @@ class GPT2(Family):
     variants = {
         "as published": {},
         "untied, inner 48, exact GELU": {"tie_word_embeddings": False, "n_inner": 48, "activation_function": "gelu"},
-        "scores not scaled, ReLU": {"scale_attn_weights": False, "activation_function": "relu", "layer_norm_epsilon": 1e-6},
+        "scores not scaled, ReLU": {
+            "scale_attn_weights": False,
+            "activation_function": "relu",
+            "layer_norm_epsilon": 1e-6,
+        },
     }
 
     preset = "gpt2"
@@ -83,25 +93,24 @@ class GPT2(Family):
 
     def write(self, model: Any) -> dict[str, Any]:
         block = model.blocks[0]
-        attention, ffn = block.attention, block.ffn
         return {
             "vocab_size": model.embedding.table.num_embeddings,
             "n_embd": model.dim,
             "n_layer": len(model.blocks),
-            "n_head": attention.heads,
+            "n_head": block.attention.heads,
             "n_positions": model.context,
             "layer_norm_epsilon": getattr(block.attention_norm, "eps", 1e-5),
             "tie_word_embeddings": model.embedding.head is None,
             "resid_pdrop": block.dropout.p,
-            "attn_pdrop": attention.dropout,
+            "attn_pdrop": block.attention.dropout,
             "embd_pdrop": model.embedding.dropout.p,
-            **self.write_rest(attention, ffn),
+            **self.write_rest(block),
         }
 
-    def write_rest(self, attention: Any, ffn: Any) -> dict[str, Any]:
+    def write_rest(self, block: Any) -> dict[str, Any]:
         """What differs between this family and GPT-1."""
         return {
-            "n_inner": getattr(ffn, "inner", 1),
-            "activation_function": written(getattr(ffn, "activation", None)),
-            "scale_attn_weights": attention.scale is None,
+            "n_inner": getattr(block.ffn, "inner", 1),
+            "activation_function": written(getattr(block.ffn, "activation", None)),
+            "scale_attn_weights": block.attention.scale is None,
         }

@@ -10,6 +10,9 @@ from lab.huggingface.family import ACTIVATIONS, Family, written
 from lab.huggingface.fields import Fields
 from lab.parts.visibility import Sliding
 
+TRAINED = {"original_max_position_embeddings": 32}
+LLAMA31 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, **TRAINED}
+
 
 class Llama(Family):
     """Pre-norm blocks with RMSNorm, rotary positions and gated feed-forward layers."""
@@ -45,17 +48,10 @@ class Llama(Family):
         "biases": {"attention_bias": True, "mlp_bias": True},
         "base 500,000": {"rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}},
         "Llama 3.1's scaling": {
-            "rope_parameters": {
-                "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
-            }  # fmt: skip
+            "rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, **LLAMA31}
         },
         "linear scaling": {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
-        "YaRN": {
-            "rope_parameters": {
-                "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32,
-            }  # fmt: skip
-        },
+        "YaRN": {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, **TRAINED}},
     }
 
     preset = "llama3_8b"
@@ -68,7 +64,9 @@ class Llama(Family):
         kv_heads = fields.size("num_key_value_heads", kept["kv_heads"]) or heads  # type: ignore[arg-type]
         width = fields.size("head_dim")
         if width not in (None, dim // heads):
-            fields.refuse("head_dim", width, f"heads of the lab are hidden_size / num_attention_heads = {dim // heads} wide")
+            fields.refuse(
+                "head_dim", width, f"heads of the lab are hidden_size / num_attention_heads = {dim // heads} wide"
+            )
         tied = fields.take("tie_word_embeddings", False)
         return [
             f"preset={self.preset}",
@@ -77,7 +75,11 @@ class Llama(Family):
             f"model.heads={heads}",
             f"model.inner={fields.take('intermediate_size', kept['inner'])}",
             f"model.context={fields.take('max_position_embeddings', kept['context'])}",
-            *({heads: ["attention=mha"], 1: ["attention=mqa"]}.get(kv_heads, ["attention=gqa", f"model.kv_heads={kv_heads}"])),
+            *(
+                {heads: ["attention=mha"], 1: ["attention=mqa"]}.get(
+                    kv_heads, ["attention=gqa", f"model.kv_heads={kv_heads}"]
+                )
+            ),
             f"attention.dropout={fields.take('attention_dropout', 0.0)}",
             f"embedding={'tied' if tied else 'untied'}",
             f"embedding.rows={fields.take('vocab_size', kept['vocab_size'])}",
@@ -105,7 +107,7 @@ class Llama(Family):
 
     def write(self, model: Any) -> dict[str, Any]:
         block = model.blocks[0]
-        attention, ffn = block.attention, block.ffn
+        attention = block.attention
         return {
             "vocab_size": model.embedding.table.num_embeddings,
             "hidden_size": model.dim,
@@ -117,11 +119,12 @@ class Llama(Family):
             "tie_word_embeddings": model.embedding.head is None,
             "attention_dropout": attention.dropout,
             **rotary.write(model.position, self.partial),
-            **self.write_rest(attention, ffn),
+            **self.write_rest(block),
         }
 
-    def write_rest(self, attention: Any, ffn: Any) -> dict[str, Any]:
+    def write_rest(self, block: Any) -> dict[str, Any]:
         """What differs between this family and its kin."""
+        attention, ffn = block.attention, block.ffn
         return {
             "intermediate_size": getattr(ffn, "inner", 1),
             "hidden_act": written(getattr(ffn, "activation", None)),

@@ -14,7 +14,10 @@ class Mistral(Llama):
 
     model_type = "mistral"
     architectures = ("MistralForCausalLM", "MistralModel")
-    variants = {"window of 7": {"sliding_window": 7}, "no window, tied": {"sliding_window": None, "tie_word_embeddings": True}}
+    variants = {
+        "window of 7": {"sliding_window": 7},
+        "no window, tied": {"sliding_window": None, "tie_word_embeddings": True},
+    }
     defaults = {"vocab_size": 32_000, "inner": 14_336, "kv_heads": 8, "context": 131_072, "eps": 1e-6, "base": 10_000.0}
 
     def read_biases(self, fields: Fields) -> list[str]:
@@ -23,9 +26,9 @@ class Mistral(Llama):
     def read_pattern(self, fields: Fields) -> list[str]:
         return read_window(fields, 4096)
 
-    def write_rest(self, attention: Any, ffn: Any) -> dict[str, Any]:
+    def write_rest(self, block: Any) -> dict[str, Any]:
         return {
-            "intermediate_size": getattr(ffn, "inner", 1),
-            "hidden_act": written(getattr(ffn, "activation", None)),
-            **write_window(attention),
+            "intermediate_size": getattr(block.ffn, "inner", 1),
+            "hidden_act": written(getattr(block.ffn, "activation", None)),
+            **write_window(block.attention),
         }

@@ -53,12 +53,12 @@ class Mixtral(Llama):
             f"expert.activation={fields.word('hidden_act', 'silu', ACTIVATIONS)}",
         ]
 
-    def write_rest(self, attention: Any, ffn: Any) -> dict[str, Any]:
-        experts = getattr(ffn, "experts", [ffn])
+    def write_rest(self, block: Any) -> dict[str, Any]:
+        experts = getattr(block.ffn, "experts", [block.ffn])
         return {
             "intermediate_size": getattr(experts[0], "inner", 1),
             "hidden_act": written(getattr(experts[0], "activation", None)),
             "num_local_experts": len(experts),
-            "num_experts_per_tok": getattr(ffn, "top_k", 2),
-            **write_window(attention),
+            "num_experts_per_tok": getattr(block.ffn, "top_k", 2),
+            **write_window(block.attention),
         }

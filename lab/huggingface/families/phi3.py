@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lab.huggingface.families.llama import Llama
+from typing import Any
+
+from lab.huggingface.families.llama import Llama, read_window
 from lab.huggingface.families.mistral import Mistral
 from lab.huggingface.fields import Fields
 
@@ -38,6 +40,7 @@ class Phi3(Mistral):
         return ["model.bias=false", f"model.dropout={fields.take('resid_pdrop', 0.0)}", "embedding.dropout=0.0"]
 
     def read_pattern(self, fields: Fields) -> list[str]:
-        from lab.huggingface.families.llama import read_window
-
         return read_window(fields, None)
+
+    def write_rest(self, block: Any) -> dict[str, Any]:
+        return {**super().write_rest(block), "resid_pdrop": block.dropout.p}
