@@ -32,6 +32,8 @@ lab: what does this architecture choice do?
   lab tokens TEXT [--with TOKENIZER ...]         how tokenizers cut a text
   lab attention RUN TEXT                         where each head looks
   lab parts [GROUP ...]                          what can be chosen, and what it is
+  lab import FOLDER                              a published model, in Hugging Face's format, as a run
+  lab export RUN FOLDER                          a run in Hugging Face's format
 
   --json with any verb: one JSON document on standard output
   eval "$(lab --shell-completion install=bash)"  completion of verbs, groups and options (also zsh, fish)
@@ -436,6 +438,55 @@ def parts(arguments: list[str]) -> int:
     return 0
 
 
+def import_(arguments: list[str]) -> int:
+    """Make a run folder of a published model."""
+    parser = Parser(
+        prog="lab import",
+        allow_abbrev=False,
+        description="Make a run of a folder in Hugging Face's format: config.json, safetensors, tokenizer.json.",
+    )
+    parser.add_argument("source", metavar="FOLDER", help="what transformers' save_pretrained wrote")
+    parser.add_argument("--into", type=Path, metavar="RUN", help="the run's folder (default: a new one under runs/)")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options = parser.parse_args(arguments)
+    from lab.huggingface.incoming import take_in
+
+    run = take_in(options.source, options.into)
+    if options.json:
+        print(json.dumps(_document(run), indent=2))
+    else:
+        print(f"{run.result['parameters']:,} parameters, composed by\n  {' '.join(run.config.overrides)}\n{run.folder}")
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    """Write a run as a published model."""
+    parser = Parser(
+        prog="lab export",
+        allow_abbrev=False,
+        description="Write the model and the tokenizer of a run as transformers' AutoModel and AutoTokenizer read them.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where it goes; new or empty")
+    parser.add_argument("--family", metavar="NAME", help="the model_type to write (default: the first that fits)")
+    parser.add_argument(
+        "--shard", type=float, metavar="GB", default=5.0, help="of a file, at most (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options = parser.parse_args(arguments)
+    if not options.shard > 0:
+        raise RequestError(f"--shard: {options.shard}; gigabytes, over 0")
+    from lab.huggingface.outgoing import give_out
+    from lab.runs.folder import load
+
+    made = give_out(load(options.run), options.folder, options.family, int(options.shard * 1e9) or 1)
+    if options.json:
+        print(json.dumps({"folder": str(made.folder), "model_type": made.model_type, "weights": made.files}, indent=2))
+    else:
+        print(f"{made.model_type}, {', '.join(made.files)}\n{made.folder}")
+    return 0
+
+
 def complete(arguments: list[str]) -> int:
     """Shell completion: verbs by us, what follows `train` by Hydra."""
     words = os.environ.get("COMP_LINE", "").split(" ")
@@ -464,4 +515,6 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "tokens": tokens,
     "attention": attention,
     "parts": parts,
+    "import": import_,
+    "export": export,
 }

@@ -76,20 +76,22 @@ class EncoderDecoder(SequenceToSequence):
     def read(self, source: Tensor, layout: Layout | None = None) -> Memory:
         """What the decoder looks at: `[batch, source time]` int64 to states `[batch, source time, dim]`."""
         layout = layout or Layout.full(source.shape[0], source.shape[1], source.device)
-        return Memory(self.encoder.run(self.embedding(source), layout), layout)
+        return Memory(self.encoder.run(self.embedding(source), layout, enter=self.embedding.enter), layout)
 
     def hidden(
         self, source: Tensor, target: Tensor, source_layout: Layout | None = None, layout: Layout | None = None
     ) -> Tensor:
         layout = layout or Layout.full(target.shape[0], target.shape[1], target.device)
-        return self.decoder.run(self.embedding(target), layout, memory=self.read(source, source_layout))
+        return self.decoder.run(
+            self.embedding(target), layout, memory=self.read(source, source_layout), enter=self.embedding.enter
+        )
 
     def begin(self, source: Tensor, source_layout: Layout | None = None, length: int = 0) -> Reading:
         return Reading(self.read(source, source_layout), self.decoder.new_cache(len(source), length))
 
     def step(self, tokens: Tensor, state: Reading) -> Tensor:
         layout = state.cache.advance(tokens)
-        return self.decoder.run(self.embedding(tokens), layout, state.cache, state.memory)
+        return self.decoder.run(self.embedding(tokens), layout, state.cache, state.memory, self.embedding.enter)
 
     def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
         return self.read(tokens, layout).states

@@ -22,13 +22,15 @@ class Embedding(nn.Module):
         scaled: vectors are multiplied by `sqrt(dim)` (Vaswani et al. 2017, section 3.4).
         softcap: scores are squeezed into plus and minus this by `tanh` (Gemma 2, 2024, section 2); none for no limit.
         shrunk: what is scored is multiplied by `1 / sqrt(dim)`, as where T5 1.0 ties (Raffel et al. 2020, their code).
+        rows: of the table, where it has more than the vocabulary, as published ones do whose size is a round number.
+        dropout: on what enters the first block, while training (Vaswani et al. 2017, section 5.4).
 
     Attributes:
         logit_scale: what scores are multiplied by, before the cap.
         bias: `[vocab]`, added to the scores before the cap; none for nothing.
 
     Raises:
-        ValueError: a cap that is not over 0.
+        ValueError: a cap that is not over 0, a table too small for the vocabulary, a share of dropout out of range.
     """
 
     bias: nn.Parameter | None
@@ -41,15 +43,23 @@ class Embedding(nn.Module):
         scaled: bool = False,
         softcap: float | None = None,
         shrunk: bool = False,
+        rows: int | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if softcap is not None and not softcap > 0:
             raise ValueError(f"embedding.softcap: {softcap}; a number over 0, or null")
+        if rows is not None and (type(rows) is not int or rows < vocab_size):
+            raise ValueError(f"embedding.rows: {rows}; at least the {vocab_size} tokens of the vocabulary, or null")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"embedding.dropout: {dropout}; choose from 0 to under 1")
+        size = rows or vocab_size
         self.softcap, self.logit_scale = softcap, dim**-0.5 if shrunk else 1.0
-        self.table = nn.Embedding(vocab_size, dim)
-        self.head = None if tied else Linear(dim, vocab_size, bias=False)
+        self.table = nn.Embedding(size, dim)
+        self.head = None if tied else Linear(dim, size, bias=False)
         self.register_parameter("bias", None)
         self.scale = dim**0.5 if scaled else 1.0
+        self.dropout = nn.Dropout(dropout)
 
     @property
     def scorer(self) -> Tensor:
@@ -68,7 +78,7 @@ class Embedding(nn.Module):
 
     def enter(self, x: Tensor) -> Tensor:
         """What goes into the first block of `[batch, time, dim]`: vectors of tokens, to which others may have been added."""
-        return x
+        return self.dropout(x)
 
     def leave(self, x: Tensor) -> Tensor:
         """What is scored of what left the model: `[..., dim]` to the same."""
@@ -100,11 +110,10 @@ class BertEmbedding(Embedding):
         norm: makes a norm from `dim`; of what enters and of what is scored.
         activation: in the head.
         bias: the head's linear map has one.
-        dropout: on what enters, while training.
         settings: as `Embedding`.
 
     Raises:
-        ValueError: another activation, or a share of dropout out of range.
+        ValueError: another activation.
     """
 
     def __init__(
@@ -114,15 +123,12 @@ class BertEmbedding(Embedding):
         norm: Callable[..., nn.Module],
         activation: str = "gelu",
         bias: bool = True,
-        dropout: float = 0.0,
         **settings,
     ) -> None:
         super().__init__(vocab_size, dim, **settings)
         if activation not in ACTIVATIONS:
             raise ValueError(f"embedding.activation: {activation}; choose from {', '.join(ACTIVATIONS)}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"model.dropout: {dropout}; choose from 0 to under 1")
-        self.norm, self.dropout = norm(dim=dim), nn.Dropout(dropout)
+        self.norm = norm(dim=dim)
         self.transform, self.head_norm = Linear(dim, dim, bias=bias), norm(dim=dim)
         self.activation = ACTIVATIONS[activation]
         self.bias = nn.Parameter(torch.zeros(vocab_size))
@@ -134,7 +140,7 @@ class BertEmbedding(Embedding):
 
     def enter(self, x: Tensor) -> Tensor:
         """`dropout(norm(x))`."""
-        return self.dropout(self.norm(x))
+        return super().enter(self.norm(x))
 
     def leave(self, x: Tensor) -> Tensor:
         """`norm(activation(transform(x)))`."""

@@ -97,14 +97,19 @@ def open_folder(folder: Path, config: DictConfig) -> None:
     create(folder)
     try:
         (folder / CHECKPOINT.parent).mkdir(exist_ok=True)
-        write_atomically(folder / OVERRIDES, OmegaConf.to_yaml(config.overrides))
-        write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
+        write_config(folder, config)
     except OSError as error:
         (folder / OVERRIDES).unlink(missing_ok=True)
         for made in (folder / CHECKPOINT.parent, folder):
             if made.is_dir() and not any(made.iterdir()):
                 made.rmdir()
         raise RequestError(f"folder: {folder} cannot be written ({error.strerror or error})") from None
+
+
+def write_config(folder: Path, config: DictConfig) -> None:
+    """Write what was asked, and all that it means."""
+    write_atomically(folder / OVERRIDES, OmegaConf.to_yaml(config.overrides))
+    write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
 
 
 def create(folder: Path) -> None:

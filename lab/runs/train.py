@@ -63,7 +63,7 @@ def train(
             try:
                 run_ranks(folder, config.trainer.devices, resume, stop, observers)
             except RuntimeError as error:
-                _write(folder, _record(config, folder) | {"status": "failed", "error": str(error)})
+                _write(folder, new_record(config) | {"status": "failed", "error": str(error)})
             found = files.read_result(folder)
             if found is None:
                 raise RuntimeError(f"{folder}: the ranks ended without a result")
@@ -138,7 +138,7 @@ def fit(config: DictConfig, folder: Path, resume: bool = False, observers: Seque
     """
     from lab.runs.ranks import error_file, first_rank, own_rank
 
-    record = _record(config, folder)
+    record = new_record(config)
     with Stop() as stop, ExitStack() as closing:
         try:
             result = _fit(config, folder, resume, observers, stop, record, closing)
@@ -167,7 +167,7 @@ def _drop_partial(folder: Path) -> None:
         partial.unlink()
 
 
-def _record(config: DictConfig, folder: Path) -> dict[str, Any]:
+def new_record(config: DictConfig) -> dict[str, Any]:
     """What is known of a run before it trains, and the keys that every result has."""
     from lab.runs.machine import versions
 

@@ -96,14 +96,23 @@ def into_file(path: Path, options: list[Option]) -> None:
     Raises:
         RequestError: no such file, or no marks in it.
     """
+    between_marks(path, BEGIN, END, to_markdown(options))
+
+
+def between_marks(path: Path, begin: str, end: str, table: str) -> None:
+    """Replace what stands between two marks of a Markdown file.
+
+    Raises:
+        RequestError: no such file, or no marks in it.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"--into: {path} cannot be read ({error})") from None
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
+    before, opened, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
         raise RequestError(
-            f"--into: {path} has no place for the table; put `{BEGIN}` and `{END}` there, each on a line"
+            f"--into: {path} has no place for the table; put `{begin}` and `{end}` there, each on a line"
         )
-    write_atomically(path, before + begin + "\n" + to_markdown(options) + end + after)
+    write_atomically(path, before + begin + "\n" + table + end + after)

@@ -1,0 +1,64 @@
+"""Mixtral (Jiang et al. 2024): Llama's block with a mixture of experts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.huggingface.families.llama import Llama, read_window, write_window
+from lab.huggingface.family import ACTIVATIONS, written
+from lab.huggingface.fields import Fields
+
+
+class Mixtral(Llama):
+    """The weights of the experts chosen sum to one."""
+
+    model_type = "mixtral"
+    architectures = ("MixtralForCausalLM", "MixtralModel")
+    names = {
+        **{ours: theirs for ours, theirs in Llama.names.items() if ".ffn." not in ours},
+        "blocks.{}.ffn.router.linear": "model.layers.{}.block_sparse_moe.gate",
+        "blocks.{}.ffn.experts.{}.project.gate": "model.layers.{}.block_sparse_moe.experts.{}.w1",
+        "blocks.{}.ffn.experts.{}.project.up": "model.layers.{}.block_sparse_moe.experts.{}.w3",
+        "blocks.{}.ffn.experts.{}.down": "model.layers.{}.block_sparse_moe.experts.{}.w2",
+    }
+    ignored = {
+        "output_router_logits": "what a call returns beside the result",
+        "router_aux_loss_coef": "of a loss that is added while training; the lab's is ffn.balance.loss",
+    }
+    small = {**Llama.small, "num_local_experts": 4, "num_experts_per_tok": 2}
+    variants = {
+        "two experts of four": {},
+        "three of eight, window of 11": {"num_local_experts": 8, "num_experts_per_tok": 3, "sliding_window": 11},
+        "tied, every head its own": {"tie_word_embeddings": True, "num_key_value_heads": 4},
+    }
+    preset = "mixtral_8x7b"
+    defaults = {"vocab_size": 32_000, "inner": 14_336, "kv_heads": 8, "context": 131_072, "eps": 1e-5, "base": 1e6}
+
+    def read_biases(self, fields: Fields) -> list[str]:
+        return ["model.bias=false"]
+
+    def read_pattern(self, fields: Fields) -> list[str]:
+        return read_window(fields, None)
+
+    def read_feed_forward(self, fields: Fields) -> list[str]:
+        fields.only("router_jitter_noise", [0.0], "noise on what the experts read; the lab's is for the router alone")
+        chosen = fields.take("num_experts_per_tok", 2)
+        if chosen == 1:
+            fields.refuse("num_experts_per_tok", 1, "a single expert counts fully there and by its score here")
+        return [
+            "ffn=moe_wide",
+            f"ffn.experts={fields.take('num_local_experts', 8)}",
+            f"ffn.top_k={chosen}",
+            "expert=gated_wide",
+            f"expert.activation={fields.word('hidden_act', 'silu', ACTIVATIONS)}",
+        ]
+
+    def write_rest(self, block: Any) -> dict[str, Any]:
+        experts = getattr(block.ffn, "experts", [block.ffn])
+        return {
+            "intermediate_size": getattr(experts[0], "inner", 1),
+            "hidden_act": written(getattr(experts[0], "activation", None)),
+            "num_local_experts": len(experts),
+            "num_experts_per_tok": getattr(block.ffn, "top_k", 2),
+            **write_window(block.attention),
+        }

@@ -1,0 +1,173 @@
+"""A family of published models: its configuration in words of the lab and back, and the names of its tensors."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from lab.errors import RequestError
+from lab.huggingface import families as package
+from lab.huggingface.fields import Fields
+from lab.parts.linear import Merged
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "relu2": "relu_squared",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""Activations by their names there, and here."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor of ours, and those of theirs that it is made of.
+
+    Attributes:
+        ours: its name in the model.
+        shape: its shape.
+        theirs: their names, one after the other along the first dimension.
+        rows: how much of it each of them is.
+        transposed: theirs are turned around.
+    """
+
+    ours: str
+    shape: tuple[int, ...]
+    theirs: tuple[str, ...]
+    rows: tuple[int, ...]
+    transposed: bool = False
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each of theirs."""
+        each = [(rows, *self.shape[1:]) for rows in self.rows]
+        return {n: s[::-1] if self.transposed else s for n, s in zip(self.theirs, each, strict=True)}
+
+
+class Family:
+    """A family of published models.
+
+    Attributes:
+        model_type: what `config.json` calls it.
+        architectures: classes of transformers whose weights are read; the first is the one that is written.
+        base: what names of tensors begin with, which checkpoints without a head leave off.
+        names: modules of the lab's model and what they are called there, layers numbered `{}`. A merged map has a line for
+            each of its pieces, or one for all.
+        encoder_decoder: whether it is one.
+        transposed: names there of matrices that are kept turned around.
+        derived: names there of tensors that hold nothing trained.
+        ignored: fields of `config.json` that do not change what is computed, each with a reason.
+        small: fields of a model for tests, beyond which `variants` go, by what they are called.
+    """
+
+    model_type: ClassVar[str]
+    architectures: ClassVar[tuple[str, ...]]
+    base: ClassVar[str]
+    names: ClassVar[Mapping[str, str]]
+    encoder_decoder: ClassVar[bool] = False
+    transposed: ClassVar[re.Pattern[str] | None] = None
+    derived: ClassVar[re.Pattern[str] | None] = None
+    ignored: ClassVar[Mapping[str, str]] = {}
+    small: ClassVar[Mapping[str, Any]]
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def read(self, fields: Fields) -> list[str]:
+        """The words that compose the model of a `config.json`.
+
+        Raises:
+            RequestError: a field says what the lab does not have.
+        """
+        raise NotImplementedError
+
+    def write(self, model: Any) -> dict[str, Any]:
+        """The fields of a model, if it is of this family; whether it is shows when they are read again."""
+        raise NotImplementedError
+
+    def words(self, fields: Fields) -> list[str]:
+        """As `read`, with nothing left over.
+
+        Raises:
+            RequestError: a field that the lab does not have or does not know.
+        """
+        fields.ignored |= self.ignored
+        for name in fields.left.get("architectures") or []:
+            if name not in self.architectures:
+                fields.refuse("architectures", [name], f"of this family the lab has {', '.join(self.architectures)}")
+        fields.only("is_encoder_decoder", [self.encoder_decoder], "this family is otherwise")
+        words = self.read(fields)
+        fields.finish()
+        return words
+
+    def weights(self, model: nn.Module) -> Iterator[Weight]:
+        """Every tensor of a model with what it is called there.
+
+        Raises:
+            RequestError: a tensor that this family has no name for.
+        """
+        for path, module in model.named_modules():
+            tensors = [*module.named_parameters(recurse=False), *_persistent(module)]
+            for kind, tensor in tensors:
+                yield self._weight(path, module, kind, tensor)
+
+    def _weight(self, path: str, module: nn.Module, kind: str, tensor: Tensor) -> Weight:
+        pieces = {"": tensor.shape[0] if tensor.ndim else 1}
+        name = self._named(path)
+        if name is None and isinstance(module, Merged):
+            pieces = dict(module.outputs)
+        theirs = [self._named(f"{path}.{piece}") if piece else name for piece in pieces]
+        if None in theirs:
+            raise RequestError(f"{path}.{kind}: {self.model_type} has no such tensor")
+        full = tuple(f"{base}.{kind}" for base in theirs)
+        turned = bool(self.transposed and tensor.ndim == 2 and self.transposed.search(full[0]))
+        return Weight(f"{path}.{kind}", tuple(tensor.shape), full, tuple(pieces.values()), turned)
+
+    def _named(self, path: str) -> str | None:
+        numbers = re.findall(r"(?<=\.)\d+(?=\.|$)", path)
+        found = self.names.get(re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", path))
+        return None if found is None else found.format(*numbers)
+
+
+def _persistent(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Buffers that a state has."""
+    for name, buffer in module.named_buffers(recurse=False):
+        if name not in module._non_persistent_buffers_set:
+            yield name, buffer
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Every family, by its `model_type`."""
+    found: dict[str, Family] = {}
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        for item in vars(importlib.import_module(info.name)).values():
+            if isinstance(item, type) and issubclass(item, Family) and item.__module__ == info.name:
+                found[item.model_type] = item()
+    return dict(sorted(found.items()))
+
+
+def family_of(fields: Fields) -> Family:
+    """The family that a `config.json` names.
+
+    Raises:
+        RequestError: it is not supported.
+    """
+    name = fields.left.get("model_type")
+    if name not in families():
+        fields.refuse("model_type", name, f"the lab reads {', '.join(families())}")
+    return families()[name]
+
+
+def written(activation: Any) -> str:
+    """The name there of an activation of ours."""
+    from lab.parts.activation import ACTIVATIONS as ours
+
+    return next((theirs for theirs, name in ACTIVATIONS.items() if ours[name] == activation), "none")

@@ -1,0 +1,183 @@
+"""A folder of Hugging Face's format becomes a run folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from lab.config import compose, construct
+from lab.errors import RequestError
+from lab.huggingface.family import Family, Weight, family_of
+from lab.huggingface.fields import Fields
+from lab.huggingface.weights import TYPES, Piece, Tensors, unlike, write
+from lab.runs import folder as files
+from lab.runs.folder import Run
+
+
+def take_in(source: str | Path, into: str | Path | None = None) -> Run:
+    """Make a run folder of a folder that transformers wrote: `config.json`, safetensors, `tokenizer.json`.
+
+    Args:
+        source: the folder.
+        into: where the run goes; by default a new folder under `runs/`.
+
+    Raises:
+        RequestError: a file is missing or damaged, the family or a field is not supported, a tensor is missing, extra or
+            of another shape, or `into` holds something.
+    """
+    source = Path(source).expanduser()
+    if not source.is_dir():
+        raise RequestError(f"{source}: no such folder")
+    fields = Fields.load(source)
+    model_type = fields.left.get("model_type")
+    family = family_of(fields)
+    words = family.words(fields)
+    with Tensors(source) as tensors:
+        tokenizer, tokens = _tokenizer(source)
+        rows = table_rows(words)
+        if tokens > rows:
+            raise RequestError(f"{tokenizer}: has {tokens} tokens, and config.json says vocab_size={rows}")
+        target = Path(into).expanduser() if into else files.new_folder(composed(words))
+        config = composed(words, str((target / files.TOKENIZER).absolute()))
+        with made_whole(target, "--into") as made:
+            model = meta_model(config, tokens)
+            (made / files.WEIGHTS.parent).mkdir()
+            write(made / files.WEIGHTS, _pieces(family, model, tensors))
+            shutil.copyfile(tokenizer, made / files.TOKENIZER)
+            files.write_config(made, config)
+            _write_result(made, config, model, tokens, {"folder": str(source.absolute()), "model_type": model_type})
+    return files.load(target)
+
+
+def meta_model(config: DictConfig, vocab_size: int) -> Any:
+    """The model without its memory."""
+    with torch.device("meta"):
+        return construct(config, "model.build", vocab_size=vocab_size)
+
+
+def composed(words: Sequence[str], tokenizer: str = "there") -> DictConfig:
+    """The configuration of the words of a family, with a tokenizer that exists."""
+    path = tokenizer.replace("\\", "\\\\").replace("'", "\\'")
+    return compose(
+        *words, "tokenizer=pretrained", f"tokenizer.path='{path}'", f"tokenizer.vocab_size={table_rows(words)}"
+    )
+
+
+def table_rows(words: Sequence[str]) -> int:
+    """How many tokens the words of a family make room for."""
+    return next(int(word.partition("=")[2]) for word in words if word.startswith("embedding.rows="))
+
+
+def _tokenizer(source: Path) -> tuple[Path, int]:
+    """The file, and how many numbers its tokens take."""
+    from lab.data.tokenizers import Tokenizer
+
+    path = source / files.TOKENIZER
+    if not path.is_file():
+        raise RequestError(
+            f"{source}: has no {files.TOKENIZER}; transformers' "
+            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it"
+        )
+    return path, max(Tokenizer.load(path).inner.get_vocab(with_added_tokens=True).values()) + 1
+
+
+@contextmanager
+def made_whole(target: Path, key: str) -> Iterator[Path]:
+    """A folder that appears at its place when all is in it."""
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise RequestError(f"{key}: {target} is there already; choose another")
+    files.create(target.parent)
+    try:
+        made = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise RequestError(f"{key}: {target} cannot be written ({error.strerror or error})") from None
+    try:
+        yield made
+        made.chmod(0o755)
+        made.replace(target)
+    except OSError as error:
+        raise RequestError(f"{key}: {target} cannot be written ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _pieces(family: Family, model: Any, tensors: Tensors) -> list[Piece]:
+    """The tensors of our file.
+
+    Raises:
+        RequestError: a tensor is missing, extra, of another shape or kind.
+    """
+    weights = list(family.weights(model))
+    expected = {name: shape for weight in weights for name, shape in weight.shapes().items()}
+    called = _called(family, tensors, expected)
+    problems = list(unlike({name: tensors.shapes[there] for name, there in called.items()}, expected))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+        raise RequestError(f"{tensors.folder}: {problems[0]}{more}")
+    for there in called.values():
+        if tensors.dtypes[there] not in TYPES:
+            raise RequestError(
+                f"{tensors.folder}: {there} is {tensors.dtypes[there]}; the lab reads {', '.join(TYPES)}"
+            )
+    return [_piece(weight, called, tensors) for weight in weights]
+
+
+def _called(family: Family, tensors: Tensors, expected: dict[str, Any]) -> dict[str, str]:
+    """What each tensor of the folder is called in full, and its name there: without a head the names' beginning is missing."""
+    bare = not any(name.startswith(family.base) for name in tensors.files)
+    called = {}
+    for name in tensors.files:
+        full = f"{family.base}{name}" if bare and f"{family.base}{name}" in expected else name
+        derived = family.derived is not None and family.derived.search(full)
+        if not derived and not _repeats_the_table(full, name, expected, tensors):
+            called[full] = name
+    return called
+
+
+def _repeats_the_table(full: str, name: str, expected: dict[str, Any], tensors: Tensors) -> bool:
+    """Whether this is a head that is tied and was written all the same."""
+    if full in expected or not name.endswith("lm_head.weight"):
+        return False
+    tables = [other for other in tensors.files if tensors.shapes[other] == tensors.shapes[name] and other != name]
+    return any(torch.equal(tensors[other], tensors[name]) for other in tables)
+
+
+def _piece(weight: Weight, called: dict[str, str], tensors: Tensors) -> Piece:
+    there = [called[name] for name in weight.theirs]
+    kinds = sorted({tensors.dtypes[name] for name in there})
+    if len(kinds) > 1:
+        raise RequestError(f"{tensors.folder}: {', '.join(there)} are merged here, and are {' and '.join(kinds)} there")
+
+    def parts() -> Iterator[Tensor]:
+        for name in there:
+            yield tensors[name].T if weight.transposed else tensors[name]
+
+    return Piece(weight.ours, weight.shape, kinds[0], parts)
+
+
+def _write_result(made: Path, config: DictConfig, model: Any, tokens: int, origin: dict[str, Any]) -> None:
+    """What is known of a run that was trained elsewhere; the rest is null."""
+    from lab.config import trusted
+    from lab.runs.train import new_record
+
+    objective: Any = trusted("objective._target_", config.objective._target_)
+    result = new_record(config) | {
+        "status": "finished",
+        "headline": dict(objective.headline),
+        "parameters": model.parameters_total,
+        "parameters_active": model.parameters_active,
+        "vocab_size": tokens,
+        "imported": origin,
+        **dict.fromkeys(("data_fingerprint", "start", "flops", "tokens_seen", "steps", "tokens_per_second")),
+        **dict.fromkeys(("peak_memory_bytes", "seconds", "threads")),
+    }
+    files.write_atomically(made / files.RESULT, json.dumps(files.finite(result), indent=2) + "\n")

@@ -1,0 +1,227 @@
+"""How near the lab comes to transformers: each family at a small size with random weights, taken in as a folder, compared.
+
+    python -m lab.huggingface.parity --into README.md
+
+puts the table between the marks of a Markdown file. It needs transformers, which nothing else of the lab does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.huggingface.family import Family, families
+from lab.huggingface.fields import CONFIG
+from lab.huggingface.incoming import take_in
+from lab.layout import Layout
+from lab.models.generate import generate
+from lab.parts.cache import left_padded
+from lab.runs.folder import Run
+
+BEGIN, END = "<!-- parity -->", "<!-- end of parity -->"
+TIME, NEW = 24, 100
+SPECIAL = ("<unk>", "<s>", "</s>")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest differences of one model, each as a share of the largest absolute value of the tensor that differs.
+
+    Attributes:
+        logits, hidden: of two rows; hidden states of every layer.
+        gradients: of the loss, of every parameter.
+        padded: logits, of rows of unequal lengths with padding behind and before.
+        packed: logits, of two documents in one row, each against itself alone.
+        same, tokens: greedily generated tokens that are the same, and all.
+    """
+
+    logits: float
+    hidden: float
+    gradients: float
+    padded: float
+    packed: float
+    same: int
+    tokens: int
+
+
+def published(family: Family, variant: str, folder: Path) -> Any:
+    """A model of transformers with random weights, written with a tokenizer into a folder."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family.model_type, **{**family.small, **family.variants[variant]})
+    theirs = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            gain = parameter.ndim == 1 and name.endswith("weight")
+            parameter.normal_(1.0 if gain else 0.0, 0.2)
+    theirs.save_pretrained(folder)
+    tokenizer(config.vocab_size).save(str(folder / "tokenizer.json"))
+    return theirs
+
+
+def tokenizer(size: int) -> Any:
+    """Of single characters, with as many tokens as asked for."""
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers
+
+    letters = [chr(number) for number in range(0x21, 0x21 + size - len(SPECIAL))]
+    made = tokenizers.Tokenizer(models.WordLevel({t: i for i, t in enumerate([*SPECIAL, *letters])}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    made.decoder = decoders.Fuse()
+    made.add_special_tokens(list(SPECIAL))
+    return made
+
+
+def compare(family: Family, run: Run, theirs: Any) -> Parity:
+    """Both on the same tokens."""
+    ours: Any = run.model
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(len(SPECIAL), theirs.config.vocab_size, (2, TIME), generator=generator)
+    logits, hidden = _forward(ours, theirs, tokens)
+    new = NEW
+    prompts = [tokens[0, :9].tolist(), tokens[1, :5].tolist()]
+    mine = [generate(ours, [prompt], new)[0] for prompt in prompts]
+    others = [_continued(theirs, prompt, new) for prompt in prompts]
+    return Parity(
+        logits,
+        hidden,
+        _gradients(family, ours, theirs, tokens),
+        _padded(ours, theirs, tokens),
+        _packed(ours, theirs, tokens),
+        sum(a == b for one, other in zip(mine, others, strict=True) for a, b in zip(one, other, strict=True)),
+        new * len(prompts),
+    )
+
+
+def _share(mine: Tensor, theirs: Tensor) -> float:
+    largest = theirs.abs().max().item()
+    return (mine - theirs).abs().max().item() / (largest or 1.0)
+
+
+@torch.no_grad()
+def _forward(ours: Any, theirs: Any, tokens: Tensor) -> tuple[float, float]:
+    states: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda _, __, out: states.append(out)) for block in ours.blocks]
+    mine = ours(tokens)
+    for hook in hooks:
+        hook.remove()
+    out = theirs(input_ids=tokens, output_hidden_states=True)
+    states[-1] = ours.norm(states[-1])  # theirs count the last norm to the last layer
+    layers = out.hidden_states[1:]
+    return _share(mine, out.logits), max(_share(a, b) for a, b in zip(states, layers, strict=True))
+
+
+def _gradients(family: Family, ours: Any, theirs: Any, tokens: Tensor) -> float:
+    targets = torch.full_like(tokens, -100)
+    targets[:, :-1] = tokens[:, 1:]
+    ours.zero_grad()
+    theirs.zero_grad()
+    ours.loss(tokens, targets).backward()
+    theirs(input_ids=tokens, labels=tokens).loss.backward()
+    given = dict(_as_written(theirs))
+    parameters = dict(ours.named_parameters())
+
+    def expected(weight: Any) -> Tensor:
+        return torch.cat([given[name].T if weight.transposed else given[name] for name in weight.theirs])
+
+    return max(_share(parameters[w.ours].grad, expected(w)) for w in family.weights(ours))
+
+
+def _as_written(theirs: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Gradients by the names that the file has: experts there are one by one."""
+    for name, parameter in theirs.named_parameters():
+        gradient = parameter.grad
+        assert gradient is not None
+        if ".mlp.experts." in name:
+            at = name.replace(".mlp.experts.", ".block_sparse_moe.experts.{}.").rpartition(".")[0]
+            for number, expert in enumerate(gradient):
+                if name.endswith("gate_up_proj"):
+                    gate, up = expert.chunk(2)
+                    yield f"{at}.w1.weight".format(number), gate
+                    yield f"{at}.w3.weight".format(number), up
+                else:
+                    yield f"{at}.w2.weight".format(number), expert
+        else:
+            yield name.replace(".mlp.gate.", ".block_sparse_moe.gate."), gradient
+
+
+@torch.no_grad()
+def _padded(ours: Any, theirs: Any, tokens: Tensor) -> float:
+    """Rows of 24 and 15 tokens, padded behind and before."""
+    lengths = [TIME, 15]
+    behind = torch.arange(TIME) < torch.tensor(lengths).unsqueeze(1)
+    found = []
+    for real in (behind, behind.flip(1)):
+        layout = Layout.packed([[n] for n in lengths], TIME) if real is behind else left_padded(lengths)
+        positions = (real.cumsum(1) - 1).clamp_min(0)
+        given = tokens.masked_fill(~real, 0)
+        reference = theirs(input_ids=given, attention_mask=real.long(), position_ids=positions).logits
+        found.append(_share(ours(given, layout)[real], reference[real]))
+    return max(found)
+
+
+@torch.no_grad()
+def _packed(ours: Any, theirs: Any, tokens: Tensor) -> float:
+    """A row of documents of 14 and 10 tokens against each alone."""
+    mine = ours(tokens[:1], Layout.packed([[14, TIME - 14]]))[0]
+    alone = [theirs(input_ids=piece).logits[0] for piece in (tokens[:1, :14], tokens[:1, 14:])]
+    return _share(mine, torch.cat(alone))
+
+
+def _continued(theirs: Any, prompt: list[int], new: int) -> list[int]:
+    """Greedy, and never stopping."""
+    given = torch.tensor([prompt])
+    settings: Mapping[str, Any] = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0, "bos_token_id": None}
+    return theirs.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=new, **settings)[
+        0, len(prompt) :
+    ].tolist()
+
+
+def measure(family: Family, variant: str) -> Parity:
+    """One variant of a family, through a folder."""
+    with tempfile.TemporaryDirectory() as place:
+        source = Path(place, "published")
+        theirs = published(family, variant, source)
+        assert (source / CONFIG).is_file()
+        return compare(family, take_in(source, Path(place, "run")), theirs)
+
+
+def table() -> str:
+    """A row for each family, over its variants."""
+    rows = [
+        "| family | variants | logits | hidden states | gradients | padded | packed | tokens |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, family in families().items():
+        found = [measure(family, variant) for variant in family.variants]
+        shares = [max(getattr(p, field.name) for p in found) for field in fields(Parity)[:5]]
+        same, tokens = sum(p.same for p in found), sum(p.tokens for p in found)
+        numbers = " | ".join(f"{share:.0e}" for share in shares)
+        rows.append(f"| `{name}` | {'; '.join(family.variants)} | {numbers} | {same:,} of {tokens:,} |")
+    return "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    """Print the table, or put it into a file."""
+    from lab.views.parts import between_marks
+
+    parser = argparse.ArgumentParser(description="Compare with transformers.")
+    parser.add_argument("--into", type=Path, metavar="FILE", help=f"a Markdown file with the marks {BEGIN} and {END}")
+    options = parser.parse_args()
+    made = table()
+    if options.into:
+        between_marks(options.into, BEGIN, END, made)
+    else:
+        print(made, end="")
+
+
+if __name__ == "__main__":
+    main()
