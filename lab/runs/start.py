@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
-from torch import Tensor
 
 from lab.config import construct, meta_model, trusted
 from lab.console import say
@@ -20,6 +19,8 @@ from lab.runs.folder import Run, load
 from lab.runs.likeness import unlike
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lab.data.store import Prepared
     from lab.data.tokenizers import Recipe
     from lab.models.model import Model
