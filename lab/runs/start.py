@@ -79,17 +79,21 @@ def recipe(config: DictConfig) -> Recipe:
 
 
 def check_start(config: DictConfig) -> None:
-    """Refuse a start that does not fit, before the run leaves anything; say what fits and is another all the same.
+    """Refuse a start that does not fit, or a teacher who is not there, before the run leaves anything; say what fits and is
+    another all the same.
 
     Raises:
         RequestError: there is no such run, or its model is another.
     """
+    from lab.runs.ranks import first_rank
+
+    _teacher(config)
     if config.start == "none":
         return
     run = origin("start", config.start, config.seed)
     start(config, meta_model(config, run.tokenizer.vocab_size))
     words = unlike(config, run.config, ("model", "init")) if _family(run) not in TABLES else []
-    if words:
+    if words and first_rank():
         say(f"start={config.start}: was trained with {' '.join(words)}")
 
 
@@ -133,6 +137,15 @@ def _difference(into: dict[str, Tensor], weights: dict[str, Tensor]) -> str | No
     return f"{strange[0]} is in one of them alone" if strange else None
 
 
+def _teacher(config: DictConfig) -> Run | None:
+    """The run that an objective learns from, of those that ask for one."""
+    if "teacher" not in config.objective:
+        return None
+    if config.objective.teacher is None:
+        raise RequestError("objective.teacher: null; needs the folder of the run to learn from")
+    return origin("objective.teacher", config.objective.teacher, config.seed)
+
+
 def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimizer: Any) -> Objective:
     """The objective of a run, with the initial values of its head, and the teacher's model if it names one.
 
@@ -140,10 +153,9 @@ def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimiz
         RequestError: a value out of range, or no such teacher.
     """
     known: dict[str, Any] = {"model": model, "optimizer": optimizer, "prepared": prepared, "clip": config.trainer.clip}
-    if "teacher" in config.objective:
-        if config.objective.teacher is None:
-            raise RequestError("objective.teacher: null; needs the folder of the run to learn from")
-        known["teacher"] = origin("objective.teacher", config.objective.teacher, config.seed).model
+    teacher = _teacher(config)
+    if teacher is not None:
+        known["teacher"] = teacher.model
     made: Objective = construct(config, "objective", **known)
     if made.head is not None:
         construct(config, "init")(made.head, seed=config.seed, layers=config.model.layers)
