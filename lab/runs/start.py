@@ -108,7 +108,9 @@ def start(config: DictConfig, model: Model) -> str | None:
     run = origin("start", config.start, config.seed)
     family = _family(run)
     into, weights = model.state_dict(), run.weights
+    compared = ("model", "tokenizer")
     if family in TABLES and family != model.family:
+        compared = ("model.dim", "tokenizer")
         into, weights = ({name: held[name] for name in (TABLE,) if name in held} for held in (into, weights))
     elif family != model.family:
         raise RequestError(
@@ -116,7 +118,7 @@ def start(config: DictConfig, model: Model) -> str | None:
         )
     why = _difference(into, weights)
     if why:
-        words = unlike(config, run.config, ("model",))
+        words = unlike(config, run.config, compared)
         mend = f"add {' '.join(words)}" if words else "compose this one as that one was"
         raise RequestError(f"start={config.start}: the model there is another: {why}; {mend}")
     for name, weight in weights.items():
@@ -130,8 +132,8 @@ def _family(run: Run) -> str:
 
 def _difference(into: dict[str, Tensor], weights: dict[str, Tensor]) -> str | None:
     """The first weight that is not the same on both sides, in words."""
-    for name in into.keys() & weights.keys():
-        if into[name].shape != weights[name].shape:
+    for name in into:
+        if name in weights and into[name].shape != weights[name].shape:
             return f"{name} is {tuple(weights[name].shape)} there and {tuple(into[name].shape)} here"
     strange = sorted(into.keys() ^ weights.keys())
     return f"{strange[0]} is in one of them alone" if strange else None
