@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
-from lab.config import build, construct, identity, trusted
+from lab.config import build, construct, identity, meta_model
+from lab.data.module import TEXT, kind
+from lab.runs import machine
 from lab.runs.budget import Budget
+from lab.runs.start import make_objective
+from lab.runs.train import data_module
 
 BYTES_PER_TOKEN = 3.0
 """Rough, for the share of validation."""
 
+STEPS = 3
+"""Looked at, or timed."""
+
 
 def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float]) -> float:
     """Seconds for all runs: measured ones as measured, others by their FLOPs at the speed of a few steps made now.
-
-    Models that have no loss of their own, without an objective and data, add nothing until one was measured.
 
     Args:
         configs: one for each run.
@@ -35,8 +39,6 @@ def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float
         if config.budget.minutes is not None:
             total += 60 * config.budget.minutes
             continue
-        if not hasattr(trusted("model.build._target_", config.model.build._target_), "loss"):
-            continue
         rate = rate or _flops_per_second(config)
         if name not in work:
             work[name] = _flops(config)
@@ -46,35 +48,40 @@ def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float
 
 def _flops(config: DictConfig) -> float:
     """Of training and validation together."""
-    import torch
-
-    budget, context = Budget.of(config), config.model.context
-    with torch.device("meta"):
-        model = construct(config, "model.build", vocab_size=int(config.tokenizer.vocab_size))
-    forward = float(model.flops(np.array([context]))[0]) / context
-    tokens = {
-        "tokens": budget.amount,
-        "steps": budget.amount * config.batch.rows * context,
+    budget = Budget.of(config)
+    forward, tokens = _step(config)
+    steps = {
+        "tokens": budget.amount / tokens,
+        "steps": budget.amount,
         "flops": budget.amount / (3 * forward),
     }[budget.unit]
     validated = (config.split.max_bytes or 0) / BYTES_PER_TOKEN  # all held-out text is not known yet
-    return 3 * forward * tokens + forward * config.trainer.validations * validated
+    return 3 * forward * steps + forward / tokens * config.trainer.validations * validated
+
+
+def _step(config: DictConfig) -> tuple[float, float]:
+    """Forward FLOPs and tokens of an optimizer step. Rows of text are full; how long examples are, they tell themselves."""
+    if kind(construct(config, "data")) == TEXT:
+        rows = np.full(config.batch.rows, config.model.context)
+        return float(meta_model(config).flops(rows).sum()), float(rows.sum())
+    data = data_module(config)
+    model = meta_model(config, data.prepared.tokenizer.vocab_size)
+    objective = make_objective(config, model, data.prepared, None)
+    batches = [data.training_batch(number) for number in range(STEPS * data.accumulate)]
+    tokens = sum(batch.read for batch in batches) / data.accumulate
+    return sum(map(objective.flops, batches)) / STEPS, tokens / STEPS
 
 
 def _flops_per_second(config: DictConfig) -> float:
-    """Of forward and backward passes on this machine, on tokens drawn at random."""
-    import torch
-
-    from lab.runs import machine
-
+    """Of forward and backward passes of the objective on this machine."""
     machine.keep_buffers()
     machine.use_threads(config.trainer.threads, config.trainer.devices)
-    model: Any = build(config)
-    rows = max(config.batch.rows // config.batch.accumulate, 1)
-    tokens = torch.randint(model.vocab_size, (rows, config.model.context))
-    seconds = float("inf")
-    for _ in range(3):
+    data = data_module(config)
+    model = build(config, vocab_size=data.prepared.tokenizer.vocab_size)
+    objective = make_objective(config, model, data.prepared, None)
+    batch, seconds = data.training_batch(0), float("inf")
+    for _ in range(STEPS):
         began = time.perf_counter()
-        model.loss(tokens, tokens).backward()
+        objective.nats(batch).backward()
         seconds = min(seconds, time.perf_counter() - began)
-    return 3 * float(model.flops(np.full(rows, config.model.context)).sum()) / seconds
+    return 3 * objective.flops(batch) / seconds

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
-from torch import Tensor
 
 from lab.config import construct, meta_model, trusted
 from lab.console import say
@@ -20,6 +19,8 @@ from lab.runs.folder import Run, load
 from lab.runs.likeness import unlike
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lab.data.store import Prepared
     from lab.data.tokenizers import Recipe
     from lab.models.model import Model
@@ -78,17 +79,21 @@ def recipe(config: DictConfig) -> Recipe:
 
 
 def check_start(config: DictConfig) -> None:
-    """Refuse a start that does not fit, before the run leaves anything; say what fits and is another all the same.
+    """Refuse a start that does not fit, or a teacher who is not there, before the run leaves anything; say what fits and is
+    another all the same.
 
     Raises:
         RequestError: there is no such run, or its model is another.
     """
+    from lab.runs.ranks import first_rank
+
+    _teacher(config)
     if config.start == "none":
         return
     run = origin("start", config.start, config.seed)
     start(config, meta_model(config, run.tokenizer.vocab_size))
     words = unlike(config, run.config, ("model", "init")) if _family(run) not in TABLES else []
-    if words:
+    if words and first_rank():
         say(f"start={config.start}: was trained with {' '.join(words)}")
 
 
@@ -103,7 +108,9 @@ def start(config: DictConfig, model: Model) -> str | None:
     run = origin("start", config.start, config.seed)
     family = _family(run)
     into, weights = model.state_dict(), run.weights
+    compared = ("model", "tokenizer")
     if family in TABLES and family != model.family:
+        compared = ("model.dim", "tokenizer")
         into, weights = ({name: held[name] for name in (TABLE,) if name in held} for held in (into, weights))
     elif family != model.family:
         raise RequestError(
@@ -111,7 +118,7 @@ def start(config: DictConfig, model: Model) -> str | None:
         )
     why = _difference(into, weights)
     if why:
-        words = unlike(config, run.config, ("model",))
+        words = unlike(config, run.config, compared)
         mend = f"add {' '.join(words)}" if words else "compose this one as that one was"
         raise RequestError(f"start={config.start}: the model there is another: {why}; {mend}")
     for name, weight in weights.items():
@@ -125,11 +132,20 @@ def _family(run: Run) -> str:
 
 def _difference(into: dict[str, Tensor], weights: dict[str, Tensor]) -> str | None:
     """The first weight that is not the same on both sides, in words."""
-    for name in into.keys() & weights.keys():
-        if into[name].shape != weights[name].shape:
+    for name in into:
+        if name in weights and into[name].shape != weights[name].shape:
             return f"{name} is {tuple(weights[name].shape)} there and {tuple(into[name].shape)} here"
     strange = sorted(into.keys() ^ weights.keys())
     return f"{strange[0]} is in one of them alone" if strange else None
+
+
+def _teacher(config: DictConfig) -> Run | None:
+    """The run that an objective learns from, of those that ask for one."""
+    if "teacher" not in config.objective:
+        return None
+    if config.objective.teacher is None:
+        raise RequestError("objective.teacher: null; needs the folder of the run to learn from")
+    return origin("objective.teacher", config.objective.teacher, config.seed)
 
 
 def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimizer: Any) -> Objective:
@@ -139,17 +155,15 @@ def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimiz
         RequestError: a value out of range, no such teacher, or one of another vocabulary.
     """
     known: dict[str, Any] = {"model": model, "optimizer": optimizer, "prepared": prepared, "clip": config.trainer.clip}
-    if "teacher" in config.objective:
-        if config.objective.teacher is None:
-            raise RequestError("objective.teacher: null; needs the folder of the run to learn from")
-        run = origin("objective.teacher", config.objective.teacher, config.seed)
-        theirs, mine = (made.inner.get_vocab() for made in (run.tokenizer, prepared.tokenizer))
+    teacher = _teacher(config)
+    if teacher is not None:
+        theirs, mine = (made.inner.get_vocab() for made in (teacher.tokenizer, prepared.tokenizer))
         if theirs != mine:
             raise RequestError(
                 f"objective.teacher={config.objective.teacher}: its vocabulary is another, {len(theirs):,} tokens there and "
-                f"{len(mine):,} here; add tokenizer=pretrained tokenizer.path={run.folder / files.TOKENIZER}"
+                f"{len(mine):,} here; add tokenizer=pretrained tokenizer.path={teacher.folder / files.TOKENIZER}"
             )
-        known["teacher"] = run.model
+        known["teacher"] = teacher.model
     made: Objective = construct(config, "objective", **known)
     if made.head is not None:
         construct(config, "init")(made.head, seed=config.seed, layers=config.model.layers)

@@ -17,7 +17,6 @@ from lab.config import compose, identity
 from lab.console import say
 from lab.errors import RequestError
 from lab.runs import folder as files
-from lab.runs.estimate import estimate_seconds
 from lab.runs.live import Live, spoken_time
 from lab.runs.report import Report, report
 from lab.runs.signals import Stop
@@ -119,6 +118,8 @@ def sweep(
         RequestError: the file, an override, a configuration or the data is wrong, or the folder holds another sweep.
             Nothing has run then.
     """
+    from lab.runs.estimate import estimate_seconds
+
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
     planned = _compose(described, plan(described, overrides), folder)

@@ -171,6 +171,16 @@ def test_a_base_model_becomes_an_assistant(corpus, chats, tmp_path):
         lab.chat(run, [{"role": "me", "content": "x"}])
 
 
+def test_an_answer_ends_before_the_token_that_ends_it():
+    """The longest of several prompts decides when all stop."""
+    model = lab.build(lab.compose("preset=tiny"), vocab_size=7)
+    prompts = [[1, 2, 3], [4], [5, 6]]
+    for stop in range(7):
+        whole = lab.generate(model, prompts, 40, temperature=1.0, seed=3)
+        wanted = [answer[: answer.index(stop)] if stop in answer else answer for answer in whole]
+        assert lab.generate(model, prompts, 40, temperature=1.0, seed=3, stop=stop) == wanted
+
+
 def test_a_base_without_the_tokens_is_refused_or_takes_the_plain_template(corpus, chats, tmp_path):
     base = lab.train(lab.compose(*TINY, "data=files", f"data.path={corpus}", "budget.steps=1"), tmp_path / "base")
     chat = ("data=chat", f"data.path={chats}", f"start={base.folder}", "budget.steps=2")
