@@ -175,12 +175,12 @@ class NegativeSampling(Objective):
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *args, **kwargs) -> None:
         """Clip each row to `ROW`, and keep the norm of all from before."""
-        squares = torch.zeros(())
+        squares: Any = 0.0
         for parameter in self.parameters():
-            if parameter.grad is not None and parameter.grad.is_sparse:
-                parameter.grad = parameter.grad.coalesce()
+            if parameter.grad.is_sparse:  # type: ignore[union-attr]
+                parameter.grad = parameter.grad.coalesce()  # type: ignore[union-attr]
             gradient: Any = parameter.grad
-            rows = gradient if not gradient.is_sparse else gradient.values()
+            rows = gradient.values() if gradient.is_sparse else gradient
             norms = rows.norm(dim=-1, keepdim=True)
             rows.mul_((ROW / norms).clamp(max=1.0))
             squares = squares + norms.square().sum()

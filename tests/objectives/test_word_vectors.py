@@ -18,7 +18,7 @@ from scipy.stats import chisquare
 import lab
 from lab.config import construct
 from lab.errors import RequestError
-from lab.objectives.negative_sampling import closer, cumulative, drawn, kept_share
+from lab.objectives.negative_sampling import ROW, closer, cumulative, drawn, kept_share
 from lab.objectives.windows import Windows, compacted, near
 from lab.runs import folder as files
 from lab.runs.signals import Stop
@@ -134,7 +134,7 @@ def test_what_is_drawn_does_not_depend_on_the_parts_of_a_step(topics):
     together = objective.losses(objective.draw(whole, 5))
     rows = np.split(data.step_rows(5), 4)
     apart = [objective.losses(objective.draw(data.train_rows.batch(r), 5, i, 4)) for i, r in enumerate(rows)]
-    assert sum(float(nats) for nats, _ in apart) == pytest.approx(float(together[0]), rel=1e-5)
+    assert sum(nats.item() for nats, _ in apart) == pytest.approx(together[0].item(), rel=1e-5)
     assert sum(int(pairs) for _, pairs in apart) == int(together[1])
     torch.manual_seed(4)
     assert not torch.equal(objective.draw(whole, 5).noise, objective.draw(whole, 6).noise)
@@ -213,6 +213,20 @@ def test_closeness_is_the_share_of_noise_that_a_pair_beats():
     # The same word in the window and in the noise is a tie, but for what rounding makes of it.
     assert float(found[0]) == pytest.approx(won, abs=0.2)
     assert float(found[1]) == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_gradient_of_a_row_is_clipped_whatever_it_is_made_of(topics, sparse):
+    objective, _ = made(topics)
+    for parameter in objective.parameters():
+        pieces = torch.sparse_coo_tensor([[3, 5, 3]], [[30.0] * 16, [1.0] * 16, [20.0] * 16], parameter.shape)
+        parameter.grad = pieces if sparse else pieces.to_dense()
+    objective.configure_gradient_clipping(None)
+    assert float(objective.gradient_norm) == pytest.approx(math.sqrt(2 * (200**2 + 4**2)))
+    for parameter in objective.parameters():
+        norms = (parameter.grad.to_dense() if sparse else parameter.grad).norm(dim=1)
+        assert norms[[3, 5]].tolist() == pytest.approx([ROW, 4])
+        assert norms.count_nonzero() == 2
 
 
 # Runs
