@@ -172,7 +172,7 @@ def test_losses_and_gradients_are_those_of_a_slow_loop(topics, name, sparse):
     gradients = torch.autograd.grad(expected, tables)
     objective.sparse = sparse
     nats, found = objective.losses(windows)
-    assert float(nats) == pytest.approx(float(expected), rel=1e-5)
+    assert nats.item() == pytest.approx(expected.item(), rel=1e-5)
     assert int(found) == pairs > 20
     nats.backward()
     for table, gradient in zip(tables, gradients, strict=True):
