@@ -15,6 +15,9 @@ from lab.runs import folder as files
 from lab.runs.train import continue_run, train
 
 OPTIMIZERS = groups()["optimizer"]
+RATES = {"sgd_word2vec": 2.0}
+"""Of options whose own rate is for what a decoder is not."""
+
 TOKENS = torch.randint(40, (8, 24), generator=torch.Generator().manual_seed(0))
 
 
@@ -43,7 +46,8 @@ def learn(model, optimizer, steps):
 @pytest.mark.parametrize("init", ["normal", "mup"])
 @pytest.mark.parametrize("option", OPTIMIZERS)
 def test_it_learns_a_small_text_by_heart(option, init):
-    model, optimizer = made(option, f"init={init}", "ffn=moe")
+    rate = [f"optimizer.lr={RATES[option]}"] if option in RATES else []
+    model, optimizer = made(option, f"init={init}", "ffn=moe", *rate)
     losses = learn(model, optimizer, 30)
     assert losses[-1] < 0.75 * losses[0]
 
