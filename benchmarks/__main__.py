@@ -10,7 +10,10 @@ from rich.console import Console
 
 from benchmarks.measure import facts, prepare_machine, show
 
-NAMES = ("step", "block", "attention", "experts", "trainer", "memory", "data", "words", "sweep")
+NAMES = (
+    "step", "masked", "translation", "recurrent", "huggingface", "block", "attention", "experts", "trainer", "memory", "data",
+    "words", "sweep",
+)  # fmt: skip
 
 prepare_machine()
 findings = []
