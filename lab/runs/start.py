@@ -110,6 +110,8 @@ def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimiz
         if config.objective.teacher is None:
             raise RequestError("objective.teacher: null; needs the folder of the run to learn from")
         known["teacher"] = origin("objective.teacher", config.objective.teacher, config.seed).model
+    if "first_stage" in config.objective:
+        known["first_stage"] = origin("objective.first_stage", config.objective.first_stage, config.seed)
     made: Objective = construct(config, "objective", **known)
     if made.head is not None:
         construct(config, "init")(made.head, seed=config.seed, layers=config.model.layers)
