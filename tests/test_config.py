@@ -195,7 +195,7 @@ def test_attention_shares_as_its_name_says(preset):
         with torch.device("meta"):
             model = construct(swapped(preset, "attention", option), "model.build", vocab_size=300)
         layers = [module for module in model.modules() if isinstance(module, Attention)]
-        assert layers
+        assert layers or not hasattr(model, "blocks")
         assert all(layer.heads == heads and holds(layer.kv_heads) for layer in layers)
 
 

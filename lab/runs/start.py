@@ -164,6 +164,8 @@ def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimiz
                 f"{len(mine):,} here; add tokenizer=pretrained tokenizer.path={teacher.folder / files.TOKENIZER}"
             )
         known["teacher"] = teacher.model
+    if "first_stage" in config.objective:
+        known["first_stage"] = origin("objective.first_stage", config.objective.first_stage, config.seed)
     made: Objective = construct(config, "objective", **known)
     if made.head is not None:
         construct(config, "init")(made.head, seed=config.seed, layers=config.model.layers)
