@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lab.runs.report import report
     from lab.runs.sweep import sweep
     from lab.runs.train import train
+    from lab.runs.translate import translate
 
 _HOMES = {
     "build": "lab.config",
@@ -40,9 +41,10 @@ _HOMES = {
     "report": "lab.runs.report",
     "sweep": "lab.runs.sweep",
     "train": "lab.runs.train",
+    "translate": "lab.runs.translate",
 }
 
-__all__ = ["Layout", "Run", "build", "compose", "generate", "load", "report", "sweep", "train"]
+__all__ = ["Layout", "Run", "build", "compose", "generate", "load", "report", "sweep", "train", "translate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -39,7 +39,7 @@ def make_batches(
     rows: int,
     accumulate: int = 1,
     seed: int = 0,
-    arrange: type[Any] | None = None,
+    arrange: Callable[..., Any] | None = None,
 ) -> Batches:
     """The batches of any kind of data.
 
@@ -61,7 +61,7 @@ def make_batches(
         return Batches(data.prepared(*parts), *parts, *sizes)
     prepared = prepare(data, recipe, split)
     if not isinstance(data, ExampleData):
-        return DataModule(prepared, packing, *sizes)
+        return (arrange or DataModule)(prepared, packing, *sizes)
     arranged = arrange or ARRANGEMENTS[data.kind]
     train, validation = (arranged(prepared, part, context, data.too_long) for part in ("train", "validation"))
     return ExampleModule(prepared, train, validation, *sizes)

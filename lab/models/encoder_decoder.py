@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lab.layout import Layout
@@ -111,9 +111,12 @@ class EncoderDecoder(SequenceToSequence):
 
     def cache_bytes(self, length: int) -> int:
         """Of a target of so many tokens, and of a source as long."""
-        size = torch.empty(0, dtype=self.embedding.table.weight.dtype).element_size()
-        across = sum(2 * cross.kv_heads * cross.head_dim for cross in self._across)
-        return self.decoder.cache_bytes(length) + across * length * size
+        return self.decoder.cache_bytes(length) + self.across_bytes(length)
+
+    def across_bytes(self, length: int) -> int:
+        """Bytes of what is kept of a source of so many tokens."""
+        numbers = sum(math.prod(shape) for cross in self._across for shape in cross.cached)
+        return numbers * length * self.embedding.table.weight.element_size()
 
     @property
     def _across(self) -> list[Any]:

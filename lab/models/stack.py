@@ -37,7 +37,7 @@ class Stack(nn.Module):
         decoder_layers: of the stack that looks at this one; 0 for none.
 
     Raises:
-        ValueError: a size under 1, heads that do not divide the width, or an attention that cannot look at another stack.
+        ValueError: a size under 1, or heads that do not divide the width.
     """
 
     def __init__(
@@ -66,12 +66,7 @@ class Stack(nn.Module):
         self.position = position(dim=dim, head_dim=dim // heads, context=context, heads=heads, causal=causal)
 
         def across() -> nn.Module:
-            made = attention(dim=dim, heads=heads, visibility=Full(causal=False), norm=norm, rotates=False)
-            if not hasattr(made, "cross"):
-                raise ValueError(
-                    f"attention: {type(made).__name__} has no form that looks at another stack; choose mha, gqa or mqa"
-                )
-            return made
+            return attention(dim=dim, heads=heads, visibility=Full(causal=False), norm=norm, rotates=False)
 
         def layer(i: int) -> Block:
             visibility = pattern(causal=causal, layer=i)

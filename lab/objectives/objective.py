@@ -61,6 +61,11 @@ class Objective(pl.LightningModule):
         self.targets_seen = 0
         self.gradient_norm: Tensor | None = None
 
+    @classmethod
+    def arranges(cls, kind: str, settings: Any) -> Any:
+        """How examples of a kind are laid into rows, by the objective's settings; none for as the kind is by itself."""
+        return cls.takes[kind]
+
     def make_head(self) -> nn.Module | None:
         """What the objective adds to the model; its initial values come from `init`."""
         return None

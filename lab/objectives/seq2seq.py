@@ -17,41 +17,71 @@ from lab.data.arrange import PairBatch, Sides
 from lab.data.questions import Questions
 from lab.metrics.classification import band, name
 from lab.metrics.translation import bleu, chrf, exact_match
-from lab.models.translate import translate
+from lab.models.translate import room, translate
 from lab.objectives.objective import Objective
 
 
-class SequenceToSequence(Objective):
-    """Teacher forcing: the loss is the cross-entropy of each token of the target, given those before it as they are.
+class TeacherForcing(Objective):
+    """The loss is the cross-entropy of each token of the target, given those before it as they are.
 
     Args:
         smoothing: share of the target's probability that all tokens get alike in training (Vaswani et al. 2017, section
             5.4); the validation loss is without.
+        settings: as `Objective`.
+
+    Raises:
+        ValueError: a share out of range.
+    """
+
+    families = ("encoder_decoder",)
+
+    def __init__(self, smoothing: float = 0.0, **settings) -> None:
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"objective.smoothing: {smoothing}; choose from 0 to under 1")
+        super().__init__(**settings)
+        self.smoothing = smoothing
+
+    def nats(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
+        return self._loss(batch, self.smoothing)
+
+    def evaluate(self, batch: PairBatch) -> tuple[Tensor, list[Any]]:  # type: ignore[override]
+        """`[sums]`: nats and targets."""
+        nats = self._loss(batch, 0.0).double()
+        return torch.stack([nats, nats.new_tensor(batch.counted)]), []
+
+    def flops(self, batch: PairBatch) -> float:  # type: ignore[override]
+        return float(self.model.pair_flops(batch.lengths, batch.source_lengths).sum())
+
+    def _loss(self, batch: PairBatch, smoothing: float) -> Tensor:
+        x = self.model.hidden(batch.source, batch.tokens, batch.source_layout, batch.layout)
+        return self.model.embedding.loss(x, batch.targets, smoothing)
+
+
+class SequenceToSequence(TeacherForcing):
+    """Teacher forcing on pairs, judged by what the model generates.
+
+    Args:
         beam: hypotheses that are followed while translating; 1 takes the best token at each step.
         penalty: exponent of the length in the score of a hypothesis (Wu et al. 2016, equation 14).
         translated: how many of the validated examples are translated and judged, spread evenly; null for all.
         longest: tokens that a translation has at most for each of its source, plus 10, within the context.
-        settings: as `Objective`.
+        settings: as `TeacherForcing`.
 
     Raises:
         ValueError: a value out of range.
     """
 
-    families = ("encoder_decoder",)
     takes = {"pairs": Sides, "task": Questions}
     headline = {"name": "val/chrf", "unit": "chrF2, of 100", "direction": "max"}
 
     def __init__(
         self,
-        smoothing: float = 0.0,
         beam: int = 1,
         penalty: float = 0.6,
         translated: int | None = 256,
         longest: float = 2.0,
         **settings,
     ) -> None:
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"objective.smoothing: {smoothing}; choose from 0 to under 1")
         for key, value in {"beam": beam, "translated": translated}.items():
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"objective.{key}: {value}; a whole number, at least 1")
@@ -59,22 +89,13 @@ class SequenceToSequence(Objective):
             if not number >= 0:
                 raise ValueError(f"objective.{key}: {number}; a number, 0 or more")
         super().__init__(**settings)
-        self.smoothing, self.beam, self.penalty, self.longest = smoothing, beam, penalty, longest
-        self.translated = translated
-
-    def nats(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
-        return self._loss(batch, self.smoothing)
-
-    def _loss(self, batch: PairBatch, smoothing: float) -> Tensor:
-        x = self.model.hidden(batch.source, batch.tokens, batch.source_layout, batch.layout)
-        return self.model.embedding.loss(x, batch.targets, smoothing)
+        self.beam, self.penalty, self.longest, self.translated = beam, penalty, longest, translated
 
     def evaluate(self, batch: PairBatch) -> tuple[Tensor, list[Any]]:  # type: ignore[override]
         """`[sums]`: nats and targets; of each example that is translated the number of its source's tokens, the translation
         and the reference.
         """
-        nats = self._loss(batch, 0.0).double()
-        sums = torch.stack([nats, nats.new_tensor(batch.counted)])
+        sums, _ = super().evaluate(batch)
         rows = [row for row, example in enumerate(batch.examples) if example in self._chosen]  # type: ignore
         lengths = batch.source_lengths[rows]
         texts = zip(self.generate(batch, rows), self._references(batch, rows), strict=True)
@@ -93,7 +114,7 @@ class SequenceToSequence(Objective):
             batch.source_layout.rows(numbers).part(0, longest),
             begin=self.tokenizer.document_id,
             end=self.tokenizer.id("end"),
-            limits=np.minimum(self.longest * lengths + 10, self.model.context - 1).astype(int).tolist(),
+            limits=room(lengths, self.longest, self.model.context),
             beam=self.beam,
             penalty=self.penalty,
         )
@@ -116,9 +137,6 @@ class SequenceToSequence(Objective):
             of_bands[f"val/chrf/source_{name(number)}"] = chrf(*zip(*pairs, strict=True))
         whole = {"val/chrf": chrf(found, true), "val/bleu": bleu(found, true), "val/exact": exact_match(found, true)}
         return whole | of_bands
-
-    def flops(self, batch: PairBatch) -> float:  # type: ignore[override]
-        return float(self.model.pair_flops(batch.lengths, batch.source_lengths).sum())
 
     @property
     def tokenizer(self) -> Any:

@@ -99,15 +99,15 @@ class LayerCache:
         self.length, self.held = length, 0
         self.kept = [torch.zeros(batch, length, *shape, dtype=dtype, device=device) for shape in shapes]
         self.whole: Layout | None = None
-        self.remembered: tuple[Tensor, Tensor] | None = None
+        self.remembered: tuple[Tensor, ...] | None = None
 
     @property
     def bytes(self) -> int:
         """Memory that it holds."""
         return sum(x.numel() * x.element_size() for x in (*self.kept, *(self.remembered or ())))
 
-    def across(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Keys and values of what cross-attention looks at, made the first time."""
+    def across(self, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Keys and values, or latents, of what cross-attention looks at, made the first time."""
         if self.remembered is None:
             self.remembered = make()
         return self.remembered
@@ -117,8 +117,7 @@ class LayerCache:
         for kept in self.kept:
             kept[:, : self.held] = kept[rows, : self.held]
         if self.remembered is not None:
-            key, value = self.remembered
-            self.remembered = key[rows], value[rows]
+            self.remembered = tuple(kept[rows] for kept in self.remembered)
 
     def extend(self, *new: Tensor) -> tuple[list[Tensor], Layout]:
         """Take in what new tokens bring, each `[batch, time, ...]`; gives all that they may see, themselves included, and its

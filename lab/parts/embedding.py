@@ -18,6 +18,7 @@ class Embedding(nn.Module):
         tied: the head is the table (Press and Wolf 2017).
         scaled: vectors are multiplied by `sqrt(dim)` (Vaswani et al. 2017, section 3.4).
         softcap: scores are squeezed into plus and minus this by `tanh` (Gemma 2, 2024, section 2); none for no limit.
+        shrunk: what is scored is multiplied by `1 / sqrt(dim)`, as where T5 1.0 ties (Raffel et al. 2020, their code).
 
     Attributes:
         logit_scale: what scores are multiplied by, before the cap.
@@ -27,12 +28,18 @@ class Embedding(nn.Module):
     """
 
     def __init__(
-        self, vocab_size: int, dim: int, tied: bool = True, scaled: bool = False, softcap: float | None = None
+        self,
+        vocab_size: int,
+        dim: int,
+        tied: bool = True,
+        scaled: bool = False,
+        softcap: float | None = None,
+        shrunk: bool = False,
     ) -> None:
         super().__init__()
         if softcap is not None and not softcap > 0:
             raise ValueError(f"embedding.softcap: {softcap}; a number over 0, or null")
-        self.softcap, self.logit_scale = softcap, 1.0
+        self.softcap, self.logit_scale = softcap, dim**-0.5 if shrunk else 1.0
         self.table = nn.Embedding(vocab_size, dim)
         self.head = None if tied else Linear(dim, vocab_size, bias=False)
         self.scale = dim**0.5 if scaled else 1.0

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from lab.layout import Layout
-from lab.parts.attention import Scored
+from lab.parts.attention import Memory, Scored
 from lab.parts.cache import LayerCache
 from lab.parts.kernels import attend
 from lab.parts.linear import Linear, Merged, matmul_flops
 from lab.parts.position import Position
-from lab.parts.visibility import Visibility
+from lab.parts.visibility import Full, Visibility
 
 
 class LatentAttention(Scored):
@@ -87,32 +87,70 @@ class LatentAttention(Scored):
         latent = self.latent_norm(latent)
         key = position.rotate(shared[0].unsqueeze(2), layout) if shared else latent.new_empty(*latent.shape[:2], 1, 0)
         scoring = self.scoring(position, self.scale or self.score_dim**-0.5)
-        to_key, to_value = (rows.unflatten(0, (self.heads, -1)) for _, rows in self.up.pieces())
         if cache is None:
-            keys, values = self.up(latent).split(list(self.up.outputs.values()), dim=-1)
-            keys = torch.cat([keys.unflatten(-1, (self.heads, -1)), key.expand(-1, -1, self.heads, -1)], dim=-1)
-            query = torch.cat([plain, turned], dim=-1)
-            values = values.unflatten(-1, (self.heads, -1))
-            out = attend(query, keys, values, layout, self.visibility, scoring)
+            keys, values = self._made(latent)
+            keys = torch.cat([keys, key.expand(-1, -1, self.heads, -1)], dim=-1)
+            out = attend(torch.cat([plain, turned], dim=-1), keys, values, layout, self.visibility, scoring)
         else:
             (latents, turning), seen = cache.extend(latent, key.squeeze(2))
-            query = torch.cat([torch.einsum("bthd,hdr->bthr", plain, to_key), turned], dim=-1)
+            query = torch.cat([self._taken_in(plain), turned], dim=-1)
             keys = torch.cat([latents, turning], dim=-1).unsqueeze(2)
-            mixed = attend(query, keys, latents.unsqueeze(2), layout, self.visibility, scoring, seen)
-            out = torch.einsum("bthr,hdr->bthd", mixed, to_value)
+            out = self._values(attend(query, keys, latents.unsqueeze(2), layout, self.visibility, scoring, seen))
         return self.output(out.flatten(2))
 
-    def _queries(self, x: Tensor, layout: Layout, position: Position) -> tuple[Tensor, Tensor]:
+    def cross(self, x: Tensor, layout: Layout, memory: Memory, cache: LayerCache | None = None) -> Tensor:
+        """Attend from `x` to all of the memory that is of the same document; without position.
+
+        With a cache, the latents of the memory are computed once.
+        """
+        query, _ = self._queries(x, layout, None)
+        scoring, visibility = self.scoring(None, self.scale or self.score_dim**-0.5), Full(causal=False)
+        if cache is None:
+            keys, values = self._made(self.latent_norm(self.down(memory.states)))
+            out = attend(query, keys, values, layout, visibility, scoring, memory.layout)
+        else:
+            (latents,) = cache.across(lambda: (self.latent_norm(self.down(memory.states)),))
+            keys = latents.unsqueeze(2)
+            mixed = attend(self._taken_in(query), keys, keys, layout, visibility, scoring, memory.layout)
+            out = self._values(mixed)
+        return self.output(out.flatten(2))
+
+    def _made(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys, without what turns, and values of all heads."""
+        keys, values = self.up(latent).split(list(self.up.outputs.values()), dim=-1)
+        return keys.unflatten(-1, (self.heads, -1)), values.unflatten(-1, (self.heads, -1))
+
+    def _taken_in(self, query: Tensor) -> Tensor:
+        """Queries that meet latents as `query` would meet the keys made from them."""
+        return torch.einsum("bthd,hdr->bthr", query, self._maps[0])
+
+    def _values(self, mixed: Tensor) -> Tensor:
+        """Values from sums of latents."""
+        return torch.einsum("bthr,hdr->bthd", mixed, self._maps[1])
+
+    @property
+    def _maps(self) -> list[Tensor]:
+        """From the latent to each head's key and value, `[heads, width, kv_rank]` each."""
+        return [rows.unflatten(0, (self.heads, -1)) for _, rows in self.up.pieces()]
+
+    def _queries(self, x: Tensor, layout: Layout, position: Position | None) -> tuple[Tensor, Tensor]:
         """Of each head the part that does not turn, and the part that does, turned."""
         if self.query_down is not None and self.query_norm is not None:
             x = self.query_norm(self.query_down(x))
         plain, turning = self.query_up(x).unflatten(-1, (self.heads, -1)).split([self.plain_dim, self.rope_dim], dim=-1)
-        return plain, position.rotate(turning, layout) if self.rope_dim else turning
+        return plain, position.rotate(turning, layout) if self.rope_dim and position else turning
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         """Forward FLOPs on documents of these lengths while training: projections, scores and sums over the visible pairs."""
         pair = 2 * self.heads * (self.score_dim + self.value_dim)
         return matmul_flops(self) * np.asarray(lengths) + pair * self.visibility.pairs(lengths)
+
+    def cross_flops(self, lengths: np.ndarray, memories: np.ndarray) -> np.ndarray:
+        """Forward FLOPs of `cross`, while training, from documents of these lengths to memories of those."""
+        lengths, memories = np.asarray(lengths), np.asarray(memories)
+        shared = 2 * (self.down.weight.numel() + self.up.weight.numel())
+        pair = 2 * self.heads * (self.score_dim + self.value_dim)
+        return (matmul_flops(self) - shared) * lengths + shared * memories + pair * lengths * memories
 
     @property
     def cached(self) -> list[tuple[int, ...]]:

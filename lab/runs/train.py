@@ -110,7 +110,7 @@ def data_module(config: DictConfig) -> Batches:
     from lab.runs.start import recipe
 
     data = construct(config, "data")
-    takes = trusted("objective._target_", config.objective._target_).takes  # type: ignore[attr-defined]
+    objective: Any = trusted("objective._target_", config.objective._target_)
     return make_batches(
         data,
         recipe(config),
@@ -120,7 +120,7 @@ def data_module(config: DictConfig) -> Batches:
         rows=config.batch.rows,
         accumulate=config.batch.accumulate,
         seed=config.seed,
-        arrange=takes[kind(data)],
+        arrange=objective.arranges(kind(data), config.objective),
     )
 
 

@@ -1,0 +1,37 @@
+"""Span corruption: predict the spans that sentinels stand for in a text (T5, Raffel et al. 2020, section 3.1.4)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from lab.data.spans import SpanModule
+from lab.objectives.seq2seq import TeacherForcing
+
+
+class Span(TeacherForcing):
+    """Teacher forcing on what is taken out of plain text. The loss counts the sentinels and the end too.
+
+    Args:
+        share: of the tokens, that is taken out.
+        mean: length of the spans.
+        settings: as `TeacherForcing`.
+    """
+
+    takes = {"text": SpanModule}
+    headline = {"name": "val/loss", "unit": "nats per token taken out", "direction": "min"}
+
+    def __init__(self, share: float = 0.15, mean: float = 3.0, **settings) -> None:
+        super().__init__(**settings)
+        self.share, self.mean = share, mean
+
+    @classmethod
+    def arranges(cls, kind: str, settings: Any) -> Any:
+        """With the settings of the spans."""
+        return partial(SpanModule, share=settings.share, mean=settings.mean)
+
+    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
+        """The loss alone: the bytes are of the whole text, most of which is given."""
+        return super().scores(sums, None)
