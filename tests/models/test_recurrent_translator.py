@@ -151,7 +151,9 @@ def test_the_single_vector_is_all_that_is_known_of_the_source(alignment):
 def test_flops_and_gradients(alignment, cell):
     model = build(alignment, cell, "model.dropout=0.1")
     layouts = Layout.packed([[9], [4], [6]]), Layout.packed([[7], [7], [2]])
-    uncounted = 2 * 3 * 7 * 9 * 12 if alignment == "bahdanau" else 0  # torch leaves out a matrix times a vector: the scores
+    uncounted = (
+        2 * 3 * 7 * 9 * 12 if alignment == "bahdanau" else 0
+    )  # torch leaves out a matrix times a vector: the scores
     expected = model.pair_flops(np.full(3, 7), np.full(3, 9)).sum()
     assert counted(lambda: model(SOURCE, TARGET)) + uncounted == expected
     model.train()
