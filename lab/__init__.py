@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lab.runs.report import report
     from lab.runs.sweep import sweep
     from lab.runs.train import train
+    from lab.runs.translate import translate
     from lab.vectors import embed, similarities, word_in
 
 _HOMES = {
@@ -49,12 +50,13 @@ _HOMES = {
     "similarities": "lab.vectors",
     "sweep": "lab.runs.sweep",
     "train": "lab.runs.train",
+    "translate": "lab.runs.translate",
     "word_in": "lab.vectors",
 }
 
 __all__ = [
     "Layout", "Run", "build", "chat", "classify", "compose", "embed", "generate", "load", "record", "report", "similarities",
-    "sweep", "train", "word_in",
+    "sweep", "train", "translate", "word_in",
 ]  # fmt: skip
 
 

@@ -20,7 +20,10 @@ from lab.options import flatten, groups, option_keys
 TEXTS = ("name", "folder")
 """Keys that are text, null as they stand."""
 
-OR_NULL = ("budget.tokens", "budget.steps", "budget.flops", "budget.minutes", "split.max_bytes", "trainer.clip")
+OR_NULL = (
+    "budget.tokens", "budget.steps", "budget.flops", "budget.minutes", "split.max_bytes", "trainer.clip",
+    "objective.translated",
+)  # fmt: skip
 """Keys that hold a value as they stand and take null. Others take it only where it is what they hold."""
 
 

@@ -64,7 +64,7 @@ class Corrupted:
             raise RequestError("objective=span: the tokenizer has no sentinels; add model.special=[end,pad,sentinels]")
         if most > len(tokenizer.sentinels):
             raise RequestError(
-                f"objective.mean={mean}: {most} spans in a row of model.context={rows.context}, and the tokenizer has "
+                f"objective.mean={mean}: {most} spans in a row of model.context={rows.context + 1}, and the tokenizer has "
                 f"{len(tokenizer.sentinels)} sentinels; take longer spans or shorter rows"
             )
         self.lengths = np.stack([sizes - self.noise + self.spans, self.noise + self.spans], axis=1) + 1

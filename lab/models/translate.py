@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,6 +54,13 @@ def translate(
         return _beam(model, source, source_layout, begin, end, most, beam, penalty)
     finally:
         model.train(was_training)
+
+
+def room(lengths: Sequence[int] | np.ndarray, longest: float, context: int) -> list[int]:
+    """Tokens that targets may have for sources of these lengths: `longest` for each of the source, plus 10, and the end within
+    the context.
+    """
+    return np.minimum(longest * np.asarray(lengths) + 10, context - 1).astype(int).tolist()
 
 
 def _greedy(

@@ -17,7 +17,7 @@ from lab.data.arrange import PairBatch, Sides
 from lab.data.questions import Questions
 from lab.metrics.classification import band, name
 from lab.metrics.translation import bleu, chrf, exact_match
-from lab.models.translate import translate
+from lab.models.translate import room, translate
 from lab.objectives.objective import Objective
 
 
@@ -114,7 +114,7 @@ class SequenceToSequence(TeacherForcing):
             batch.source_layout.rows(numbers).part(0, longest),
             begin=self.tokenizer.document_id,
             end=self.tokenizer.id("end"),
-            limits=np.minimum(self.longest * lengths + 10, self.model.context - 1).astype(int).tolist(),
+            limits=room(lengths, self.longest, self.model.context),
             beam=self.beam,
             penalty=self.penalty,
         )

@@ -148,7 +148,8 @@ class Steps:
     def __init__(self, recurrence: Recurrence, x: Tensor) -> None:
         self.recurrence, self.cells = recurrence, recurrence.cells()
         weight, known = self.cells[0].weight_ih_l0, x.shape[-1]
-        self.given = linear(x.transpose(0, 1), weight[:, :known], self.cells[0].bias_ih_l0).unbind(0)
+        known_weight = weight[:, :known].contiguous()  # oneDNN is a thousand times slower on a slice
+        self.given = linear(x.transpose(0, 1), known_weight, self.cells[0].bias_ih_l0).unbind(0)
         self.fed = weight[:, known:].t()
 
     def __call__(self, number: int, fed: Tensor, states: Sequence[State]) -> list[State]:

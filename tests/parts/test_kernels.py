@@ -51,9 +51,9 @@ def test_few_numbers_of_rows_are_told_apart(rows):
 @settings(max_examples=40)
 @given(
     *(st.integers(1, 40), st.integers(2, 30), st.integers(1, 16), st.floats(0, 0.9)),
-    *(st.sampled_from([None, 1.5]), st.booleans()),
+    *(st.sampled_from([None, 1.5]), st.sampled_from([0.0, 0.1, 0.7]), st.booleans()),
 )
-def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored, softcap, biased):
+def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored, softcap, smoothing, biased):
     generator = torch.Generator().manual_seed(rows * vocab)
     x = torch.randn(rows, 6, generator=generator, dtype=torch.float64).requires_grad_()
     weight = torch.randn(vocab, 6, generator=generator, dtype=torch.float64).requires_grad_()
@@ -63,13 +63,13 @@ def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored, 
     targets[torch.rand(rows, generator=generator) < ignored] = IGNORE
     kernels_rows, kernels.ROWS = kernels.ROWS, piece
     try:
-        loss = linear_cross_entropy(x, weight, targets, softcap, bias)
+        loss = linear_cross_entropy(x, weight, targets, softcap, smoothing, bias)
         got = torch.autograd.grad(loss * 3, learnt)
     finally:
         kernels.ROWS = kernels_rows
     logits = F.linear(x, weight, bias)
     logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
-    whole = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+    whole = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
     expected = torch.autograd.grad(whole * 3, learnt)
     assert loss.item() == pytest.approx(whole.item(), rel=1e-5, abs=1e-6)
     for mine, theirs in zip(got, expected, strict=True):
