@@ -92,20 +92,24 @@ class Layout:
         index = torch.arange(self.documents.shape[1], device=self.documents.device).expand_as(self.documents)
         if self.plain:
             return index
+        return index - torch.where(self._begins(), index, 0).cummax(dim=1).values
+
+    def _begins(self) -> Tensor:
+        """`[batch, time]` bool, true where another document than the token before's is, or a row begins."""
         begins = torch.ones_like(self.documents, dtype=torch.bool)
         begins[:, 1:] = self.documents[:, 1:] != self.documents[:, :-1]
-        return index - torch.where(begins, index, 0).cummax(dim=1).values
+        return begins
 
     @property
     def segments(self) -> list[tuple[int, int, int]]:
-        """Row, start and stop of every document, in order; padding is in none."""
+        """Row, start and stop of every document, or of what a part of rows holds of it, in order; padding is in none."""
         return self.once("segments", self._find_segments)
 
     def _find_segments(self) -> list[tuple[int, int, int]]:
         batch, time = self.documents.shape
         if self.plain:
             return [(row, 0, time) for row in range(batch)]
-        begins = (self.places == 0).nonzero().tolist()
+        begins = self._begins().nonzero().tolist()
         ends = [*((r, s) if r == row else (row, time) for (row, _), (r, s) in pairwise(begins)), (batch - 1, time)]
         found = [(row, start, stop) for (row, start), (_, stop) in zip(begins, ends, strict=True)]
         if not self.padded:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Causal(Objective):
     """The loss is the cross-entropy of each next token; of pairs, of the answer alone. Arguments as `Objective`."""
 
-    families = ("decoder",)
+    families = ("decoder", "recurrent")
     takes = {"text": None, "task": None, "pairs": Answers}
     headline = {"name": "val/bpb", "unit": "bits per byte", "direction": "min"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,10 @@ class Normal:
         for name, parameter in model.named_parameters():
             if parameter.ndim < 2:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+        for module in model.modules():
+            start: Any = getattr(module, "start_values", None)
+            if start is not None:  # of its own, such as a forget gate's bias
+                start()
         blocks = [(f"{path}.", module) for path, module in model.named_modules() if isinstance(module, Block)]
         for name, matrix, module in named_matrices(model):
             std = self.deviation(matrix, module, layers)

@@ -32,9 +32,10 @@ class Merged(Linear):
         super().__init__(inputs, sum(outputs.values()), bias=bias)
         self.outputs = dict(outputs)
 
-    def pieces(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and rows of each merged map, as views of the weight."""
-        return zip(self.outputs, self.weight.split(list(self.outputs.values())), strict=True)
+    def pieces(self, parameter: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Name and rows of each merged map, as views of the weight, or of the parameter named."""
+        whole = self.weight if parameter is None else parameter
+        return zip(self.outputs, whole.split(list(self.outputs.values())), strict=True)
 
 
 def named_matrices(model: nn.Module) -> Iterator[tuple[str, Tensor, nn.Module]]:
@@ -44,8 +45,8 @@ def named_matrices(model: nn.Module) -> Iterator[tuple[str, Tensor, nn.Module]]:
             full = f"{path}.{name}" if path else name
             if parameter.ndim < 2:
                 continue
-            if isinstance(module, Merged):
-                for piece, rows in module.pieces():
+            if hasattr(module, "pieces"):  # several merged
+                for piece, rows in module.pieces(parameter):
                     yield f"{path}.{piece}.{name}", rows, module
             else:
                 yield full, parameter, module

@@ -120,27 +120,33 @@ def _parts(model: Model, length: int) -> Iterator[Part]:
         elif name == "embedding":
             yield _part(name, module, float(model.head_flops))
         elif not isinstance(model, Stack) and count(module):
-            yield _part(name, module, 0.0)
+            carried = getattr(module, "state_bytes", None) if name != "encoder" else None
+            flops = _flops(module, length, across=hasattr(module, "cross_flops"))
+            yield _part(name, module, flops, None if carried is None else carried / length)
     if isinstance(model, Stack):
         yield from _of_stack(model, length)
 
 
 def _of_stack(stack: Stack, length: int, prefix: str = "") -> Iterator[Part]:
-    lengths = np.array([length])
     for name, module in stack.named_children():
         if name not in ("embedding", "blocks") and count(module):
             yield _part(prefix + name, module, 0.0)
     for block in stack.blocks:
         size = next(block.parameters()).element_size()
         for name, module in block.named_children():
-            if name == "cross":
-                flops = float(module.cross_flops(lengths, lengths).sum()) / length  # type: ignore[operator]
-            else:
-                flops = float(module.flops(lengths).sum()) / length if hasattr(module, "flops") else 0.0  # type: ignore
+            flops = _flops(module, length, across=name == "cross")
             cached: Any = getattr(module, "cached", None) if name == "attention" and stack.causal else None
             kept = module.visibility.kept(length) * sum(int(np.prod(s)) for s in cached) if cached else 0  # type: ignore
             if flops or count(module):
                 yield _part(prefix + name, module, flops, kept * size / length if cached else None)
+
+
+def _flops(module: Any, length: int, across: bool) -> float:
+    """Forward, for a token of a document of so many, and if it looks across at another, of one as long."""
+    lengths = np.array([length])
+    if across:
+        return float(module.cross_flops(lengths, lengths).sum()) / length
+    return float(module.flops(lengths).sum()) / length if hasattr(module, "flops") else 0.0
 
 
 def _part(name: str, module: nn.Module, flops: float, cache_bytes: float | None = None) -> Part:

@@ -1,11 +1,14 @@
 """What is shown of a composition, against the built model."""
 
+import pytest
+
 import lab as api
 from lab.views.show import show
 
 
-def test_parts_add_up_to_the_model():
-    config = api.compose("preset=mixtral_like")
+@pytest.mark.parametrize("preset", ["mixtral_like", "lstm_lm", "translate_attention", "translate_rnn"])
+def test_parts_add_up_to_the_model(preset):
+    config = api.compose(f"preset={preset}")
     shown, model = show(config), api.build(config)
     assert (
         sum(part.layers * part.parameters for part in shown.parts) == shown.total.parameters == model.parameters_total
