@@ -5,6 +5,7 @@ What is judged is what the model generates by itself, not what it predicts when 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -90,6 +91,21 @@ class SequenceToSequence(TeacherForcing):
                 raise ValueError(f"objective.{key}: {number}; a number, 0 or more")
         super().__init__(**settings)
         self.beam, self.penalty, self.longest, self.translated = beam, penalty, longest, translated
+        self._spent: dict[int, list[float]] = {}  # tokens and seconds of training, by the band of the source's length
+
+    def training_step(self, batch: PairBatch, index: int) -> Tensor:  # type: ignore[override]
+        self._step = int(batch.source_lengths.mean()), int(batch.source_lengths.sum() + batch.lengths.sum())
+        return super().training_step(batch, index)
+
+    def optimizer_step(self, *args, **kwargs) -> None:
+        """Of the step, forward and backward passes inside, the time is taken by the length of its sources."""
+        began = time.perf_counter()
+        super().optimizer_step(*args, **kwargs)
+        if self.device.type == "cpu" and self.trainer.accumulate_grad_batches == 1:
+            length, tokens = self._step
+            spent = self._spent.setdefault(int(band(length)), [0, 0.0])
+            spent[0] += tokens
+            spent[1] += time.perf_counter() - began
 
     def evaluate(self, batch: PairBatch) -> tuple[Tensor, list[Any]]:  # type: ignore[override]
         """`[sums]`: nats and targets; of each example that is translated the number of its source's tokens, the translation
@@ -128,7 +144,11 @@ class SequenceToSequence(TeacherForcing):
         return [self.tokenizer.decode(batch.targets[row, : ends[row]].tolist()) for row in rows]
 
     def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
-        """chrF, BLEU and exact matches of what was translated, and chrF in bands of the source's tokens, which double."""
+        """chrF, BLEU and exact matches of what was translated, and chrF in bands of the source's tokens, which double.
+
+        In the same bands, of the mean source of a batch, the tokens per second of training: where each step is one batch, on
+        a CPU, since the run began or was resumed.
+        """
         lengths, found, true = zip(*outputs, strict=True)
         bands = band(lengths)
         of_bands = {}
@@ -136,7 +156,11 @@ class SequenceToSequence(TeacherForcing):
             pairs = [(one, other) for one, other, at in zip(found, true, bands, strict=True) if at == number]
             of_bands[f"val/chrf/source_{name(number)}"] = chrf(*zip(*pairs, strict=True))
         whole = {"val/chrf": chrf(found, true), "val/bleu": bleu(found, true), "val/exact": exact_match(found, true)}
-        return whole | of_bands
+        speeds = {
+            f"train/tokens_per_second/source_{name(number)}": tokens / seconds
+            for number, (tokens, seconds) in sorted(self._spent.items())
+        }
+        return whole | of_bands | speeds
 
     @property
     def tokenizer(self) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.runs.comparison import export, words
 from lab.runs.comparison.collect import read_runs
-from lab.runs.comparison.columns import Column, cost_columns, peak_memory, quality_columns
+from lab.runs.comparison.columns import Column, cost_columns, part_columns, peak_memory, quality_columns
 from lab.runs.comparison.compare import MANY, Comparison, Configuration, Results, Table, compare
 from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.numbers import plain
@@ -82,6 +82,9 @@ class Report:
             console.print(Text(words.heading(table, self.results), style="bold"))
             for part in _fitting(table, console):
                 console.print(part)
+            for whole, columns in part_columns(table):
+                console.print(Text(f"{whole}, in parts", style="bold"))
+                console.print(_rich(table, columns))
             shown = table.comparisons[:MANY] if table.is_search else table.comparisons
             for comparison in shown:
                 console.print(_finding(comparison, table))
@@ -231,6 +234,11 @@ def _table_json(table: Table) -> dict[str, Any]:
         "noise_sd": None if table.noise is None else table.noise.sd,
         "noise_floor": table.noise_floor,
         "configurations": [_configuration_json(each, table) for each in table.configurations],
+        "parts": {
+            f"{whole}/{column.title}": list(column.values)
+            for whole, columns in part_columns(table)
+            for column in columns
+        },
         "comparisons": [_comparison_json(each, table) for each in table.comparisons],
     }
 

@@ -70,6 +70,12 @@ def test_what_is_reported_is_what_the_model_generates(words, tmp_path):
         assert value == pytest.approx(
             sacrebleu.corpus_chrf([found[i] for i in inside], [[true[i] for i in inside]]).score
         )
+    speeds = [key for key in run.result if key.startswith("train/tokens_per_second/source_")]
+    assert speeds
+    assert all(run.result[key] > 0 for key in speeds)
+    parts = lab.report(run.folder).to_json()["tables"][0]["parts"]
+    assert list(parts) == [*(f"val/chrf/source_{key}" for key in bands), *speeds]
+    assert all(value == [run.result[key]] for key, value in parts.items())
     assert lab.translate(loaded, [example.texts[0] for example in examples]) == found
     with pytest.raises(RequestError, match=r"^text 2: 0 tokens; from 1 to 39"):
         lab.translate(loaded, ["ab", ""])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lab.runs.comparison.compare import Configuration, Table
 from lab.runs.comparison.numbers import duration, memory, scaled, signed
 from lab.runs.comparison.words import interval, level, places
+
+SPEED = "train/tokens_per_second"
+"""What parts of this key hold, such as bands of length, the report shows too."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,28 @@ def cost_columns(table: Table) -> list[Column]:
         column("tokens/s", "tokens_per_second", scaled),
         Column("memory", [memory(peak) for peak in peaks], peaks),
     ]
+
+
+def part_columns(table: Table) -> list[tuple[str, list[Column]]]:
+    """The measure, and the speed of training, in the parts that runs report them in, such as `val/chrf/source_16-31`: of each
+    a title and one column a part, the mean over seeds.
+    """
+    found = []
+    for whole in (table.measure.name, SPEED):
+        names = {key for each in table.configurations for run in each.runs.values() for key in run.result}
+        parts = sorted((key for key in names if key.startswith(f"{whole}/")), key=_by_number)
+        columns = []
+        for key in parts:
+            values = [each.average(key) for each in table.configurations]
+            shown = ["" if value is None else f"{value:,.4g}" for value in values]
+            columns.append(Column(key.removeprefix(f"{whole}/"), shown, values))
+        if columns:
+            found.append((whole, columns))
+    return found
+
+
+def _by_number(key: str) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", key)]
 
 
 def parameters(configuration: Configuration) -> str:
