@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lab.errors import RequestError
 from lab.huggingface import families as package
 from lab.huggingface.fields import Fields
+from lab.parts.activation import ACTIVATIONS as IN_USE
 from lab.parts.linear import Merged
 
 ACTIVATIONS = {
@@ -166,8 +167,7 @@ def family_of(fields: Fields) -> Family:
     return families()[name]
 
 
-def written(activation: Any) -> str:
-    """The name there of an activation of ours."""
-    from lab.parts.activation import ACTIVATIONS as ours
-
-    return next((theirs for theirs, name in ACTIVATIONS.items() if ours[name] == activation), "none")
+def written(layer: Any, names: Mapping[str, str] = ACTIVATIONS) -> str:
+    """The name there of a feed-forward layer's activation; that of another layer shows as another."""
+    used = getattr(layer, "activation", None)
+    return next((theirs for theirs, name in names.items() if IN_USE[name] == used), next(iter(names)))
