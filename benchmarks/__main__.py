@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.measure import facts, prepare_machine, show
 
-NAMES = ("step", "block", "attention", "experts", "trainer", "memory", "data", "sweep")
+NAMES = ("step", "huggingface", "block", "attention", "experts", "trainer", "memory", "data", "sweep")
 
 prepare_machine()
 findings = []

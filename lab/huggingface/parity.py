@@ -51,13 +51,13 @@ class Parity:
     tokens: int
 
 
-def published(family: Family, variant: str, folder: Path) -> Any:
+def published(fields: Mapping[str, Any], model_type: str, folder: Path, attention: str = "eager") -> Any:
     """A model of transformers with random weights, written with a tokenizer into a folder."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family.model_type, **{**family.small, **family.variants[variant]})
-    theirs = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    config = AutoConfig.for_model(model_type, **fields)
+    theirs = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             gain = parameter.ndim == 1 and name.endswith("weight")
@@ -187,7 +187,7 @@ def measure(family: Family, variant: str) -> Parity:
     """One variant of a family, through a folder."""
     with tempfile.TemporaryDirectory() as place:
         source = Path(place, "published")
-        theirs = published(family, variant, source)
+        theirs = published(family.fields(variant), family.model_type, source)
         assert (source / CONFIG).is_file()
         return compare(family, take_in(source, Path(place, "run")), theirs)
 

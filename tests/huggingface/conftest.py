@@ -17,7 +17,7 @@ def llama(tmp_path_factory) -> Path:
     from lab.huggingface.parity import published
 
     folder = tmp_path_factory.mktemp("published") / "llama"
-    published(families()["llama"], "grouped heads", folder)
+    published(families()["llama"].fields("grouped heads"), "llama", folder)
     return folder
 
 

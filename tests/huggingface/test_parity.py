@@ -20,7 +20,7 @@ VARIANTS = [(name, variant) for name, family in families().items() for variant i
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_numbers_are_those_of_transformers_and_bytes_come_back(name, variant, tmp_path):
     family = families()[name]
-    theirs = published(family, variant, tmp_path / "published")
+    theirs = published(family.fields(variant), name, tmp_path / "published")
     run = take_in(tmp_path / "published", tmp_path / "run")
     found = compare(family, run, theirs)
     assert max(found.logits, found.hidden, found.padded, found.packed) < 1e-5
@@ -50,7 +50,7 @@ def test_numbers_are_those_of_transformers_and_bytes_come_back(name, variant, tm
 
 def test_a_comparison_sees_what_is_wrong(tmp_path):
     family = families()["llama"]
-    theirs = published(family, "grouped heads", tmp_path / "published")
+    theirs = published(family.fields("grouped heads"), "llama", tmp_path / "published")
     run = take_in(tmp_path / "published", tmp_path / "run")
     with torch.no_grad():
         run.model.blocks[1].attention.output.weight[0, 0] += 0.1
