@@ -50,6 +50,9 @@ COUNTS = (
 )  # fmt: skip
 """Keys that are whole numbers, 1 or more."""
 
+NONE = ("model.segments",)
+"""Sizes that may be 0."""
+
 COUNTS_OR_NULL = ("split.max_bytes", "trainer.threads")
 """The same, or null."""
 
@@ -169,7 +172,7 @@ def _check(config: DictConfig) -> None:
         raise RequestError(f"seed: {config.seed}; a whole number under 2^63")
     sizes = [f"model.{key}" for key, value in config.model.items() if type(value) is int]
     for key in (*COUNTS, *sizes):
-        _at_least(config, key, 1)
+        _at_least(config, key, 0 if key in NONE else 1)
     for key, accepted in WORDS.items():
         value = OmegaConf.select(config, key)
         if value is not None and value not in accepted:
@@ -186,6 +189,8 @@ def _check(config: DictConfig) -> None:
     with torch.device("meta"):
         model = _construct(plain["model"]["build"], "model.build", vocab_size=config.tokenizer.vocab_size)
     made = {key: _construct(plain[key], key) for key in ("init", "schedule", "packing", "tokenizer", "data")}
+    if "masking" in plain["objective"]:
+        _construct(plain["objective"]["masking"], "objective.masking")
     Split(**plain["split"]).check(made["data"])
     kind = getattr(made["data"], "kind", "text")
     check_families(config, model.family, kind)

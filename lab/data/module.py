@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 from lab.data.arrange import Arranged, Sequences, Sides, Tags
 from lab.data.corpora import Corpus
 from lab.data.examples import ExampleData
+from lab.data.masking import Masking, PairedBatch
 from lab.data.packing import Batch, Laid, Packing
 from lab.data.split import Split
 from lab.data.store import Prepared, prepare
@@ -39,6 +41,7 @@ def make_batches(
     accumulate: int = 1,
     seed: int = 0,
     arrange: type[Arranged] | None = None,
+    masking: Masking | None = None,
 ) -> Batches:
     """The batches of any kind of data.
 
@@ -49,6 +52,7 @@ def make_batches(
         packing: how plain text is laid into rows.
         context, rows, accumulate, seed: as `Batches`.
         arrange: how examples are laid into rows; by default as their kind is.
+        masking: what rows of plain text hide; none for nothing.
 
     Raises:
         RequestError: data that can't be read, split, or fill one batch.
@@ -59,7 +63,11 @@ def make_batches(
         return Batches(data.prepared(*parts), *parts, *sizes)
     prepared = prepare(data, recipe, split)
     if not isinstance(data, ExampleData):
-        return DataModule(prepared, packing, *sizes)
+        return (
+            DataModule(prepared, packing, *sizes)
+            if masking is None
+            else MaskedModule(prepared, packing, masking, *sizes)
+        )
     arranged = arrange or ARRANGEMENTS[data.kind]
     train, validation = (arranged(prepared, part, context, data.too_long) for part in ("train", "validation"))
     return ExampleModule(prepared, train, validation, *sizes)
@@ -129,14 +137,19 @@ class Batches(pl.LightningDataModule):
         epochs, places = np.divmod(stream, len(self.train_rows))
         return np.concatenate([self._permutation(int(e))[places[epochs == e]] for e in np.unique(epochs)])
 
+    def rows_at(self, step: int) -> Laid:
+        """The training rows as an optimizer step reads them: always the same, unless something in them is drawn anew."""
+        return self.train_rows
+
     def training_batch(self, micro: int) -> Batch:
         """The micro-batch with this number, counted from the beginning of the training, for this rank."""
         step, part = divmod(micro, self.accumulate)
         rank, world = self._share()
         indices = self.step_rows(step)
         mine = indices.reshape(self.accumulate, world, -1)[part, rank]
-        batch = self.train_rows.batch(mine, scored=self.train_rows.scored(indices))
-        return replace(batch, read=self.train_rows.read(indices))
+        rows = self.rows_at(step)
+        batch = rows.batch(mine, scored=rows.scored(indices))
+        return replace(batch, read=rows.read(indices))
 
     def train_dataloader(self) -> Endless:
         """Micro-batches for this rank, from the first that is not consumed on, without an end."""
@@ -204,6 +217,32 @@ class DataModule(Batches):
     ) -> None:
         parts = (packing.rows(prepared.train, context, True), packing.rows(prepared.validation, context, False))
         super().__init__(prepared, *parts, context, rows, accumulate, seed)
+
+
+class MaskedModule(Batches):
+    """Batches of plain text with tokens hidden, others at every step where the masking says so. Arguments as `DataModule`."""
+
+    train_rows: Any
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        packing: Packing,
+        masking: Masking,
+        context: int,
+        rows: int,
+        accumulate: int = 1,
+        seed: int = 0,
+    ) -> None:
+        train, validation = (masking.rows(prepared, part, packing, context, seed) for part in ("train", "validation"))
+        super().__init__(prepared, train, validation, context, rows, accumulate, seed)
+
+    def rows_at(self, step: int) -> Laid:
+        return self.train_rows.at(step)
+
+    def training_batch(self, micro: int) -> Batch:
+        batch = super().training_batch(micro)
+        return replace(batch, pairs=self.rows) if isinstance(batch, PairedBatch) else batch
 
 
 class ExampleModule(Batches):

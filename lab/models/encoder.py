@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from lab.layout import Layout
@@ -11,6 +12,7 @@ from lab.models.model import LanguageModel
 from lab.models.stack import Stack
 from lab.parts.cache import Cache
 from lab.parts.embedding import Embedding
+from lab.parts.linear import Linear
 
 
 class Encoder(Stack, LanguageModel):
@@ -20,19 +22,28 @@ class Encoder(Stack, LanguageModel):
         vocab_size: tokens in the vocabulary.
         dim: width.
         embedding: called with `vocab_size`, `dim`.
-        segments: texts of an example that are told apart by a vector added to their tokens; 0 for none.
+        segments: texts of an example that are told apart by a vector added to their tokens, further ones counting as the
+            last; 0 for none.
+        pooler: a row has a vector of its own, made from that of its first token (BERT's code).
         stack: as `Stack`.
     """
 
     family = "encoder"
 
     def __init__(
-        self, vocab_size: int, dim: int, embedding: Callable[..., Embedding], segments: int = 2, **stack
+        self,
+        vocab_size: int,
+        dim: int,
+        embedding: Callable[..., Embedding],
+        segments: int = 2,
+        pooler: bool = False,
+        **stack,
     ) -> None:
         super().__init__(dim=dim, causal=False, **stack)
         self.vocab_size = vocab_size
         self.embedding = embedding(vocab_size=vocab_size, dim=dim)
         self.segments = nn.Embedding(segments, dim) if segments else None
+        self.pooler = Linear(dim, dim) if pooler else None
 
     def hidden(
         self,
@@ -44,8 +55,16 @@ class Encoder(Stack, LanguageModel):
         layout = layout or Layout.full(tokens.shape[0], tokens.shape[1], tokens.device)
         x = self.embedding(tokens)
         if self.segments is not None:
-            x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
-        return self.run(x, layout)
+            known = self.segments.num_embeddings
+            x = x + (self.segments.weight[0] if segments is None else self.segments(segments.clamp_max(known - 1)))
+        return self.run(x, layout, enter=self.embedding.enter)
 
     def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
         return self.hidden(tokens, layout, segments=segments)
+
+    def pooled(self, vectors: Tensor) -> Tensor:
+        """What stands for each row, `[rows, dim]`, of its tokens' vectors `[rows, time, dim]`: the first token's, through the
+        pooler if there is one.
+        """
+        first = vectors[:, 0]
+        return first if self.pooler is None else torch.tanh(self.pooler(first))

@@ -127,7 +127,7 @@ class LanguageModel(Model):
 
     @property
     def head_flops(self) -> int:
-        return 2 * self.embedding.scorer.numel()
+        return self.embedding.head_flops
 
 
 class SequenceToSequence(Model):
@@ -179,4 +179,4 @@ class SequenceToSequence(Model):
 
     @property
     def head_flops(self) -> int:
-        return 2 * self.embedding.scorer.numel()
+        return self.embedding.head_flops

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from lab.parts.activation import ACTIVATIONS
 from lab.parts.kernels import linear, linear_cross_entropy
 from lab.parts.linear import Linear
 
@@ -23,10 +26,13 @@ class Embedding(nn.Module):
 
     Attributes:
         logit_scale: what scores are multiplied by, before the cap.
+        bias: `[vocab]`, added to the scores before the cap; none for nothing.
 
     Raises:
         ValueError: a cap that is not over 0, a table too small for the vocabulary, a share of dropout out of range.
     """
+
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -49,6 +55,7 @@ class Embedding(nn.Module):
         self.softcap, self.logit_scale = softcap, 1.0
         self.table = nn.Embedding(size, dim)
         self.head = None if tied else Linear(dim, size, bias=False)
+        self.register_parameter("bias", None)
         self.scale = dim**0.5 if scaled else 1.0
         self.dropout = nn.Dropout(dropout)
 
@@ -56,6 +63,11 @@ class Embedding(nn.Module):
     def scorer(self) -> Tensor:
         """`[vocab, dim]`: the matrix that scores the vocabulary."""
         return self.table.weight if self.head is None else self.head.weight
+
+    @property
+    def head_flops(self) -> int:
+        """Forward FLOPs of scoring the vocabulary at one place."""
+        return 2 * self.scorer.numel()
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`[batch, time]` int64 to `[batch, time, dim]`."""
@@ -66,14 +78,69 @@ class Embedding(nn.Module):
         """What goes into the first block of `[batch, time, dim]`: vectors of tokens, to which others may have been added."""
         return self.dropout(x)
 
+    def leave(self, x: Tensor) -> Tensor:
+        """What is scored of what left the model: `[..., dim]` to the same."""
+        return x if self.logit_scale == 1.0 else x * self.logit_scale
+
     def logits(self, x: Tensor) -> Tensor:
         """`[..., dim]` to `[..., vocab]`."""
-        scores = linear(self._scaled(x), self.scorer)
+        scores = linear(self.leave(x), self.scorer, self.bias)
         return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
         """Summed cross-entropy in nats of `[..., dim]` against `[...]` targets, in pieces: never all logits at once."""
-        return linear_cross_entropy(self._scaled(x).flatten(0, -2), self.scorer, targets.flatten(), self.softcap)
+        x = self.leave(x).flatten(0, -2)
+        return linear_cross_entropy(x, self.scorer, targets.flatten(), self.softcap, self.bias)
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        return x if self.logit_scale == 1.0 else x * self.logit_scale
+
+class BertEmbedding(Embedding):
+    """The embeddings and the masked-token head of BERT (Devlin et al. 2019; its code), of RoBERTa and of DistilBERT.
+
+    What enters, the sum of the vectors of token, place and segment, is normalised; what is scored goes through a linear map,
+    an activation and a norm first, and each token of the vocabulary has a bias.
+
+    Args:
+        vocab_size: tokens in the vocabulary.
+        dim: width of the model.
+        norm: makes a norm from `dim`; of what enters and of what is scored.
+        activation: in the head.
+        bias: the head's linear map has one.
+        dropout: on what enters, while training.
+        settings: as `Embedding`.
+
+    Raises:
+        ValueError: another activation, or a share of dropout out of range.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        dim: int,
+        norm: Callable[..., nn.Module],
+        activation: str = "gelu",
+        bias: bool = True,
+        dropout: float = 0.0,
+        **settings,
+    ) -> None:
+        super().__init__(vocab_size, dim, **settings)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"embedding.activation: {activation}; choose from {', '.join(ACTIVATIONS)}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"model.dropout: {dropout}; choose from 0 to under 1")
+        self.norm, self.dropout = norm(dim=dim), nn.Dropout(dropout)
+        self.transform, self.head_norm = Linear(dim, dim, bias=bias), norm(dim=dim)
+        self.activation = ACTIVATIONS[activation]
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    @property
+    def head_flops(self) -> int:
+        """Forward FLOPs of scoring the vocabulary at one place."""
+        return super().head_flops + 2 * self.transform.weight.numel()
+
+    def enter(self, x: Tensor) -> Tensor:
+        """`dropout(norm(x))`."""
+        return self.dropout(self.norm(x))
+
+    def leave(self, x: Tensor) -> Tensor:
+        """`norm(activation(transform(x)))`."""
+        return super().leave(self.head_norm(self.activation(self.transform(x))))

@@ -278,18 +278,21 @@ def attention_weights(
     return torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None = None) -> Tensor:
-    """Sum over rows of the cross-entropy of `softmax(x @ weight.T)`, in nats, never holding more than a few hundred rows of
-    logits. Gradients are computed in the same pass, so each piece of logits is made once.
+def linear_cross_entropy(
+    x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """Sum over rows of the cross-entropy of `softmax(x @ weight.T + bias)`, in nats, never holding more than a few hundred
+    rows of logits. Gradients are computed in the same pass, so each piece of logits is made once.
 
     Args:
         x: `[rows, dim]`.
         weight: `[vocab, dim]`.
         targets: `[rows]` int64; `IGNORE` where nothing is to be predicted.
         softcap: logits are squeezed into plus and minus this by `tanh`; none for no limit.
+        bias: `[vocab]`; none for none.
     """
-    x, weight = in_precision(x, weight)
-    return _LinearCrossEntropy.apply(x, weight, targets, softcap, torch.is_grad_enabled())
+    x, weight, bias = in_precision(x, weight, bias)
+    return _LinearCrossEntropy.apply(x, weight, bias, targets, softcap, torch.is_grad_enabled())
 
 
 def _loss_of(logits: Tensor, targets: Tensor, softcap: float | None, learn: bool) -> tuple[Tensor, Tensor]:
@@ -315,22 +318,27 @@ def _loss_of(logits: Tensor, targets: Tensor, softcap: float | None, learn: bool
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, softcap: float | None, learn: bool) -> Tensor:
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, softcap: float | None, learn: bool
+    ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         fast = onednn.fits(x, weight)
         product = onednn.product if fast else F.linear
         if not learn:
             for start in range(0, len(x), ROWS):
                 piece = slice(start, start + ROWS)
-                total += _loss_of(product(x[piece], weight), targets[piece], softcap, learn)[0]
+                total += _loss_of(product(x[piece], weight, bias), targets[piece], softcap, learn)[0]
             return total
         to_x = torch.empty_like(x)
         precise = torch.promote_types(x.dtype, torch.float32)  # pieces are many, and bfloat16 holds 3 digits
         to_weight = x.new_zeros(x.shape[1], len(weight)) if fast else torch.zeros_like(weight, dtype=precise)
+        to_bias = None if bias is None else torch.zeros_like(bias, dtype=precise)
         for start in range(0, len(x), ROWS):
             piece = slice(start, start + ROWS)
-            loss, gradient = _loss_of(product(x[piece], weight), targets[piece], softcap, learn)
+            loss, gradient = _loss_of(product(x[piece], weight, bias), targets[piece], softcap, learn)
             total += loss
+            if to_bias is not None:
+                to_bias += gradient.sum(0, dtype=precise)
             to_x[piece] = product(gradient, weight.T)
             if fast:  # turned, since oneDNN copies a first operand whose rows are not contiguous
                 for part, into in zip(x[piece].T.contiguous().split(PART), to_weight.split(PART), strict=True):
@@ -338,11 +346,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else:
                 to_weight += gradient.T @ x[piece]
             del gradient  # before the next piece takes its place
-        ctx.save_for_backward(to_x, to_weight.T if fast else to_weight.to(weight.dtype))
+        to_bias = None if bias is None or to_bias is None else to_bias.to(bias.dtype)
+        ctx.save_for_backward(to_x, to_weight.T if fast else to_weight.to(weight.dtype), to_bias)
         return total
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        to_x, to_weight = ctx.saved_tensors
         # In place, since a copy would hold the head's gradient twice; a second backward pass is refused by torch.
-        return to_x.mul_(gradient), to_weight.mul_(gradient), None, None, None
+        to_x, to_weight, to_bias = (None if saved is None else saved.mul_(gradient) for saved in ctx.saved_tensors)
+        return to_x, to_weight, to_bias, None, None, None

@@ -103,13 +103,20 @@ def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimiz
     """The objective of a run, with the initial values of its head, and the teacher's model if it names one.
 
     Raises:
-        RequestError: a value out of range, or no such teacher.
+        RequestError: a value out of range, no such teacher, or one of another vocabulary.
     """
     known: dict[str, Any] = {"model": model, "optimizer": optimizer, "prepared": prepared, "clip": config.trainer.clip}
     if "teacher" in config.objective:
         if config.objective.teacher is None:
             raise RequestError("objective.teacher: null; needs the folder of the run to learn from")
-        known["teacher"] = origin("objective.teacher", config.objective.teacher, config.seed).model
+        run = origin("objective.teacher", config.objective.teacher, config.seed)
+        theirs, mine = (made.inner.get_vocab() for made in (run.tokenizer, prepared.tokenizer))
+        if theirs != mine:
+            raise RequestError(
+                f"objective.teacher={config.objective.teacher}: its vocabulary is another, {len(theirs):,} tokens there and "
+                f"{len(mine):,} here; add tokenizer=pretrained tokenizer.path={run.folder / files.TOKENIZER}"
+            )
+        known["teacher"] = run.model
     made: Objective = construct(config, "objective", **known)
     if made.head is not None:
         construct(config, "init")(made.head, seed=config.seed, layers=config.model.layers)

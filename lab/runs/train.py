@@ -121,6 +121,7 @@ def data_module(config: DictConfig) -> Batches:
         accumulate=config.batch.accumulate,
         seed=config.seed,
         arrange=takes[kind(data)],
+        masking=construct(config, "objective.masking") if "masking" in config.objective else None,
     )
 
 

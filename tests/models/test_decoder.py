@@ -33,20 +33,20 @@ PARTS = {
 TIME = 14
 
 
-def pairwise():
+def pairwise(parts):
     """Few combinations in which every two options of two groups meet."""
-    names = list(PARTS)
-    todo = {((a, x), (b, y)) for a, b in itertools.combinations(names, 2) for x in PARTS[a] for y in PARTS[b]}
+    names = list(parts)
+    todo = {((a, x), (b, y)) for a, b in itertools.combinations(names, 2) for x in parts[a] for y in parts[b]}
     generator = np.random.default_rng(0)
     while todo:
         (a, x), (b, y) = min(todo)
-        drawn = [{n: str(generator.choice(PARTS[n])) for n in names} | {a: x, b: y} for _ in range(60)]
+        drawn = [{n: str(generator.choice(parts[n])) for n in names} | {a: x, b: y} for _ in range(60)]
         best = max(drawn, key=lambda d: sum(p in d.items() and q in d.items() for p, q in todo))
         todo = {(p, q) for p, q in todo if not (p in best.items() and q in best.items())}
         yield best
 
 
-COMBINATIONS = list(pairwise())
+COMBINATIONS = list(pairwise(PARTS))
 
 
 def build(choice):

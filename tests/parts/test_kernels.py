@@ -49,23 +49,28 @@ def test_few_numbers_of_rows_are_told_apart(rows):
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 40), st.integers(2, 30), st.integers(1, 16), st.floats(0, 0.9), st.sampled_from([None, 1.5]))
-def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored, softcap):
+@given(
+    *(st.integers(1, 40), st.integers(2, 30), st.integers(1, 16), st.floats(0, 0.9)),
+    *(st.sampled_from([None, 1.5]), st.booleans()),
+)
+def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored, softcap, biased):
     generator = torch.Generator().manual_seed(rows * vocab)
     x = torch.randn(rows, 6, generator=generator, dtype=torch.float64).requires_grad_()
     weight = torch.randn(vocab, 6, generator=generator, dtype=torch.float64).requires_grad_()
+    bias = torch.randn(vocab, generator=generator, dtype=torch.float64).requires_grad_() if biased else None
+    learnt = [tensor for tensor in (x, weight, bias) if tensor is not None]
     targets = torch.randint(vocab, (rows,), generator=generator)
     targets[torch.rand(rows, generator=generator) < ignored] = IGNORE
     kernels_rows, kernels.ROWS = kernels.ROWS, piece
     try:
-        loss = linear_cross_entropy(x, weight, targets, softcap)
-        got = torch.autograd.grad(loss * 3, (x, weight))
+        loss = linear_cross_entropy(x, weight, targets, softcap, bias)
+        got = torch.autograd.grad(loss * 3, learnt)
     finally:
         kernels.ROWS = kernels_rows
-    logits = x @ weight.T
+    logits = F.linear(x, weight, bias)
     logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
     whole = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
-    expected = torch.autograd.grad(whole * 3, (x, weight))
+    expected = torch.autograd.grad(whole * 3, learnt)
     assert loss.item() == pytest.approx(whole.item(), rel=1e-5, abs=1e-6)
     for mine, theirs in zip(got, expected, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-5)

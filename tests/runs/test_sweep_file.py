@@ -67,7 +67,7 @@ def test_every_sweep_of_the_project_is_what_the_agent_would_run(path):
     trials = plan(sweep)
     assert sweep.description
     assert not sweep.nested
-    assert (sweep.metric, sweep.goal) == ("val/bpb", "minimize")
+    assert (sweep.metric or "").startswith("val/")
     assert len(trials) == len({trial.configuration for trial in trials}) * len(sweep.seeds)
     for trial in trials:
         assert trial.argv == agent_argv(sweep, trial.parameters)
