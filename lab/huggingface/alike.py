@@ -28,8 +28,8 @@ TRAINING_ALONE = ("balance", "dropout")
 """Modules that act while training alone."""
 
 
-def differences(one: nn.Module, other: nn.Module) -> list[str]:
-    """Where two models differ in parts, settings or shapes: `PATH: what the one has, what the other has`."""
+def differences(one: nn.Module, other: nn.Module) -> list[tuple[str, str]]:
+    """Where two models differ in parts, settings or shapes: the path of a module, and what either has."""
     ours, theirs = _modules(one), _modules(other)
     found: dict[str, str] = {}
     for path in [*ours, *(path for path in theirs if path not in ours)]:
@@ -38,7 +38,7 @@ def differences(one: nn.Module, other: nn.Module) -> list[str]:
         words = _unlike(ours.get(path), theirs.get(path))
         if words:
             found[path] = words
-    return [f"{path or 'model'}: {words}" for path, words in found.items()]
+    return list(found.items())
 
 
 def _modules(model: nn.Module) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def _modules(model: nn.Module) -> dict[str, Any]:
 
 
 def _unlike(one: Any, other: Any) -> str | None:
-    mine, others = ("nothing" if part is None else _kind(part).__name__ for part in (one, other))
-    if mine != others:
+    if one is None or other is None or _kind(one) is not _kind(other):
+        mine, others = ("nothing" if part is None else type(part).__name__ for part in (one, other))
         return f"{mine} here, {others} there"
     having, wanted = _settings(one), _settings(other)
     for name in sorted(having.keys() | wanted.keys()):
@@ -66,7 +66,7 @@ def _unlike(one: Any, other: Any) -> str | None:
 def _kind(part: Any) -> type:
     """The class that says what is computed: one that only checks its arguments, or names a setting, is its base."""
     kind = type(part)
-    while kind.__bases__ and not any(callable(value) and name != "__init__" for name, value in vars(kind).items()):
+    while not any((callable(v) or isinstance(v, property)) and name != "__init__" for name, v in vars(kind).items()):
         if kind.__bases__[0] in (object, nn.Module):
             break
         kind = kind.__bases__[0]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lab.errors import RequestError
 from lab.huggingface import families as package
 from lab.huggingface.fields import Fields
+from lab.parts.activation import ACTIVATIONS as IN_USE
 from lab.parts.linear import Merged
 
 ACTIVATIONS = {
@@ -63,6 +64,7 @@ class Family:
         names: modules of the lab's model and what they are called there, layers numbered `{}`. A merged map has a line for
             each of its pieces, or one for all.
         encoder_decoder: whether it is one.
+        causal: whether it is a decoder alone.
         transposed: names there of matrices that are kept turned around.
         derived: names there of tensors that hold nothing trained.
         ignored: fields of `config.json` that do not change what is computed, each with a reason.
@@ -74,6 +76,7 @@ class Family:
     base: ClassVar[str]
     names: ClassVar[Mapping[str, str]]
     encoder_decoder: ClassVar[bool] = False
+    causal: ClassVar[bool] = True
     transposed: ClassVar[re.Pattern[str] | None] = None
     derived: ClassVar[re.Pattern[str] | None] = None
     ignored: ClassVar[Mapping[str, str]] = {}
@@ -91,6 +94,10 @@ class Family:
     def write(self, model: Any) -> dict[str, Any]:
         """The fields of a model, if it is of this family; whether it is shows when they are read again."""
         raise NotImplementedError
+
+    def fields(self, variant: str) -> dict[str, Any]:
+        """Of a model for tests."""
+        return {**self.small, **self.variants[variant]}
 
     def words(self, fields: Fields) -> list[str]:
         """As `read`, with nothing left over.
@@ -166,8 +173,7 @@ def family_of(fields: Fields) -> Family:
     return families()[name]
 
 
-def written(activation: Any) -> str:
-    """The name there of an activation of ours."""
-    from lab.parts.activation import ACTIVATIONS as ours
-
-    return next((theirs for theirs, name in ACTIVATIONS.items() if ours[name] == activation), "none")
+def written(layer: Any, names: Mapping[str, str] = ACTIVATIONS) -> str:
+    """The name there of a feed-forward layer's activation; that of another layer shows as another."""
+    used = getattr(layer, "activation", None)
+    return next((theirs for theirs, name in names.items() if IN_USE[name] == used), next(iter(names)))

@@ -22,6 +22,9 @@ from lab.runs.folder import Run
 SHARD = 5 * 10**9
 """Bytes of a file of weights, at most, unless asked otherwise."""
 
+NOT_SAID = "model"
+"""The place of a difference that is none of one part: a family has no words for the model."""
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -75,46 +78,37 @@ def _fitting(run: Run, model: Any, model_type: str | None) -> tuple[Family, dict
         raise RequestError(f"--family: {model_type}; choose from {', '.join(families())}")
     origin = (run.result.get("imported") or {}).get("model_type")
     names = [model_type] if model_type else sorted(families(), key=lambda name: name != origin)
-    obstacles: dict[str, list[str]] = {}
+    obstacles: dict[str, dict[str, str]] = {}
     for name in names:
-        fields, obstacles[name] = _try(families()[name], model)
-        if not obstacles[name]:
+        fields, differing = _try(families()[name], model)
+        if not differing:
             return families()[name], fields
-    nearest = min(obstacles, key=lambda name: len(obstacles[name]))
-    shown = [_choice(run, path) + f" ({words})" for path, words in map(_split, obstacles[nearest][:4])]
-    whose = f"model_type={nearest}" + ("" if model_type else ", the nearest one,")
-    raise RequestError(f"{run.folder}: no class of transformers computes this; {whose} differs in {'; '.join(shown)}")
+        obstacles[name] = {_choice(run, path): words for path, words in reversed(differing)}
+    nearest = min(obstacles, key=lambda name: (NOT_SAID in obstacles[name], len(obstacles[name])))
+    shown = "; ".join(f"{choice} ({words})" for choice, words in reversed(obstacles[nearest].items()))
+    whose = f"model_type={nearest}" + ("" if model_type else ", the nearest,")
+    raise RequestError(f"{run.folder}: no class of transformers computes this; {whose} has another {shown}")
 
 
-def _try(family: Family, model: Any) -> tuple[dict[str, Any], list[str]]:
+def _try(family: Family, model: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """The fields of a family for a model, and where what they compose is another one."""
     fields = family.write(model)
     try:
-        words = family.words(Fields(fields))
-        twin = meta_model(composed(words), 1)
+        twin = meta_model(composed(family.words(Fields(fields))), 1)
     except RequestError as error:
-        return fields, [f"model: {error}"]
+        return fields, [(NOT_SAID, str(error))]
     return fields, differences(model, twin)
-
-
-def _split(obstacle: str) -> tuple[str, str]:
-    path, _, words = obstacle.partition(": ")
-    return path, words
 
 
 def _choice(run: Run, path: str) -> str:
     """The choice that a place in the model comes from."""
-    places = {"visibility": "pattern", "position": "position", "embedding": "embedding", "norm": "norm"}
-    parts = path.split(".")
-    group = next(
-        (
-            places.get(part, part)
-            for part in reversed(parts)
-            if places.get(part, part) in ("attention", "ffn", *places.values())
-        ),
-        "norm" if path.endswith("_norm") else "block",
-    )
-    group = "norm" if any(part.endswith("norm") for part in parts) else group
+    if path == NOT_SAID:
+        return NOT_SAID
+    places = ("visibility", "attention", "ffn", "position", "embedding")
+    last = path.split(".")
+    group = next((part for part in reversed(last) if part in places), "block")
+    group = "norm" if any(part.endswith("norm") for part in last) else group
+    group = {"visibility": "pattern"}.get(group, group)
     return f"{group}={run.config.choices[group]}"
 
 

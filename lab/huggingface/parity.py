@@ -51,13 +51,13 @@ class Parity:
     tokens: int
 
 
-def published(family: Family, variant: str, folder: Path) -> Any:
+def published(fields: Mapping[str, Any], model_type: str, folder: Path, attention: str = "eager") -> Any:
     """A model of transformers with random weights, written with a tokenizer into a folder."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family.model_type, **{**family.small, **family.variants[variant]})
-    theirs = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    config = AutoConfig.for_model(model_type, **fields)
+    theirs = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             gain = parameter.ndim == 1 and name.endswith("weight")
@@ -86,18 +86,16 @@ def compare(family: Family, run: Run, theirs: Any) -> Parity:
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(len(SPECIAL), theirs.config.vocab_size, (2, TIME), generator=generator)
     logits, hidden = _forward(ours, theirs, tokens)
-    new = NEW
-    prompts = [tokens[0, :9].tolist(), tokens[1, :5].tolist()]
-    mine = [generate(ours, [prompt], new)[0] for prompt in prompts]
-    others = [_continued(theirs, prompt, new) for prompt in prompts]
+    mine = generate(ours, [tokens[0, :9].tolist()], NEW)[0]
+    others = _continued(theirs, tokens[0, :9].tolist())
     return Parity(
         logits,
         hidden,
         _gradients(family, ours, theirs, tokens),
         _padded(ours, theirs, tokens),
         _packed(ours, theirs, tokens),
-        sum(a == b for one, other in zip(mine, others, strict=True) for a, b in zip(one, other, strict=True)),
-        new * len(prompts),
+        sum(a == b for a, b in zip(mine, others, strict=True)),
+        NEW,
     )
 
 
@@ -176,11 +174,11 @@ def _packed(ours: Any, theirs: Any, tokens: Tensor) -> float:
     return _share(mine, torch.cat(alone))
 
 
-def _continued(theirs: Any, prompt: list[int], new: int) -> list[int]:
+def _continued(theirs: Any, prompt: list[int]) -> list[int]:
     """Greedy, and never stopping."""
     given = torch.tensor([prompt])
     settings: Mapping[str, Any] = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0, "bos_token_id": None}
-    return theirs.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=new, **settings)[
+    return theirs.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=NEW, **settings)[
         0, len(prompt) :
     ].tolist()
 
@@ -189,7 +187,7 @@ def measure(family: Family, variant: str) -> Parity:
     """One variant of a family, through a folder."""
     with tempfile.TemporaryDirectory() as place:
         source = Path(place, "published")
-        theirs = published(family, variant, source)
+        theirs = published(family.fields(variant), family.model_type, source)
         assert (source / CONFIG).is_file()
         return compare(family, take_in(source, Path(place, "run")), theirs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab.huggingface.families.gpt2 import GPT2
+from lab.huggingface.family import written
 from lab.huggingface.fields import Fields
 
 
@@ -41,8 +42,4 @@ class GPT1(GPT2):
         return []
 
     def write_rest(self, block: Any) -> dict[str, Any]:
-        from lab.parts.activation import ACTIVATIONS as ours
-
-        names = {"gelu_tanh": "gelu", "relu": "relu", "silu": "silu"}
-        used = getattr(block.ffn, "activation", None)
-        return {"afn": next((there for here, there in names.items() if ours[here] == used), "none")}
+        return {"afn": written(block.ffn, self.activations[2])}

@@ -111,6 +111,6 @@ class GPT2(Family):
         """What differs between this family and GPT-1."""
         return {
             "n_inner": getattr(block.ffn, "inner", 1),
-            "activation_function": written(getattr(block.ffn, "activation", None)),
+            "activation_function": written(block.ffn),
             "scale_attn_weights": block.attention.scale is None,
         }

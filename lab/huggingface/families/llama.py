@@ -55,12 +55,20 @@ class Llama(Family):
     }
 
     preset = "llama3_8b"
-    defaults = {"vocab_size": 32_000, "inner": 11_008, "kv_heads": None, "context": 2048, "eps": 1e-6, "base": 10_000.0}
+    defaults = {
+        "dim": 4096,
+        "vocab_size": 32_000,
+        "inner": 11_008,
+        "kv_heads": None,
+        "context": 2048,
+        "eps": 1e-6,
+        "base": 10_000.0,
+    }
     partial = False
 
     def read(self, fields: Fields) -> list[str]:
         kept = self.defaults
-        dim, heads = fields.take("hidden_size", 4096), fields.take("num_attention_heads", 32)
+        dim, heads = fields.take("hidden_size", kept["dim"]), fields.take("num_attention_heads", 32)
         kv_heads = fields.size("num_key_value_heads", kept["kv_heads"]) or heads  # type: ignore[arg-type]
         width = fields.size("head_dim")
         if width not in (None, dim // heads):
@@ -127,7 +135,7 @@ class Llama(Family):
         attention, ffn = block.attention, block.ffn
         return {
             "intermediate_size": getattr(ffn, "inner", 1),
-            "hidden_act": written(getattr(ffn, "activation", None)),
+            "hidden_act": written(ffn),
             "attention_bias": attention.output.bias is not None,
             "mlp_bias": hasattr(ffn, "down") and ffn.down.bias is not None,
         }

@@ -18,7 +18,15 @@ class Mistral(Llama):
         "window of 7": {"sliding_window": 7},
         "no window, tied": {"sliding_window": None, "tie_word_embeddings": True},
     }
-    defaults = {"vocab_size": 32_000, "inner": 14_336, "kv_heads": 8, "context": 131_072, "eps": 1e-6, "base": 10_000.0}
+    defaults = {
+        "dim": 4096,
+        "vocab_size": 32_000,
+        "inner": 14_336,
+        "kv_heads": 8,
+        "context": 131_072,
+        "eps": 1e-6,
+        "base": 10_000.0,
+    }
 
     def read_biases(self, fields: Fields) -> list[str]:
         return ["model.bias=false"]
@@ -29,6 +37,6 @@ class Mistral(Llama):
     def write_rest(self, block: Any) -> dict[str, Any]:
         return {
             "intermediate_size": getattr(block.ffn, "inner", 1),
-            "hidden_act": written(getattr(block.ffn, "activation", None)),
+            "hidden_act": written(block.ffn),
             **write_window(block.attention),
         }

@@ -32,7 +32,15 @@ class Mixtral(Llama):
         "tied, every head its own": {"tie_word_embeddings": True, "num_key_value_heads": 4},
     }
     preset = "mixtral_8x7b"
-    defaults = {"vocab_size": 32_000, "inner": 14_336, "kv_heads": 8, "context": 131_072, "eps": 1e-5, "base": 1e6}
+    defaults = {
+        "dim": 4096,
+        "vocab_size": 32_000,
+        "inner": 14_336,
+        "kv_heads": 8,
+        "context": 131_072,
+        "eps": 1e-5,
+        "base": 1e6,
+    }
 
     def read_biases(self, fields: Fields) -> list[str]:
         return ["model.bias=false"]
@@ -54,10 +62,10 @@ class Mixtral(Llama):
         ]
 
     def write_rest(self, block: Any) -> dict[str, Any]:
-        experts = getattr(block.ffn, "experts", [block.ffn])
+        experts = getattr(block.ffn, "experts", [block.ffn] * 2)
         return {
             "intermediate_size": getattr(experts[0], "inner", 1),
-            "hidden_act": written(getattr(experts[0], "activation", None)),
+            "hidden_act": written(experts[0]),
             "num_local_experts": len(experts),
             "num_experts_per_tok": getattr(block.ffn, "top_k", 2),
             **write_window(block.attention),

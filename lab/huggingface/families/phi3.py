@@ -32,7 +32,15 @@ class Phi3(Mistral):
         },
     }
     preset = "phi3_mini"
-    defaults = {"vocab_size": 32_064, "inner": 8192, "kv_heads": None, "context": 4096, "eps": 1e-5, "base": 10_000.0}
+    defaults = {
+        "dim": 3072,
+        "vocab_size": 32_064,
+        "inner": 8192,
+        "kv_heads": None,
+        "context": 4096,
+        "eps": 1e-5,
+        "base": 10_000.0,
+    }
     partial = True
 
     def read_biases(self, fields: Fields) -> list[str]:

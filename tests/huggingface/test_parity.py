@@ -1,0 +1,67 @@
+"""Published models, built from configuration alone, give transformers' numbers; and they leave as they came."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from lab.huggingface.family import families
+from lab.huggingface.incoming import take_in
+from lab.huggingface.outgoing import give_out
+from lab.huggingface.parity import compare, published
+
+transformers = pytest.importorskip("transformers")
+
+VARIANTS = [(name, variant) for name, family in families().items() for variant in family.variants]
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+def test_numbers_are_those_of_transformers_and_bytes_come_back(name, variant, tmp_path):
+    family = families()[name]
+    theirs = published(family.fields(variant), name, tmp_path / "published")
+    run = take_in(tmp_path / "published", tmp_path / "run")
+    found = compare(family, run, theirs)
+    assert max(found.logits, found.hidden, found.padded, found.packed) < 1e-5
+    assert 0 < found.gradients < 1e-4
+    assert found.same == found.tokens >= 100
+
+    made = give_out(run, tmp_path / "exported")
+    assert made.model_type == name
+    before, after = (json.loads((tmp_path / f"{place}/config.json").read_text()) for place in ("published", "exported"))
+    for key in before.keys() & after.keys() - {
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "n_inner",
+        "rope_parameters",
+    }:
+        assert after[key] == before[key], key
+    weights = [tmp_path / place / "model.safetensors" for place in ("published", "exported")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    if variant == next(iter(family.variants)):
+        settings = {"attn_implementation": "eager"}
+        again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported", **settings).eval()
+        assert type(again) is type(theirs)
+        tokens = torch.arange(20).unsqueeze(0)
+        assert torch.equal(again(tokens).logits, theirs(tokens).logits)
+
+
+def test_a_comparison_sees_what_is_wrong(tmp_path):
+    family = families()["llama"]
+    theirs = published(family.fields("grouped heads"), "llama", tmp_path / "published")
+    run = take_in(tmp_path / "published", tmp_path / "run")
+    with torch.no_grad():
+        run.model.blocks[1].attention.output.weight[0, 0] += 0.1
+    found = compare(family, run, theirs)
+    assert min(found.logits, found.hidden, found.gradients, found.padded, found.packed) > 1e-4
+
+
+@pytest.mark.parametrize("name", families())
+def test_missing_fields_are_what_transformers_takes_them_for(name):
+    from lab.huggingface.fields import Fields
+
+    family = families()[name]
+    defaults = transformers.AutoConfig.for_model(name).to_dict()
+    assert family.words(Fields({"model_type": name})) == family.words(Fields(defaults))
