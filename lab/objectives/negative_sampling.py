@@ -154,6 +154,10 @@ class NegativeSampling(Objective):
         wanted[..., :-noise] = 1.0
         return F.binary_cross_entropy_with_logits(scores, wanted, weight, reduction="sum"), true.sum()
 
+    def nats(self, batch: Batch) -> Tensor:
+        """Of all pairs of a batch, as drawn for a first step."""
+        return self.losses(self.draw(batch, 0))[0]
+
     def look_up(self, table: Any, words: Tensor) -> Tensor:
         """`[...]` int64 to `[..., dim]`."""
         return F.embedding(words, table.weight, sparse=self.sparse)
