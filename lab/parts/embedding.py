@@ -130,7 +130,7 @@ class BertEmbedding(Embedding):
         self.norm, self.dropout = norm(dim=dim), nn.Dropout(dropout)
         self.transform, self.head_norm = Linear(dim, dim, bias=bias), norm(dim=dim)
         self.activation = ACTIVATIONS[activation]
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.bias = nn.Parameter(torch.zeros(self.table.num_embeddings))
 
     @property
     def head_flops(self) -> int:
