@@ -18,7 +18,7 @@ from lab.config import compose, construct
 from lab.errors import RequestError
 from lab.huggingface.family import Family, Weight, family_of
 from lab.huggingface.fields import Fields
-from lab.huggingface.weights import TYPES, Piece, Tensors, unlike, write
+from lab.huggingface.weights import TYPES, Piece, Span, Tensors, unlike, write
 from lab.runs import folder as files
 from lab.runs.folder import Run
 
@@ -160,10 +160,12 @@ def _piece(weight: Weight, called: dict[str, str], tensors: Tensors) -> Piece:
     if len(kinds) > 1:
         raise RequestError(f"{tensors.folder}: {', '.join(there)} are merged here, and are {' and '.join(kinds)} there")
 
-    def parts() -> Iterator[Tensor]:
+    def parts() -> Iterator[Tensor | Span]:
         for name in there:
-            found = tensors[name]
-            yield found.T if weight.transposed else found[weight.skipped :]
+            if weight.transposed or weight.skipped:
+                yield tensors[name].T if weight.transposed else tensors[name][weight.skipped :]
+            else:
+                yield tensors.span(name)
 
     return Piece(weight.ours, weight.shape, kinds[0], parts)
 
