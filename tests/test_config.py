@@ -72,7 +72,9 @@ def based(preset: str) -> DictConfig:
     return compose(f"preset={preset}")
 
 
-OF_EACH_KIND = list({(based(preset).choices.model, based(preset).choices.objective): preset for preset in PRESETS}.values())
+OF_EACH_KIND = list(
+    {(based(preset).choices.model, based(preset).choices.objective): preset for preset in PRESETS}.values()
+)
 
 # Every option, every preset
 

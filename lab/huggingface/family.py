@@ -40,6 +40,7 @@ class Weight:
         theirs: their names, one after the other along the first dimension.
         rows: how much of it each of them is.
         transposed: theirs are turned around.
+        skipped: rows of theirs before ours.
     """
 
     ours: str
@@ -47,10 +48,11 @@ class Weight:
     theirs: tuple[str, ...]
     rows: tuple[int, ...]
     transposed: bool = False
+    skipped: int = 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each of theirs."""
-        each = [(rows, *self.shape[1:]) for rows in self.rows]
+        each = [(rows + self.skipped, *self.shape[1:]) for rows in self.rows]
         return {n: s[::-1] if self.transposed else s for n, s in zip(self.theirs, each, strict=True)}
 
 
@@ -67,6 +69,8 @@ class Family:
         causal: whether it is a decoder alone.
         transposed: names there of matrices that are kept turned around.
         derived: names there of tensors that hold nothing trained.
+        skipped: rows that a module's tensor has there before those that it has here.
+        spelt: endings of names in old files, and what they are now.
         ignored: fields of `config.json` that do not change what is computed, each with a reason.
         small: fields of a model for tests, beyond which `variants` go, by what they are called.
     """
@@ -79,6 +83,8 @@ class Family:
     causal: ClassVar[bool] = True
     transposed: ClassVar[re.Pattern[str] | None] = None
     derived: ClassVar[re.Pattern[str] | None] = None
+    skipped: ClassVar[Mapping[str, int]] = {}
+    spelt: ClassVar[Mapping[str, str]] = {}
     ignored: ClassVar[Mapping[str, str]] = {}
     small: ClassVar[Mapping[str, Any]]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
@@ -135,7 +141,9 @@ class Family:
             raise RequestError(f"{path}.{kind}: {self.model_type} has no such tensor")
         full = tuple(f"{base}.{kind}" for base in theirs)
         turned = bool(self.transposed and tensor.ndim == 2 and self.transposed.search(full[0]))
-        return Weight(f"{path}.{kind}", tuple(tensor.shape), full, tuple(pieces.values()), turned)
+        return Weight(
+            f"{path}.{kind}", tuple(tensor.shape), full, tuple(pieces.values()), turned, self.skipped.get(path, 0)
+        )
 
     def _named(self, path: str) -> str | None:
         numbers = re.findall(r"(?<=\.)\d+(?=\.|$)", path)

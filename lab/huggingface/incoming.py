@@ -18,7 +18,7 @@ from lab.config import compose, construct
 from lab.errors import RequestError
 from lab.huggingface.family import Family, Weight, family_of
 from lab.huggingface.fields import Fields
-from lab.huggingface.weights import TYPES, Piece, Tensors, unlike, write
+from lab.huggingface.weights import TYPES, Piece, Span, Tensors, unlike, write
 from lab.runs import folder as files
 from lab.runs.folder import Run
 
@@ -136,8 +136,11 @@ def _called(family: Family, tensors: Tensors, expected: dict[str, Any]) -> dict[
     bare = not any(name.startswith(family.base) for name in tensors.files)
     called = {}
     for name in tensors.files:
-        full = f"{family.base}{name}" if bare and f"{family.base}{name}" in expected else name
-        derived = family.derived is not None and family.derived.search(full)
+        full = name
+        for old, new in family.spelt.items():
+            full = full.removesuffix(old) + new if full.endswith(old) else full
+        full = f"{family.base}{full}" if bare and f"{family.base}{full}" in expected else full
+        derived = full not in expected and family.derived is not None and family.derived.search(full)
         if not derived and not _repeats_the_table(full, name, expected, tensors):
             called[full] = name
     return called
@@ -145,7 +148,7 @@ def _called(family: Family, tensors: Tensors, expected: dict[str, Any]) -> dict[
 
 def _repeats_the_table(full: str, name: str, expected: dict[str, Any], tensors: Tensors) -> bool:
     """Whether this is a head that is tied and was written all the same."""
-    if full in expected or not name.endswith("lm_head.weight"):
+    if full in expected or not name.endswith(("lm_head.weight", "decoder.weight", "projector.weight")):
         return False
     tables = [other for other in tensors.files if tensors.shapes[other] == tensors.shapes[name] and other != name]
     return any(torch.equal(tensors[other], tensors[name]) for other in tables)
@@ -157,9 +160,12 @@ def _piece(weight: Weight, called: dict[str, str], tensors: Tensors) -> Piece:
     if len(kinds) > 1:
         raise RequestError(f"{tensors.folder}: {', '.join(there)} are merged here, and are {' and '.join(kinds)} there")
 
-    def parts() -> Iterator[Tensor]:
+    def parts() -> Iterator[Tensor | Span]:
         for name in there:
-            yield tensors[name].T if weight.transposed else tensors[name]
+            if weight.transposed or weight.skipped:
+                yield tensors[name].T if weight.transposed else tensors[name][weight.skipped :]
+            else:
+                yield tensors.span(name)
 
     return Piece(weight.ours, weight.shape, kinds[0], parts)
 

@@ -62,7 +62,7 @@ def give_out(run: Run, folder: str | Path, model_type: str | None = None, shard:
         pieces = [piece for weight in family.weights(model) for piece in _pieces(weight, tensors)]
         written = write_shards(made, pieces, shard)
         kind = str(TYPES[pieces[0].dtype]).removeprefix("torch.")
-        _write(made / CONFIG, fields | _of_the_file(run, family, kind))
+        _write(made / CONFIG, _of_the_file(run, family, kind) | fields)
         (made / files.TOKENIZER).write_bytes((run.folder / files.TOKENIZER).read_bytes())
         _write(made / "tokenizer_config.json", _tokenizer_fields(run))
     return Exported(target, family.model_type, written)
@@ -104,6 +104,8 @@ def _choice(run: Run, path: str) -> str:
     """The choice that a place in the model comes from."""
     if path == NOT_SAID:
         return NOT_SAID
+    if not path:
+        return f"model={run.config.choices.model}"
     places = ("visibility", "attention", "ffn", "position", "embedding")
     last = path.split(".")
     group = next((part for part in reversed(last) if part in places), "block")
@@ -119,7 +121,7 @@ def _pieces(weight: Weight, tensors: Tensors) -> Iterator[Piece]:
 
         def parts(start: int = at, stop: int = at + rows) -> list[Tensor]:
             found = tensors[weight.ours][start:stop]
-            return [found.T if weight.transposed else found]
+            return [found.new_zeros(weight.skipped, *found.shape[1:]), found.T if weight.transposed else found]
 
         yield Piece(name, shape, tensors.dtypes[weight.ours], parts)
         at += rows

@@ -51,13 +51,14 @@ class Parity:
     tokens: int
 
 
-def published(fields: Mapping[str, Any], model_type: str, folder: Path, attention: str = "eager") -> Any:
+def published(fields: Mapping[str, Any], model_type: str, folder: Path, attention: str | None = "eager") -> Any:
     """A model of transformers with random weights, written with a tokenizer into a folder."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
     torch.manual_seed(0)
     config = AutoConfig.for_model(model_type, **fields)
-    theirs = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    kind = AutoModelForCausalLM if families()[model_type].causal else AutoModelForMaskedLM
+    theirs = kind.from_config(config, attn_implementation=attention).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             gain = parameter.ndim == 1 and name.endswith("weight")
@@ -86,16 +87,16 @@ def compare(family: Family, run: Run, theirs: Any) -> Parity:
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(len(SPECIAL), theirs.config.vocab_size, (2, TIME), generator=generator)
     logits, hidden = _forward(ours, theirs, tokens)
-    mine = generate(ours, [tokens[0, :9].tolist()], NEW)[0]
-    others = _continued(theirs, tokens[0, :9].tolist())
+    mine = generate(ours, [tokens[0, :9].tolist()], NEW)[0] if family.causal else []
+    others = _continued(theirs, tokens[0, :9].tolist()) if family.causal else []
     return Parity(
         logits,
         hidden,
         _gradients(family, ours, theirs, tokens),
-        _padded(ours, theirs, tokens),
+        _padded(family, ours, theirs, tokens),
         _packed(ours, theirs, tokens),
         sum(a == b for a, b in zip(mine, others, strict=True)),
-        NEW,
+        len(others),
     )
 
 
@@ -119,16 +120,20 @@ def _forward(ours: Any, theirs: Any, tokens: Tensor) -> tuple[float, float]:
 
 def _gradients(family: Family, ours: Any, theirs: Any, tokens: Tensor) -> float:
     targets = torch.full_like(tokens, -100)
-    targets[:, :-1] = tokens[:, 1:]
+    if family.causal:
+        targets[:, :-1] = tokens[:, 1:]
+    else:
+        targets[:, ::3] = tokens[:, ::3]
     ours.zero_grad()
     theirs.zero_grad()
     ours.loss(tokens, targets).backward()
-    theirs(input_ids=tokens, labels=tokens).loss.backward()
+    theirs(input_ids=tokens, labels=tokens if family.causal else targets).loss.backward()
     given = dict(_as_written(theirs))
     parameters = dict(ours.named_parameters())
 
     def expected(weight: Any) -> Tensor:
-        return torch.cat([given[name].T if weight.transposed else given[name] for name in weight.theirs])
+        found = [given[name] for name in weight.theirs]
+        return torch.cat([g.T if weight.transposed else g[weight.skipped :] for g in found])
 
     return max(_share(parameters[w.ours].grad, expected(w)) for w in family.weights(ours))
 
@@ -137,7 +142,8 @@ def _as_written(theirs: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Gradients by the names that the file has: experts there are one by one."""
     for name, parameter in theirs.named_parameters():
         gradient = parameter.grad
-        assert gradient is not None
+        if gradient is None:  # a bias that an untied head leaves aside
+            continue
         if ".mlp.experts." in name:
             at = name.replace(".mlp.experts.", ".block_sparse_moe.experts.{}.").rpartition(".")[0]
             for number, expert in enumerate(gradient):
@@ -152,16 +158,16 @@ def _as_written(theirs: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 @torch.no_grad()
-def _padded(ours: Any, theirs: Any, tokens: Tensor) -> float:
-    """Rows of 24 and 15 tokens, padded behind and before."""
+def _padded(family: Family, ours: Any, theirs: Any, tokens: Tensor) -> float:
+    """Rows of 24 and 15 tokens, padded behind, and before where rows are continued."""
     lengths = [TIME, 15]
     behind = torch.arange(TIME) < torch.tensor(lengths).unsqueeze(1)
     found = []
-    for real in (behind, behind.flip(1)):
+    for real in (behind, behind.flip(1)) if family.causal else (behind,):
         layout = Layout.packed([[n] for n in lengths], TIME) if real is behind else left_padded(lengths)
-        positions = (real.cumsum(1) - 1).clamp_min(0)
-        given = tokens.masked_fill(~real, 0)
-        reference = theirs(input_ids=given, attention_mask=real.long(), position_ids=positions).logits
+        places = {"position_ids": (real.cumsum(1) - 1).clamp_min(0)} if family.causal else {}
+        given = tokens.masked_fill(~real, theirs.config.pad_token_id or 0)
+        reference = theirs(input_ids=given, attention_mask=real.long(), **places).logits
         found.append(_share(ours(given, layout)[real], reference[real]))
     return max(found)
 

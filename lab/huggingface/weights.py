@@ -24,6 +24,35 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.bin.index.json")
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Kinds of numbers that are read, by their names in a file."""
 
+CHUNK = 2**22
+"""Bytes that are copied at a time."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes of a file, to be copied as they are.
+
+    Attributes:
+        path, start, length: the file, and which of its bytes.
+    """
+
+    path: Path
+    start: int
+    length: int
+
+    def copy(self, into: Any) -> None:
+        """Write them to a file, a few megabytes at a time."""
+        buffer = memoryview(bytearray(min(self.length, CHUNK)))
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.start)
+            left = self.length
+            while left:
+                count = file.readinto(buffer[: min(left, CHUNK)])
+                if not count:
+                    raise RequestError(f"{self.path}: truncated while it was read")
+                _all(into, buffer[:count])
+                left -= count
+
 
 class Tensors:
     """The tensors of a folder, by name. Use it in a `with`.
@@ -45,6 +74,7 @@ class Tensors:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         self._opened: dict[str, Any] = {}
+        self._spans: dict[Path, tuple[dict[str, list[int]], int]] = {}
         self._closing = ExitStack()
         listed = None if (folder / SINGLE).is_file() else _index(folder)
         try:
@@ -72,6 +102,18 @@ class Tensors:
         except (SafetensorError, OSError) as error:
             raise RequestError(f"{path}: truncated or damaged ({error})") from None
         self._opened[file] = opened
+
+    def span(self, name: str) -> Span:
+        """Where a tensor's bytes lie."""
+        path = self.folder / self.files[name]
+        if path not in self._spans:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length))
+            self._spans[path] = {n: f["data_offsets"] for n, f in header.items() if n != "__metadata__"}, 8 + length
+        offsets, begin = self._spans[path]
+        start, stop = offsets[name]
+        return Span(path, begin + start, stop - start)
 
     def __enter__(self) -> Tensors:
         return self
@@ -127,7 +169,7 @@ class Piece:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    parts: Callable[[], Iterable[Tensor]]
+    parts: Callable[[], Iterable[Tensor | Span]]
 
     @property
     def bytes(self) -> int:
@@ -150,6 +192,9 @@ def write(path: Path, pieces: Sequence[Piece]) -> None:
         _all(file, len(words).to_bytes(8, "little") + words)
         for piece in pieces:
             for part in piece.parts():
+                if isinstance(part, Span):
+                    part.copy(file)
+                    continue
                 _all(file, part.contiguous().view(-1).view(torch.uint8).numpy().data)
         os.fsync(file.fileno())
 

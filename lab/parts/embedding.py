@@ -131,7 +131,7 @@ class BertEmbedding(Embedding):
         self.norm = norm(dim=dim)
         self.transform, self.head_norm = Linear(dim, dim, bias=bias), norm(dim=dim)
         self.activation = ACTIVATIONS[activation]
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.bias = nn.Parameter(torch.zeros(self.table.num_embeddings))
 
     @property
     def head_flops(self) -> int:

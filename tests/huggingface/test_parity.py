@@ -25,7 +25,7 @@ def test_numbers_are_those_of_transformers_and_bytes_come_back(name, variant, tm
     found = compare(family, run, theirs)
     assert max(found.logits, found.hidden, found.padded, found.packed) < 1e-5
     assert 0 < found.gradients < 1e-4
-    assert found.same == found.tokens >= 100
+    assert found.same == found.tokens == (100 if family.causal else 0)
 
     made = give_out(run, tmp_path / "exported")
     assert made.model_type == name
@@ -39,12 +39,17 @@ def test_numbers_are_those_of_transformers_and_bytes_come_back(name, variant, tm
     }:
         assert after[key] == before[key], key
     weights = [tmp_path / place / "model.safetensors" for place in ("published", "exported")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    if family.causal:  # of the others some tensors serve nobody
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+    take_in(tmp_path / "exported", tmp_path / "again")
+    runs = [tmp_path / place / "checkpoints/model.safetensors" for place in ("run", "again")]
+    assert runs[0].read_bytes() == runs[1].read_bytes()
     if variant == next(iter(family.variants)):
         settings = {"attn_implementation": "eager"}
-        again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported", **settings).eval()
-        assert type(again) is type(theirs)
-        tokens = torch.arange(20).unsqueeze(0)
+        again = type(theirs).from_pretrained(tmp_path / "exported", **settings).eval()
+        architecture = transformers.AutoConfig.from_pretrained(tmp_path / "exported").architectures
+        assert architecture == [type(theirs).__name__]
+        tokens = torch.arange(3, 23).unsqueeze(0)
         assert torch.equal(again(tokens).logits, theirs(tokens).logits)
 
 

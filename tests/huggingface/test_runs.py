@@ -154,7 +154,7 @@ def test_a_family_can_be_asked_for(tmp_path):
     assert give_out(run, tmp_path / "out", "phi3").model_type == "phi3"
     with pytest.raises(RequestError, match=r"model_type=gpt2 has another .*position=rope \(RoPE here, Learned there\)"):
         give_out(run, tmp_path / "more", "gpt2")
-    with pytest.raises(RequestError, match=r"^--family: bert5; choose from gpt2, "):
+    with pytest.raises(RequestError, match=r"^--family: bert5; choose from bert, "):
         give_out(run, tmp_path / "more", "bert5")
 
 

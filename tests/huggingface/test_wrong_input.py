@@ -41,9 +41,9 @@ def test_a_folder_without_what_a_model_is(copied, lab):
     [
         (
             {"model_type": "mamba"},
-            r"model_type=\"mamba\"; the lab reads gpt2, llama, mistral, mixtral, openai-gpt, phi3",
+            r"model_type=\"mamba\"; the lab reads bert, distilbert, gpt2, llama, mistral, mixtral,",
         ),
-        ({"model_type": "gone"}, r"model_type=null; the lab reads gpt2, llama"),
+        ({"model_type": "gone"}, r"model_type=null; the lab reads bert, distilbert"),
         ({"architectures": ["LlamaForTokenClassification"]}, r"architectures=.*LlamaForCausalLM, LlamaModel"),
         (
             {"quantization_config": {"bits": 4}},
