@@ -1,5 +1,6 @@
 """Every command of the README, run."""
 
+import gzip
 import json
 import re
 import shlex
@@ -41,6 +42,14 @@ def here(tmp_path, monkeypatch):
     )
     (tmp_path / "notes.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
+    books = ["Ruth", "Jonah", "Philippians", "Jude", *map(str, range(20))]
+    verses = [
+        {"en": f"verse {i} of the book", "es": f"verso {i} del libro", "book": book, "testament": "on"[i % 2] + "t"}
+        for i in range(80)
+        for book in books
+    ]
+    with gzip.open(tmp_path / "verses.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(verse) + "\n" for verse in verses)
     return tmp_path
 
 
@@ -71,9 +80,17 @@ def test_command(command, here, capsys):
         assert "has ended" in capsys.readouterr().err
     elif words[:2] == ["lab", "train"]:
         assert main(["train", *(words[2:] if "--help" in words else smaller(words[2:]))]) == 0
+    elif "data.path=verses.jsonl.gz" in words:
+        before = {"sweeps/few_labels.yaml": "sweeps/masked_pretraining.yaml"}.get(words[2])
+        if before:
+            assert main(["sweep", before, *words[3:], *SMALL[:-4]]) == 0
+        assert main([*words[1:], *SMALL[:-4], *([] if before else ["--plan"])]) == 0
     elif words[:2] == ["lab", "sweep"]:
         assert main(["sweep", *words[2:], *[w for w in SMALL if not w.startswith("preset")]]) == 0
-    elif words[1] in ("show", "parts"):
+    elif words[1] in ("show", "parts", "tokens"):
+        assert main(words[1:]) == 0
+    elif words[1] == "attention":
+        assert main(["train", *smaller([]), "folder=RUN"]) == 0
         assert main(words[1:]) == 0
     else:
         assert words[:2] == ["lab", "report"]

@@ -270,6 +270,11 @@ class Sequences(Arranged):
         """How many tokens stand around the texts."""
         return framing(self.frame, self.texts)
 
+    @property
+    def least(self) -> int:  # type: ignore[override]
+        """With a token of each of two texts."""
+        return self.framing + 2
+
     def measured(self) -> np.ndarray:
         return sum((self.tokens.lengths(i) for i in range(self.texts)), np.array([self.framing]))[:, None]
 

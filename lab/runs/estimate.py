@@ -39,31 +39,34 @@ def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float
         if config.budget.minutes is not None:
             total += 60 * config.budget.minutes
             continue
-        rate = rate or _flops_per_second(config)
         if name not in work:
             work[name] = _flops(config)
-        total += work[name] / rate
+        if work[name]:
+            rate = rate or _flops_per_second(config)
+            total += work[name] / rate
     return total
 
 
 def _flops(config: DictConfig) -> float:
-    """Of training and validation together."""
+    """Of training and validation together; 0 where nothing is trained."""
     budget = Budget.of(config)
+    if not budget.amount:
+        return 0.0
     forward, tokens = _step(config)
-    steps = {
-        "tokens": budget.amount / tokens,
-        "steps": budget.amount,
-        "flops": budget.amount / (3 * forward),
-    }[budget.unit]
+    of_step = {"tokens": tokens, "steps": 1.0, "flops": 3 * forward}[budget.unit]
+    if not of_step:
+        return 0.0
+    steps = budget.amount / of_step
     validated = (config.split.max_bytes or 0) / BYTES_PER_TOKEN  # all held-out text is not known yet
     return 3 * forward * steps + forward / tokens * config.trainer.validations * validated
 
 
 def _step(config: DictConfig) -> tuple[float, float]:
     """Forward FLOPs and tokens of an optimizer step. Rows of text are full; how long examples are, they tell themselves."""
-    if kind(construct(config, "data")) == TEXT:
-        rows = np.full(config.batch.rows, config.model.context)
-        return float(meta_model(config).flops(rows).sum()), float(rows.sum())
+    rows = np.full(config.batch.rows, config.model.context)
+    whole = float(meta_model(config).flops(rows).sum())
+    if whole and kind(construct(config, "data")) == TEXT:
+        return whole, float(rows.sum())
     data = data_module(config)
     model = meta_model(config, data.prepared.tokenizer.vocab_size)
     objective = make_objective(config, model, data.prepared, None)

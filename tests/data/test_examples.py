@@ -320,6 +320,7 @@ def test_of_two_texts_the_longer_is_cut_first(sizes, context):
     offsets = np.cumsum([0, *sizes, 1])
     from lab.data.store import Tokens
 
+    rows.frame = ("cls", "sep", "sep")
     rows.tokens, rows.context = Tokens(np.arange(offsets[-1]), offsets, 0, fields=3), context
     lengths = list(sizes)
     while sum(lengths) > context - 3:

@@ -25,7 +25,7 @@ def prepared():
 
 
 def module(prepared, masking=None, packing=None, rows=8, accumulate=1, seed=0, rank=0, world=1) -> MaskedModule:
-    made = MaskedModule(prepared, packing or Packed(), masking or Masking(), CONTEXT, rows, accumulate, seed)
+    made = MaskedModule(prepared, packing or Packed(), CONTEXT, rows, accumulate, seed, masking=masking or Masking())
     made.trainer = SimpleNamespace(global_rank=rank, world_size=world)
     return made
 

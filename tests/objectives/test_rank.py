@@ -103,5 +103,5 @@ def test_what_is_wrong_is_said(words, tmp_path):
         lab.compose(*asked, "objective.first_stage=x", "objective.depth=0")
     with pytest.raises(RequestError, match=r"^objective\.first_stage: null; needs the folder of the run that finds"):
         lab.compose(*asked)
-    with pytest.raises(RequestError, match=r"objective\.first_stage=nowhere: needs a run folder"):
+    with pytest.raises(RequestError, match=r"objective\.first_stage=nowhere: no such folder"):
         lab.train(lab.compose(*asked, "objective.first_stage=nowhere", "budget.steps=1"), tmp_path / "run")

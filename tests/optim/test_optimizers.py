@@ -15,8 +15,8 @@ from lab.runs import folder as files
 from lab.runs.train import continue_run, train
 
 OPTIMIZERS = groups()["optimizer"]
-RATES = {"sgd_word2vec": 2.0}
-"""Of options whose own rate is for what a decoder is not."""
+RATES = {"sgd_word2vec": 2.0, "adamw_bert": 2e-3, "adamw_gpt": 2e-3}
+"""Of options whose own rate is for other models, or for larger ones."""
 
 TOKENS = torch.randint(40, (8, 24), generator=torch.Generator().manual_seed(0))
 

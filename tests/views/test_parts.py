@@ -32,7 +32,7 @@ def test_the_terminal_the_document_and_the_file_hold_the_same(lab, tmp_path):
 def test_what_is_not_there_is_refused(lab, tmp_path):
     ended = lab("parts", "norms")
     assert ended.code == 2
-    assert ended.err.startswith("lab parts: norms: no such group; there are attention, block,")
+    assert ended.err.startswith("lab parts: norms: no such group; there are alignment, attention, block,")
     (tmp_path / "table.md").write_text("no marks")
     ended = lab("parts", "--into", "table.md")
     assert ended.code == 2
