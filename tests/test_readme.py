@@ -100,10 +100,12 @@ def test_command(command, here, capsys):
 
 
 def test_python(here):
-    first, component = blocks("python")
+    first, families, component = blocks("python")
     names = {}
     exec(first.replace('"seed=1"', ", ".join(['"seed=1"', *map(repr, SMALL[1:])])), names)
     assert names["run"].status == "finished"
     assert names["again"].result["val/bpb"] == names["run"].result["val/bpb"]
+    exec(families.replace('"logger=none"', ", ".join(map(repr, SMALL[1:]))), names)
+    assert next(iter(names["seen"])) == "blocks.0.attention.weights"
     exec("import torch\nfrom torch import Tensor, nn\n" + component, names)
     assert names["Scale"](4)(names["torch"].ones(2, 4)).shape == (2, 4)
