@@ -84,7 +84,7 @@ def test_command(command, here, capsys):
         before = {"sweeps/few_labels.yaml": "sweeps/masked_pretraining.yaml"}.get(words[2])
         if before:
             assert main(["sweep", before, *words[3:], *SMALL[:-4]]) == 0
-        assert main([*words[1:], *SMALL[:-4], *([] if before else ["--plan"])]) == 0
+        assert main([*words[1:], *SMALL[:-4], "--plan"]) == 0
     elif words[:2] == ["lab", "sweep"]:
         assert main(["sweep", *words[2:], *[w for w in SMALL if not w.startswith("preset")]]) == 0
     elif words[1] in ("show", "parts", "tokens"):

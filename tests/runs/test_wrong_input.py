@@ -108,7 +108,7 @@ WRONG = {
     # what was asked for does not exist, or not in this kind
     "train attention=gqaa": f"attention=gqaa: no such option; attention is one of {', '.join(groups()['attention'])}",
     "train model.dimm=64": "model.dimm: no such key in the configuration; did you mean model.dim",
-    "train data.path=good.jsonl": "data.path: data=docs has no such key; it belongs to data=conll, data=files",
+    "train data.path=good.jsonl": "data.path: data=docs has no such key; it belongs to data=ag_news, data=chat, data=conll, data=files",
     "train model.dim=wide": "model.dim: wide; expected a whole number",
     "train model.heads=3": "model.heads: 3 does not divide model.dim 64",
     "train model.heads=0": "model.heads: 0; a whole number, at least 1",
@@ -117,7 +117,7 @@ WRONG = {
     "train pattern=sliding model.window=0": "model.window: 0; a whole number, at least 1",
     "train ffn=moe ffn.top_k=9": "ffn.top_k: 9; choose from 1 to ffn.experts 8",
     "train tokenizer.vocab_size=100": "tokenizer.vocab_size=100: tokenizer=bpe needs 257 or more",
-    "train budget.steps=-1": "budget.steps: -1; a number over 0",
+    "train budget.steps=-1": "budget.steps: -1; a number 0 or more",
     "train gqa": "gqa: not an override; write KEY=VALUE or GROUP=OPTION",
     "train seed=0,1": "seed=0,1: several values for one run; use `lab train -m`",
     "train trainer.nodes=2 trainer=ddp": "trainer.nodes: 2; several are started from outside",
