@@ -108,7 +108,7 @@ WRONG = {
     # what was asked for does not exist, or not in this kind
     "train attention=gqaa": f"attention=gqaa: no such option; attention is one of {', '.join(groups()['attention'])}",
     "train model.dimm=64": "model.dimm: no such key in the configuration; did you mean model.dim",
-    "train data.path=good.jsonl": "data.path: data=docs has no such key; it belongs to data=ag_news, data=chat, data=conll, data=files",
+    "train data.path=good.jsonl": "data.path: data=docs has no such key; it belongs to data=ag_news, data=chat, data=conll",
     "train model.dim=wide": "model.dim: wide; expected a whole number",
     "train model.heads=3": "model.heads: 3 does not divide model.dim 64",
     "train model.heads=0": "model.heads: 0; a whole number, at least 1",
