@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lab.data.special import spelt
 from lab.errors import RequestError
 from lab.huggingface.alike import differences
 from lab.huggingface.family import Family, Weight, families
@@ -142,7 +143,8 @@ def _of_the_file(run: Run, family: Family, kind: str) -> dict[str, Any]:
 def _tokenizer_fields(run: Run) -> dict[str, Any]:
     """What `AutoTokenizer` reads beside `tokenizer.json`."""
     names = {number: token for token, number in run.tokenizer.specials.items()}
-    return {
+    pad = spelt("pad", run.tokenizer.specials)
+    return ({} if pad is None else {"pad_token": pad}) | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": names[run.tokenizer.document_id],
         "eos_token": names[run.tokenizer.id("end")],

@@ -85,7 +85,7 @@ class T5(Family):
         "initializer_factor": "of new weights",
     }
     small = {
-        "vocab_size": 128, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4,
+        "vocab_size": 96, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4,
         "decoder_start_token_id": 0,
     }  # fmt: skip
     variants = {
@@ -126,7 +126,7 @@ class T5(Family):
         fields.only("is_decoder", [False], "this family is read with both stacks")
         tied = fields.take("tie_word_embeddings", True)
         return [
-            "preset=t5_1_0",
+            *("preset=t5_1_0", "model.special=[end,pad]"),
             f"model.dim={dim}",
             f"model.layers={layers}",
             f"model.decoder_layers={fields.size('num_decoder_layers') or layers}",
