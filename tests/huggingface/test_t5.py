@@ -91,6 +91,7 @@ def test_copies_of_the_table_and_what_nothing_reads(folder):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"d_kv": 16}, r"d_kv=16; heads of the lab are d_model / num_heads = 8 wide"),
         ({"feed_forward_proj": "gated-tanh"}, r"feed_forward_proj=\"gated-tanh\"; the lab has gelu, .*gated-silu"),
         ({"dense_act_fn": "gelu"}, r"dense_act_fn=\"gelu\"; feed_forward_proj=relu says otherwise"),
         ({"is_gated_act": True}, r"is_gated_act=true; feed_forward_proj=relu says otherwise"),
@@ -152,6 +153,8 @@ def test_a_composition_of_the_lab_is_a_published_class(tmp_path):
     torch.testing.assert_close(mine, reference, rtol=0, atol=1e-5 * reference.abs().max().item())
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert (config["decoder_start_token_id"], config["pad_token_id"]) == (run.tokenizer.document_id,) * 2
+    back = take_in(tmp_path / "out", tmp_path / "back").model
+    assert all(map(torch.equal, run.model.state_dict().values(), back.state_dict().values()))
 
 
 @pytest.mark.parametrize(
