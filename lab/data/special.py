@@ -23,9 +23,12 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "assistant": ("<|assistant|>",),
     "end": ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "[SEP]"),
     "unknown": (UNKNOWN, "<unk>"),
-    "document": (DOCUMENT, "[CLS]", "<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>", "</s>"),
+    "document": (DOCUMENT, "[CLS]", "<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>", "<pad>", "</s>", "<unk>"),
 }
-"""For each role how it may be spelt. The first is the spelling of tokenizers made here."""
+"""For each role how it may be spelt. The first is the spelling of tokenizers made here.
+
+What begins documents is `<pad>` in T5's, whose targets follow their padding, and `<unk>` in that of GPT-1, which has no other.
+"""
 
 ROLES = ("cls", "sep", "mask", "pad", "end", "system", "user", "assistant", "sentinels")
 """What `model.special` may list: beginning of a sequence ([CLS], which then begins documents too), separator, mask,

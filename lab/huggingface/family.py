@@ -12,9 +12,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 from lab.huggingface import families as package
 from lab.huggingface.fields import Fields
+from lab.huggingface.weights import Tensors
+from lab.models.decoder import Decoder
+from lab.models.encoder_decoder import EncoderDecoder
+from lab.models.model import Model
 from lab.parts.activation import ACTIVATIONS as IN_USE
 from lab.parts.linear import Merged
 
@@ -65,8 +70,7 @@ class Family:
         base: what names of tensors begin with, which checkpoints without a head leave off.
         names: modules of the lab's model and what they are called there, layers numbered `{}`. A merged map has a line for
             each of its pieces, or one for all.
-        encoder_decoder: whether it is one.
-        causal: whether it is a decoder alone.
+        built: the lab's class for its models.
         transposed: names there of matrices that are kept turned around.
         derived: names there of tensors that hold nothing trained.
         skipped: rows that a module's tensor has there before those that it has here.
@@ -79,8 +83,7 @@ class Family:
     architectures: ClassVar[tuple[str, ...]]
     base: ClassVar[str]
     names: ClassVar[Mapping[str, str]]
-    encoder_decoder: ClassVar[bool] = False
-    causal: ClassVar[bool] = True
+    built: ClassVar[type[Model]] = Decoder
     transposed: ClassVar[re.Pattern[str] | None] = None
     derived: ClassVar[re.Pattern[str] | None] = None
     skipped: ClassVar[Mapping[str, int]] = {}
@@ -101,6 +104,26 @@ class Family:
         """The fields of a model, if it is of this family; whether it is shows when they are read again."""
         raise NotImplementedError
 
+    def settle(self, fields: Fields, tensors: Tensors, tokenizer: Tokenizer) -> None:
+        """Put right what only the weights or the tokenizer can tell, before the fields are read.
+
+        Raises:
+            RequestError: the fields and the tokenizer disagree.
+        """
+
+    def write_tokens(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        """The fields of special tokens."""
+        return {
+            "bos_token_id": tokenizer.document_id,
+            "eos_token_id": tokenizer.id("end"),
+            "pad_token_id": None,
+        }
+
+    @property
+    def causal(self) -> bool:
+        """Whether its models are decoders alone."""
+        return self.built is Decoder
+
     def fields(self, variant: str) -> dict[str, Any]:
         """Of a model for tests."""
         return {**self.small, **self.variants[variant]}
@@ -115,7 +138,7 @@ class Family:
         for name in fields.left.get("architectures") or []:
             if name not in self.architectures:
                 fields.refuse("architectures", [name], f"of this family the lab has {', '.join(self.architectures)}")
-        fields.only("is_encoder_decoder", [self.encoder_decoder], "this family is otherwise")
+        fields.only("is_encoder_decoder", [self.built is EncoderDecoder], "this family is otherwise")
         words = self.read(fields)
         fields.finish()
         return words

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from lab.config import compose, construct
+from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 from lab.huggingface.family import Family, Weight, family_of
 from lab.huggingface.fields import Fields
@@ -40,19 +41,20 @@ def take_in(source: str | Path, into: str | Path | None = None) -> Run:
     fields = Fields.load(source)
     model_type = fields.left.get("model_type")
     family = family_of(fields)
-    words = family.words(fields)
     with Tensors(source) as tensors:
-        tokenizer, tokens = _tokenizer(source)
-        rows = table_rows(words)
+        path, tokenizer = _tokenizer(source)
+        family.settle(fields, tensors, tokenizer)
+        words = family.words(fields)
+        rows, tokens = table_rows(words), max(tokenizer.inner.get_vocab(with_added_tokens=True).values()) + 1
         if tokens > rows:
-            raise RequestError(f"{tokenizer}: has {tokens} tokens, and config.json says vocab_size={rows}")
+            raise RequestError(f"{path}: has {tokens} tokens, and config.json says vocab_size={rows}")
         target = Path(into).expanduser() if into else files.new_folder(composed(words))
         config = composed(words, str((target / files.TOKENIZER).absolute()))
         with made_whole(target, "--into") as made:
             model = meta_model(config, tokens)
             (made / files.WEIGHTS.parent).mkdir()
             write(made / files.WEIGHTS, _pieces(family, model, tensors))
-            shutil.copyfile(tokenizer, made / files.TOKENIZER)
+            shutil.copyfile(path, made / files.TOKENIZER)
             files.write_config(made, config)
             _write_result(made, config, model, tokens, {"folder": str(source.absolute()), "model_type": model_type})
     return files.load(target)
@@ -77,17 +79,15 @@ def table_rows(words: Sequence[str]) -> int:
     return next(int(word.partition("=")[2]) for word in words if word.startswith("embedding.rows="))
 
 
-def _tokenizer(source: Path) -> tuple[Path, int]:
-    """The file, and how many numbers its tokens take."""
-    from lab.data.tokenizers import Tokenizer
-
+def _tokenizer(source: Path) -> tuple[Path, Tokenizer]:
+    """The file, and what it holds."""
     path = source / files.TOKENIZER
     if not path.is_file():
         raise RequestError(
             f"{source}: has no {files.TOKENIZER}; transformers' "
             "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it"
         )
-    return path, max(Tokenizer.load(path).inner.get_vocab(with_added_tokens=True).values()) + 1
+    return path, Tokenizer.load(path)
 
 
 @contextmanager
@@ -147,8 +147,10 @@ def _called(family: Family, tensors: Tensors, expected: dict[str, Any]) -> dict[
 
 
 def _repeats_the_table(full: str, name: str, expected: dict[str, Any], tensors: Tensors) -> bool:
-    """Whether this is a head that is tied and was written all the same."""
-    if full in expected or not name.endswith(("lm_head.weight", "decoder.weight", "projector.weight")):
+    """Whether this is a head that is tied, or the table of a stack, and was written all the same."""
+    if full in expected or not name.endswith(
+        ("lm_head.weight", "decoder.weight", "projector.weight", "embed_tokens.weight")
+    ):
         return False
     tables = [other for other in tensors.files if tensors.shapes[other] == tensors.shapes[name] and other != name]
     return any(torch.equal(tensors[other], tensors[name]) for other in tables)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lab.data.special import spelt
 from lab.errors import RequestError
 from lab.huggingface.alike import differences
 from lab.huggingface.family import Family, Weight, families
@@ -92,6 +93,8 @@ def _fitting(run: Run, model: Any, model_type: str | None) -> tuple[Family, dict
 
 def _try(family: Family, model: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """The fields of a family for a model, and where what they compose is another one."""
+    if type(model) is not family.built:
+        return {}, [(NOT_SAID, f"{type(model).__name__} here, {family.built.__name__} there")]
     fields = family.write(model)
     try:
         twin = meta_model(composed(family.words(Fields(fields))), 1)
@@ -106,11 +109,11 @@ def _choice(run: Run, path: str) -> str:
         return NOT_SAID
     if not path:
         return f"model={run.config.choices.model}"
-    places = ("visibility", "attention", "ffn", "position", "embedding")
+    places = ("visibility", "attention", "cross", "ffn", "position", "embedding")
     last = path.split(".")
     group = next((part for part in reversed(last) if part in places), "block")
     group = "norm" if any(part.endswith("norm") for part in last) else group
-    group = {"visibility": "pattern"}.get(group, group)
+    group = {"visibility": "pattern", "cross": "attention"}.get(group, group)
     return f"{group}={run.config.choices[group]}"
 
 
@@ -131,9 +134,7 @@ def _of_the_file(run: Run, family: Family, kind: str) -> dict[str, Any]:
     """Fields that say nothing of what is computed."""
     return {
         "architectures": [family.architectures[0]],
-        "bos_token_id": run.tokenizer.document_id,
-        "eos_token_id": run.tokenizer.id("end"),
-        "pad_token_id": None,
+        **family.write_tokens(run.tokenizer),
         "model_type": family.model_type,
         "dtype": kind,
     }
@@ -142,7 +143,8 @@ def _of_the_file(run: Run, family: Family, kind: str) -> dict[str, Any]:
 def _tokenizer_fields(run: Run) -> dict[str, Any]:
     """What `AutoTokenizer` reads beside `tokenizer.json`."""
     names = {number: token for token, number in run.tokenizer.specials.items()}
-    return {
+    pad = spelt("pad", run.tokenizer.specials)
+    return ({} if pad is None else {"pad_token": pad}) | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": names[run.tokenizer.document_id],
         "eos_token": names[run.tokenizer.id("end")],

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,19 @@ from lab.huggingface.family import Family, families
 from lab.huggingface.fields import CONFIG
 from lab.huggingface.incoming import take_in
 from lab.layout import Layout
+from lab.models.decoder import Decoder
+from lab.models.encoder import Encoder
+from lab.models.encoder_decoder import EncoderDecoder
 from lab.models.generate import generate
+from lab.models.translate import translate
 from lab.parts.cache import left_padded
 from lab.runs.folder import Run
 
 BEGIN, END = "<!-- parity -->", "<!-- end of parity -->"
-TIME, NEW = 24, 100
+TIME, NEW, NEW_TARGET = 24, 100, 30
 SPECIAL = ("<unk>", "<s>", "</s>")
+TARGETS = ("<pad>", "</s>", "<unk>")
+"""Special tokens of an encoder-decoder's tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -53,36 +60,43 @@ class Parity:
 
 def published(fields: Mapping[str, Any], model_type: str, folder: Path, attention: str | None = "eager") -> Any:
     """A model of transformers with random weights, written with a tokenizer into a folder."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
     torch.manual_seed(0)
     config = AutoConfig.for_model(model_type, **fields)
-    kind = AutoModelForCausalLM if families()[model_type].causal else AutoModelForMaskedLM
-    theirs = kind.from_config(config, attn_implementation=attention).eval()
+    kinds = {Decoder: AutoModelForCausalLM, Encoder: AutoModelForMaskedLM, EncoderDecoder: AutoModelForSeq2SeqLM}
+    built = families()[model_type].built
+    theirs = kinds[built].from_config(config, attn_implementation=attention).eval()
+    if built is EncoderDecoder and fields.get("tie_word_embeddings") is False:  # which their constructor takes back
+        config.tie_word_embeddings = theirs.config.tie_word_embeddings = False
+        theirs.lm_head.weight = nn.Parameter(theirs.lm_head.weight.clone())
+    spread = 0.1 if built is EncoderDecoder else 0.2  # where scores are not scaled, large ones magnify rounding
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             gain = parameter.ndim == 1 and name.endswith("weight")
-            parameter.normal_(1.0 if gain else 0.0, 0.2)
+            parameter.normal_(1.0 if gain else 0.0, spread)
     theirs.save_pretrained(folder)
-    tokenizer(config.vocab_size).save(str(folder / "tokenizer.json"))
+    tokenizer(config.vocab_size, TARGETS if built is EncoderDecoder else SPECIAL).save(str(folder / "tokenizer.json"))
     return theirs
 
 
-def tokenizer(size: int) -> Any:
+def tokenizer(size: int, special: Sequence[str] = SPECIAL) -> Any:
     """Of single characters, with as many tokens as asked for."""
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers
 
-    letters = [chr(number) for number in range(0x21, 0x21 + size - len(SPECIAL))]
-    made = tokenizers.Tokenizer(models.WordLevel({t: i for i, t in enumerate([*SPECIAL, *letters])}, unk_token="<unk>"))
+    letters = [chr(number) for number in range(0x21, 0x21 + size - len(special))]
+    made = tokenizers.Tokenizer(models.WordLevel({t: i for i, t in enumerate([*special, *letters])}, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     made.decoder = decoders.Fuse()
-    made.add_special_tokens(list(SPECIAL))
+    made.add_special_tokens(list(special))
     return made
 
 
 def compare(family: Family, run: Run, theirs: Any) -> Parity:
     """Both on the same tokens."""
+    if family.built is EncoderDecoder:
+        return _compare_pairs(family, run.model, theirs)
     ours: Any = run.model
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(len(SPECIAL), theirs.config.vocab_size, (2, TIME), generator=generator)
@@ -107,15 +121,27 @@ def _share(mine: Tensor, theirs: Tensor) -> float:
 
 @torch.no_grad()
 def _forward(ours: Any, theirs: Any, tokens: Tensor) -> tuple[float, float]:
+    with _watched(ours) as states:
+        mine = ours(tokens)
+    out = theirs(input_ids=tokens, output_hidden_states=True)
+    return _share(mine, out.logits), _farthest(ours, states, out.hidden_states)
+
+
+@contextmanager
+def _watched(stack: Any) -> Iterator[list[Tensor]]:
+    """What leaves each block of a stack."""
     states: list[Tensor] = []
-    hooks = [block.register_forward_hook(lambda _, __, out: states.append(out)) for block in ours.blocks]
-    mine = ours(tokens)
+    hooks = [block.register_forward_hook(lambda _, __, out: states.append(out)) for block in stack.blocks]
+    yield states
     for hook in hooks:
         hook.remove()
-    out = theirs(input_ids=tokens, output_hidden_states=True)
-    states[-1] = ours.norm(states[-1])  # theirs count the last norm to the last layer
-    layers = out.hidden_states[1:]
-    return _share(mine, out.logits), max(_share(a, b) for a, b in zip(states, layers, strict=True))
+
+
+@torch.no_grad()
+def _farthest(stack: Any, states: Sequence[Tensor], layers: Sequence[Tensor]) -> float:
+    """Of the layers of theirs, which begin with what enters, and count the last norm to the last."""
+    mine = [*states[:-1], stack.norm(states[-1])]
+    return max(_share(a, b) for a, b in zip(mine, layers[1:], strict=True))
 
 
 def _gradients(family: Family, ours: Any, theirs: Any, tokens: Tensor) -> float:
@@ -128,6 +154,10 @@ def _gradients(family: Family, ours: Any, theirs: Any, tokens: Tensor) -> float:
     theirs.zero_grad()
     ours.loss(tokens, targets).backward()
     theirs(input_ids=tokens, labels=tokens if family.causal else targets).loss.backward()
+    return _of_parameters(family, ours, theirs)
+
+
+def _of_parameters(family: Family, ours: Any, theirs: Any) -> float:
     given = dict(_as_written(theirs))
     parameters = dict(ours.named_parameters())
 
@@ -187,6 +217,69 @@ def _continued(theirs: Any, prompt: list[int]) -> list[int]:
     return theirs.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=NEW, **settings)[
         0, len(prompt) :
     ].tolist()
+
+
+def _compare_pairs(family: Family, ours: Any, theirs: Any) -> Parity:
+    """An encoder-decoder: sources of 24 tokens, targets of 20 that follow the padding."""
+    generator = torch.Generator().manual_seed(1)
+    source, target = torch.randint(len(TARGETS), theirs.config.vocab_size, (2, 2, TIME), generator=generator)
+    target = torch.cat([torch.zeros_like(target[:, :1]), target[:, :19]], dim=1)
+    with _watched(ours.encoder) as encoded, _watched(ours.decoder) as decoded:
+        mine = ours.embedding.logits(ours.hidden(source, target))
+    out = theirs(input_ids=source, decoder_input_ids=target, output_hidden_states=True)
+    ours.zero_grad()
+    theirs.zero_grad()
+    given, wanted = target[:, :-1], target[:, 1:].contiguous()
+    (ours.embedding.loss(ours.hidden(source, given), wanted) / wanted.numel()).backward()
+    theirs(input_ids=source, labels=wanted).loss.backward()
+    sizes = [TIME, 15]
+    found = translate(ours, source, Layout.packed([[n] for n in sizes], TIME), begin=0, end=-1, limits=NEW_TARGET)
+    others = _translated(theirs, source, torch.arange(TIME) < torch.tensor(sizes).unsqueeze(1))
+    return Parity(
+        _share(mine, out.logits),
+        max(
+            _farthest(ours.encoder, encoded, out.encoder_hidden_states),
+            _farthest(ours.decoder, decoded, out.decoder_hidden_states),
+        ),
+        _of_parameters(family, ours, theirs),
+        _padded_pairs(ours, theirs, source, target),
+        _packed_pairs(ours, theirs, source, target),
+        sum(a == b for one, other in zip(found, others, strict=True) for a, b in zip(one, other, strict=True)),
+        sum(len(other) for other in others),
+    )
+
+
+@torch.no_grad()
+def _padded_pairs(ours: Any, theirs: Any, source: Tensor, target: Tensor) -> float:
+    """Sources of 24 and 15 tokens, targets of 11 and 20, padded behind."""
+    sizes = [TIME, 15], [11, target.shape[1]]
+    seen, known = (
+        torch.arange(x.shape[1]) < torch.tensor(n).unsqueeze(1) for x, n in zip((source, target), sizes, strict=True)
+    )
+    layouts = [Layout.packed([[n] for n in of], x.shape[1]) for of, x in zip(sizes, (source, target), strict=True)]
+    source, target = source.masked_fill(~seen, 0), target.masked_fill(~known, 0)
+    mine = ours.embedding.logits(ours.hidden(source, target, *layouts))
+    masks = {"attention_mask": seen.long(), "decoder_attention_mask": known.long()}
+    reference = theirs(input_ids=source, decoder_input_ids=target, **masks).logits
+    return _share(mine[known], reference[known])
+
+
+@torch.no_grad()
+def _packed_pairs(ours: Any, theirs: Any, source: Tensor, target: Tensor) -> float:
+    """Two pairs in one row against each alone."""
+    sides = [(source[:1], [14, TIME - 14]), (target[:1], [8, target.shape[1] - 8])]
+    layouts = [Layout.packed([sizes]) for _, sizes in sides]
+    mine = ours.embedding.logits(ours.hidden(source[:1], target[:1], *layouts))[0]
+    pieces = zip(*(row.split(sizes, dim=1) for row, sizes in sides), strict=True)
+    alone = [theirs(input_ids=one, decoder_input_ids=other).logits[0] for one, other in pieces]
+    return _share(mine, torch.cat(alone))
+
+
+def _translated(theirs: Any, source: Tensor, seen: Tensor) -> list[list[int]]:
+    """Greedy, and never stopping."""
+    settings: Mapping[str, Any] = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    made = theirs.generate(source, attention_mask=seen.long(), max_new_tokens=NEW_TARGET, **settings)
+    return made[:, 1:].tolist()
 
 
 def measure(family: Family, variant: str) -> Parity:

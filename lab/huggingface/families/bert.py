@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.huggingface.family import ACTIVATIONS, Family, Weight, written
 from lab.huggingface.fields import Fields
+from lab.models.encoder import Encoder
 
 
 class Bert(Family):
@@ -17,7 +18,7 @@ class Bert(Family):
     model_type = "bert"
     architectures = ("BertForMaskedLM",)
     base = "bert."
-    causal = False
+    built = Encoder
     names = {
         "embedding.table": "bert.embeddings.word_embeddings",
         "position.table": "bert.embeddings.position_embeddings",
