@@ -412,6 +412,7 @@ def generate(arguments: list[str]) -> int:
         "--no-cache", action="store_true", help="compute all tokens anew for each; the same text, slower"
     )
     parser.add_argument("--beam", type=int, metavar="N", help="hypotheses that an encoder-decoder follows")
+    parser.add_argument("--steps", action="store_true", help="one token, step by step: shapes, candidates, the choice")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     options = parser.parse_args(arguments)
     from lab.console import say
@@ -427,10 +428,12 @@ def generate(arguments: list[str]) -> int:
     except ValueError as error:
         key, _, said = str(error).partition(":")
         raise RequestError(f"--{key.replace('_', '-')}:{said}") from None
+    if options.steps:
+        return _steps(options, sampling)
     streams = len(options.prompts) == 1 and not options.json
     written = write(
         load(options.run),
-        [sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt for prompt in options.prompts],
+        [_text(prompt) for prompt in options.prompts],
         options.tokens,
         sampling,
         options.stop,
@@ -446,6 +449,25 @@ def generate(arguments: list[str]) -> int:
     else:
         print("\n\n".join(f"> {answer.prompt}\n{answer.text}" for answer in written.answers))
     say(written.note())
+    return 0
+
+
+def _text(given: str) -> str:
+    return sys.stdin.read().removesuffix("\n") if given == "-" else given
+
+
+def _steps(options: argparse.Namespace, sampling: Any) -> int:
+    """One token after one prompt."""
+    from lab.runs.folder import load
+    from lab.views import step as views
+
+    if len(options.prompts) > 1:
+        raise RequestError(f"--steps: of one prompt, and there are {len(options.prompts)}")
+    one = views.step(load(options.run), _text(options.prompts[0]), sampling)
+    if options.json:
+        print(json.dumps(one.to_json(), indent=2, ensure_ascii=False))
+    else:
+        views.show(one)
     return 0
 
 

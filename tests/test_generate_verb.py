@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import lab as api
 from lab.models.generate import generate
@@ -106,6 +107,27 @@ def test_an_encoder_decoder_reads_the_prompt(translator, lab):
     assert lab(*drawn, "1").out == lab(*drawn, "1").out != lab(*drawn, "2").out
 
 
+def test_one_token_step_by_step(decoder, recurrent, lab):
+    words = ("generate", decoder.folder, "Doc", "--steps", "--json")
+    step = lab(*words).json
+    assert step["ids"] == [0, *(1 + byte for byte in b"Doc")]
+    shapes = {stage["place"]: (stage["shape"], stage["times"]) for stage in step["stages"]}
+    assert shapes["embedding"] == ([1, 4, 32], 1)
+    assert shapes["blocks.*.attention"] == ([1, 4, 32], 2)
+    assert shapes["logits"] == ([1, 4, 257], 1)
+    assert step["chosen"] == step["candidates"][0]
+    assert decoder.tokenizer.decode([step["chosen"]["id"]]) == continued(decoder, "Doc", 1)
+    probabilities = decoder.model(torch.tensor([step["ids"]]))[0, -1].softmax(-1)
+    assert [one["before"] for one in step["candidates"]] == pytest.approx(probabilities.topk(10).values.tolist())
+    drawn = lab(*words, "--top-k", "3", "--temperature", "0.5", "--seed", "4").json
+    kept = probabilities.topk(3).values ** 2  # a temperature of 1/2 squares them
+    after = [one["after"] for one in drawn["candidates"]]
+    assert after == pytest.approx([*(kept / kept.sum()).tolist(), *[0] * 7])
+    shown = lab("generate", recurrent.folder, "Document", "--steps").out
+    assert "recurrence" in shown
+    assert shown.splitlines()[-1].startswith("chosen: ")
+
+
 def test_a_writer_holds_back_what_may_change(decoder):
     tokenizer = decoder.tokenizer
     writer = Writer(tokenizer, [], ["éa!"])
@@ -146,6 +168,7 @@ def test_words_without_a_token_and_what_a_family_does_not_do_are_said(recurrent,
     for words, message in (
         (("--no-cache",), "--no-cache: of decoders and recurrent models"),
         (("--slide",), "--slide: of decoders and recurrent models"),
+        (("--steps",), "--steps: of decoders and recurrent models"),
         (("--beam", "2", "--temperature", "1"), "--beam: 2; follows the most probable targets"),
     ):
         assert lab("generate", translator.folder, "abab", *words).err.startswith(f"lab generate: {message}")

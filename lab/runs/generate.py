@@ -162,11 +162,7 @@ def write(
     """
     model: Any = run.model
     translates = model.family == "encoder_decoder"
-    if not model.generates:
-        raise RequestError(
-            f"RUN: {run.folder} holds model={run.config.choices.model}, which writes no text; decoders, recurrent models and "
-            "encoder-decoders do"
-        )
+    check(run, prompts)
     if tokens is not None and tokens < 1:
         raise RequestError(f"--tokens: {tokens}; at least 1")
     if beam is not None and (beam < 1 or not translates):
@@ -179,7 +175,6 @@ def write(
         )
     if "" in stops:
         raise RequestError("--stop: is empty; a text that ends the answer")
-    _check(run, prompts, model.context - 1 if translates else model.limit and model.limit - 1)
     if translates:
         beam = beam or (run.config.objective.get("beam", 1) if sampling in (None, Sampling()) else 1)
         plan = _target(run, prompts, tokens, sampling, beam)
@@ -191,7 +186,17 @@ def write(
     return found
 
 
-def _check(run: Run, prompts: Sequence[str], most: int | None) -> None:
+def check(run: Run, prompts: Sequence[str]) -> None:
+    """Refuse a model that does not generate, and prompts that it cannot read, by `RequestError`."""
+    model: Any = run.model
+    if not model.generates:
+        raise RequestError(
+            f"RUN: {run.folder} holds model={run.config.choices.model}, which writes no text; decoders, recurrent models and "
+            "encoder-decoders do"
+        )
+    most = (
+        None if model.limit is None else model.limit - 1
+    )  # the document token, or the one that ends a source, is there too
     for prompt, ids in zip(prompts, run.tokenizer.encode(prompts), strict=True):
         if not prompt:
             raise RequestError("PROMPT: is empty; a text to begin from")
