@@ -194,6 +194,20 @@ class Tokenizer:
             lost += len(text.encode()) - known
         return lost
 
+    def unknown(self, text: str) -> list[str]:
+        """The parts of a text that no token stands for, white space apart, each once and in order."""
+        if self.lossless:
+            return []
+        encoding = self.inner.encode(text, add_special_tokens=False)
+        found, end = [], 0
+        for token, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
+            found.append(text[end:first])
+            if token == self._unknown_id:
+                found.append(text[first:last])
+            end = max(end, last)
+        found.append(text[end:])
+        return list(dict.fromkeys(part for part in map(str.strip, found) if part))
+
     def _spells(self, token: int, text: str) -> bool:
         return self._spelt is None or self._spelt[token] == text
 

@@ -24,6 +24,7 @@ class Decoder(Stack, LanguageModel):
     """
 
     family = "decoder"
+    generates = True
 
     def __init__(self, vocab_size: int, dim: int, embedding: Callable[..., Embedding], **stack) -> None:
         super().__init__(dim=dim, causal=True, **stack)

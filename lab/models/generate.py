@@ -2,77 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lab.layout import Layout
 from lab.models.model import LanguageModel
+from lab.models.sampling import Sampling
 from lab.parts.cache import left_padded
 
 
-@torch.no_grad()
 def generate(
     model: LanguageModel,
     tokens: Tensor | Sequence[Sequence[int]],
     max_new_tokens: int,
-    temperature: float = 0.0,
-    seed: int = 0,
     cache: bool = True,
-    stop: int | None = None,
+    stop: int | Collection[int] | None = None,
+    slide: bool = False,
+    **sampling: Any,
 ) -> list[list[int]]:
     """Continue prompts.
 
     Args:
         model: is put into evaluation mode while it generates.
         tokens: the prompts: `[batch, time]`, or lists of unequal lengths, none empty.
-        max_new_tokens: how many tokens each gets.
-        temperature: 0 takes the best token; above, tokens are drawn from `softmax(logits / temperature)`.
-        seed: of what is drawn.
+        max_new_tokens: how many tokens each gets at most.
         cache: keep keys and values; without, each token computes all before it again, to the same result.
-        stop: a token that ends an answer, and is not part of it.
+        stop: a token, or several, each of which ends an answer and is not part of it.
+        slide: at the model's limit forget the older half of a row and go on; else the answer ends there.
+        sampling: `temperature`, `top_k`, `top_p`, `min_p`, `repetition`, `seed`, as `lab.models.sampling.Sampling`; by
+            default the best token is taken.
 
     Returns:
         The new tokens of each prompt.
 
     Raises:
-        ValueError: an empty prompt, a negative number of tokens or temperature.
+        ValueError: an empty prompt or one beyond the model's limit, a negative number of tokens, or a value of sampling
+            that is out of its range.
     """
-    prompts = [list(map(int, row)) for row in tokens]
-    if not prompts or not all(prompts):
+    return collect(stream(model, tokens, max_new_tokens, Sampling(**sampling), cache, stop, slide), len(tokens))
+
+
+def collect(steps: Iterator[list[int | None]], rows: int) -> list[list[int]]:
+    """The tokens of each row out of those of each step."""
+    answers: list[list[int]] = [[] for _ in range(rows)]
+    for step in steps:
+        for answer, token in zip(answers, step, strict=True):
+            if token is not None:
+                answer.append(token)
+    return answers
+
+
+@torch.no_grad()
+def stream(
+    model: LanguageModel,
+    tokens: Tensor | Sequence[Sequence[int]],
+    max_new_tokens: int,
+    sampling: Sampling,
+    cache: bool = True,
+    stop: int | Collection[int] | None = None,
+    slide: bool = False,
+) -> Iterator[list[int | None]]:
+    """What `generate` collects, as it is made: at each step the next token of each row, none for a row that has ended.
+
+    Arguments and errors as `generate`; errors are raised when the first token is asked for.
+    """
+    rows = [list(map(int, row)) for row in tokens]
+    if not rows or not all(rows):
         raise ValueError("tokens: a prompt has at least 1 token")
-    if max_new_tokens < 0 or temperature < 0:
-        raise ValueError(f"max_new_tokens: {max_new_tokens}, temperature: {temperature}; both are 0 or more")
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens: {max_new_tokens}; 0 or more")
+    longest = max(map(len, rows))
+    most = longest + max_new_tokens if model.limit is None else model.limit
+    if longest > most:
+        raise ValueError(f"tokens: a prompt of {longest:,}; the model takes rows of at most {most:,}")
+    stops = {stop} if isinstance(stop, int) else set(stop or ())
     device = model.embedding.table.weight.device
-    drawing = torch.Generator(device=device).manual_seed(seed)
-    lengths = [len(prompt) for prompt in prompts]
-    width = max(lengths)
-    rows = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
-    kept = model.new_cache(len(prompts), width + max_new_tokens) if cache else None
+    drawing, seen = sampling.drawing(device), sampling.seen(rows, model.vocab_size, device)
+    length = min(longest + max_new_tokens, most)  # of a row that is computed
+    ended = [False] * len(rows)
 
     was_training = model.training
     model.eval()
     try:
-        new: Tensor = rows
-        layout: Layout | None = left_padded(lengths, device)
-        for step in range(max_new_tokens):
-            if kept is None:
-                x = model.hidden(rows, left_padded([length + step for length in lengths], device))
-            else:
-                x = model.hidden(new, layout, kept)
-            new, layout = _choose(model.embedding.logits(x[:, -1]), temperature, drawing), None
-            rows = torch.cat([rows, new], dim=1)
-            if stop is not None and bool((rows[:, width:] == stop).any(dim=1).all()):
-                break
+        begins = True
+        for _ in range(max_new_tokens):
+            if max(map(len, rows)) > most:
+                ended = [end or (len(row) > most and not slide) for end, row in zip(ended, rows, strict=True)]
+                if all(ended):
+                    return
+                rows = [row[-max(most // 2, 1) :] if len(row) > most else row for row in rows]
+                begins = True  # what the cache holds was computed with what is forgotten now
+            if begins or not cache:
+                layout: Layout | None
+                new, layout = _padded(rows, device)
+                kept = model.new_cache(len(rows), length) if cache else None
+            x = model.hidden(new, layout, kept)
+            new, layout, begins = sampling.choose(model.embedding.logits(x[:, -1]), drawing, seen), None, False
+            chosen: list[int] = new[:, 0].tolist()
+            for row, token in zip(rows, chosen, strict=True):
+                row.append(token)
+            ended = [end or token in stops for end, token in zip(ended, chosen, strict=True)]
+            yield [None if end else token for end, token in zip(ended, chosen, strict=True)]
+            if all(ended):
+                return
     finally:
         model.train(was_training)
-    answers: list[list[int]] = rows[:, width:].tolist()
-    return [answer[: answer.index(stop)] if stop in answer else answer for answer in answers]
 
 
-def _choose(logits: Tensor, temperature: float, drawing: torch.Generator) -> Tensor:
-    """One token a row: `[batch, vocab]` to `[batch, 1]`."""
-    if temperature == 0:
-        return logits.argmax(dim=-1, keepdim=True)
-    return torch.multinomial((logits.float() / temperature).softmax(dim=-1), 1, generator=drawing)
+def _padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Layout]:
+    lengths = [len(row) for row in rows]
+    width = max(lengths)
+    tokens = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
+    return tokens, left_padded(lengths, device)

@@ -37,14 +37,21 @@ class Model(nn.Module):
         context: tokens in a row, as trained.
         frame: roles of the special tokens that begin a text that is read, stand between two, and end the last.
         pool: what stands for a text unless told, as in `lab.models.pooling`.
+        generates: it writes one token after the other.
     """
 
     family: ClassVar[str]
     frame: ClassVar[Frame] = (None, None, None)
     pool: ClassVar[str] = "mean"
+    generates: ClassVar[bool] = False
     vocab_size: int
     dim: int
     context: int
+
+    @property
+    def limit(self) -> int | None:
+        """Tokens of a row at most when it writes; none where a state of fixed size stands for all before."""
+        return self.context
 
     def layers(self) -> list[Costed]:
         """What computes, apart from the head."""
@@ -172,6 +179,7 @@ class SequenceToSequence(Model):
     """
 
     family = "encoder_decoder"
+    generates = True
     embedding: Embedding
 
     def hidden(

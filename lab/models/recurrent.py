@@ -32,6 +32,8 @@ class Recurrent(LanguageModel):
     """
 
     family = "recurrent"
+    generates = True
+    limit = None
 
     def __init__(
         self,

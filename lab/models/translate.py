@@ -1,15 +1,17 @@
-"""Generation of targets from sources: greedy, and beam search with the length penalty of Wu et al. 2016 (GNMT)."""
+"""Generation of targets from sources: token by token, and beam search with the length penalty of Wu et al. 2016 (GNMT)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lab.layout import Layout
+from lab.models.generate import collect
 from lab.models.model import SequenceToSequence
+from lab.models.sampling import Sampling
 
 
 @torch.no_grad()
@@ -39,21 +41,66 @@ def translate(
     Raises:
         ValueError: a beam or a limit under 1, a penalty under 0, or not as many limits as rows.
     """
-    most = [limits] * len(source) if isinstance(limits, int) else [int(limit) for limit in limits]
-    if len(most) != len(source) or (most and min(most) < 1):
-        raise ValueError(f"limits: {most}; one for each of the {len(source)} rows, at least 1")
+    most = _checked(source, limits)
     if beam < 1 or not penalty >= 0:
         raise ValueError(f"beam: {beam}, at least 1; penalty: {penalty}, at least 0")
     if not most:
         return []
+    if beam == 1:
+        return collect(stream(model, source, source_layout, begin=begin, end=end, limits=most), len(source))
     was_training = model.training
     model.eval()
     try:
-        if beam == 1:
-            return _greedy(model, source, source_layout, begin, end, most)
         return _beam(model, source, source_layout, begin, end, most, beam, penalty)
     finally:
         model.train(was_training)
+
+
+@torch.no_grad()
+def stream(
+    model: SequenceToSequence,
+    source: Tensor,
+    source_layout: Layout | None = None,
+    *,
+    begin: int,
+    end: int,
+    limits: int | Sequence[int],
+    sampling: Sampling | None = None,
+) -> Iterator[list[int | None]]:
+    """The targets as they are made: at each step the next token of each row, none for a row that has ended.
+
+    Args:
+        sampling: how a token is chosen; by default the best one.
+
+    The others, and errors, as `translate`; errors are raised when the first token is asked for.
+    """
+    sampling = sampling or Sampling()
+    limits = _checked(source, limits)
+    drawing = sampling.drawing(source.device)
+    seen = sampling.seen([[begin]] * len(source), model.vocab_size, source.device)
+    was_training = model.training
+    model.eval()
+    try:
+        state = model.begin(source, source_layout, max(limits, default=0))
+        last = torch.full((len(source), 1), begin, device=source.device)
+        going = [True] * len(source)
+        for length in range(1, max(limits, default=0) + 1):
+            last = sampling.choose(model.embedding.logits(model.step(last, state)[:, -1]), drawing, seen)
+            chosen: list[int] = last[:, 0].tolist()
+            going = [go and token != end for go, token in zip(going, chosen, strict=True)]
+            yield [token if go else None for go, token in zip(going, chosen, strict=True)]
+            going = [go and length < limit for go, limit in zip(going, limits, strict=True)]
+            if not any(going):
+                return
+    finally:
+        model.train(was_training)
+
+
+def _checked(source: Tensor, limits: int | Sequence[int]) -> list[int]:
+    most = [limits] * len(source) if isinstance(limits, int) else [int(limit) for limit in limits]
+    if len(most) != len(source) or (most and min(most) < 1):
+        raise ValueError(f"limits: {most}; one for each of the {len(source)} rows, at least 1")
+    return most
 
 
 def room(lengths: Sequence[int] | np.ndarray, longest: float, context: int) -> list[int]:
@@ -61,22 +108,6 @@ def room(lengths: Sequence[int] | np.ndarray, longest: float, context: int) -> l
     the context.
     """
     return np.minimum(longest * np.asarray(lengths) + 10, context - 1).astype(int).tolist()
-
-
-def _greedy(
-    model: SequenceToSequence, source: Tensor, layout: Layout | None, begin: int, end: int, limits: list[int]
-) -> list[list[int]]:
-    state = model.begin(source, layout, max(limits))
-    last = torch.full((len(source), 1), begin, device=source.device)
-    left = torch.tensor(limits, device=source.device)
-    chosen: list[Tensor] = []
-    going = torch.ones_like(left, dtype=torch.bool)
-    while bool(going.any()):
-        last = model.embedding.logits(model.step(last, state)[:, -1]).argmax(dim=-1, keepdim=True)
-        going = going & (last[:, 0] != end)
-        chosen.append(torch.where(going, last[:, 0], end))
-        going = going & (left > len(chosen))
-    return [[token for token in row if token != end] for row in torch.stack(chosen, dim=1).tolist()]
 
 
 def _beam(
