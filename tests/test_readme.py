@@ -89,7 +89,7 @@ def test_command(command, here, capsys):
         assert main(["sweep", *words[2:], *[w for w in SMALL if not w.startswith("preset")]]) == 0
     elif words[1] in ("show", "parts", "tokens"):
         assert main(words[1:]) == 0
-    elif words[1] == "attention":
+    elif words[1] in ("attention", "generate"):
         assert main(["train", *smaller([]), "folder=RUN"]) == 0
         assert main(words[1:]) == 0
     else:
