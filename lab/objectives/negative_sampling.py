@@ -19,6 +19,7 @@ from lab.errors import RequestError
 from lab.layout import PADDING
 from lab.objectives.objective import Objective
 from lab.objectives.windows import Windows, compacted, distances, near
+from lab.overrides import is_number
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
@@ -84,11 +85,7 @@ class NegativeSampling(Objective):
     def __init__(
         self, window: int = 5, negatives: int = 5, shared: int = 64, sample: float | None = 0.001, **settings
     ) -> None:
-        for name, value in {"window": window, "negatives": negatives, "shared": shared}.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"objective.{name}: {value}; a whole number, at least 1")
-        if sample is not None and not 0 < sample <= 1:
-            raise ValueError(f"objective.sample: {sample}; a share of the text, over 0 to 1, or null")
+        self.check(window, negatives, shared, sample)
         super().__init__(**settings)
         self.window, self.negatives, self.shared = window, negatives, shared
         counts = word_counts(self.prepared)
@@ -99,6 +96,16 @@ class NegativeSampling(Objective):
         self.register_buffer("judged", torch.from_numpy(judged).float(), persistent=False)
         self.register_buffer("compared", torch.from_numpy(compared), persistent=False)
         self.sparse = False
+
+    @classmethod
+    def check(
+        cls, window: int = 5, negatives: int = 5, shared: int = 64, sample: float | None = None, **values
+    ) -> None:
+        for name, value in {"window": window, "negatives": negatives, "shared": shared}.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"objective.{name}: {value}; a whole number, at least 1")
+        if sample is not None and not (is_number(sample) and 0 < sample <= 1):
+            raise ValueError(f"objective.sample: {sample}; a share of the text, over 0 to 1, or null")
 
     def score(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
         """What is to be told apart.

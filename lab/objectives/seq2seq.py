@@ -20,6 +20,7 @@ from lab.metrics.classification import band, name
 from lab.metrics.translation import bleu, chrf, exact_match
 from lab.models.translate import room, translate
 from lab.objectives.objective import Objective
+from lab.overrides import is_number
 
 
 class TeacherForcing(Objective):
@@ -37,10 +38,14 @@ class TeacherForcing(Objective):
     families = ("encoder_decoder",)
 
     def __init__(self, smoothing: float = 0.0, **settings) -> None:
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"objective.smoothing: {smoothing}; choose from 0 to under 1")
+        self.check(smoothing=smoothing)
         super().__init__(**settings)
         self.smoothing = smoothing
+
+    @classmethod
+    def check(cls, *, smoothing: float = 0.0, **values) -> None:
+        if not (is_number(smoothing) and 0 <= smoothing < 1):
+            raise ValueError(f"objective.smoothing: {smoothing}; choose from 0 to under 1")
 
     def nats(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
         return self._loss(batch, self.smoothing)
@@ -83,15 +88,22 @@ class SequenceToSequence(TeacherForcing):
         longest: float = 2.0,
         **settings,
     ) -> None:
-        for key, value in {"beam": beam, "translated": translated}.items():
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"objective.{key}: {value}; a whole number, at least 1")
-        for key, number in {"penalty": penalty, "longest": longest}.items():
-            if not number >= 0:
-                raise ValueError(f"objective.{key}: {number}; a number, 0 or more")
+        self.check(beam=beam, penalty=penalty, translated=translated, longest=longest)
         super().__init__(**settings)
         self.beam, self.penalty, self.longest, self.translated = beam, penalty, longest, translated
         self._spent: dict[int, list[float]] = {}  # tokens and seconds of training, by the band of the source's length
+
+    @classmethod
+    def check(
+        cls, *, beam: int = 1, penalty: float = 0.6, translated: int | None = 256, longest: float = 2.0, **values
+    ) -> None:
+        super().check(**values)
+        for key, value in {"beam": beam, "translated": 1 if translated is None else translated}.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"objective.{key}: {value}; a whole number, at least 1")
+        for key, number in {"penalty": penalty, "longest": longest}.items():
+            if not (is_number(number) and number >= 0):
+                raise ValueError(f"objective.{key}: {number}; a number, 0 or more")
 
     def training_step(self, batch: PairBatch, index: int) -> Tensor:  # type: ignore[override]
         self._step = int(batch.source_lengths.mean()), int(batch.source_lengths.sum() + batch.lengths.sum())
