@@ -367,7 +367,7 @@ def tokens(arguments: list[str]) -> int:
     from lab.views import tokens as views
 
     overrides = [_override(text) for text in others]
-    text = sys.stdin.read() if options.text == "-" else options.text
+    text = _text(options.text)
     if options.tokenizers:
         cuts = [views.cut(views.named(name, overrides), text, name) for name in options.tokenizers]
     else:
@@ -491,7 +491,7 @@ def attention(arguments: list[str]) -> int:
     from lab.runs.folder import load, write_atomically
     from lab.views import attention as views
 
-    maps = views.attention(load(options.run), sys.stdin.read() if options.text == "-" else options.text)
+    maps = views.attention(load(options.run), _text(options.text))
     for one in maps:
         one.check(options.layer or 1, options.head or 1)
     if options.html:

@@ -165,8 +165,8 @@ class Sides(Arranged):
         )
 
 
-class Both(Arranged):
-    """Pairs for a model that reads each side by itself, as search does: begin, text, end. One target a row: its own number.
+class Framed(Arranged):
+    """Texts with the special tokens of a family around them.
 
     Args:
         frame: of the model's family.
@@ -176,6 +176,10 @@ class Both(Arranged):
     def __init__(self, *arranged, frame: Frame = ("cls", "sep", "sep"), **more) -> None:
         self.frame = frame
         super().__init__(*arranged, **more)
+
+
+class Both(Framed):
+    """Pairs for a model that reads each side by itself, as search does: begin, text, end. One target a row: its own number."""
 
     @property
     def framing(self) -> int:
@@ -248,17 +252,8 @@ class Answers(Arranged):
         )
 
 
-class Sequences(Arranged):
-    """Labelled texts: begin, text, end; of pairs begin, text, between, second text, end. One target a row: the label.
-
-    Args:
-        frame: of the model's family.
-        arranged: as `Arranged`.
-    """
-
-    def __init__(self, *arranged, frame: Frame = ("cls", "sep", "sep"), **more) -> None:
-        self.frame = frame
-        super().__init__(*arranged, **more)
+class Sequences(Framed):
+    """Labelled texts: begin, text, end; of pairs begin, text, between, second text, end. One target a row: the label."""
 
     @property
     def texts(self) -> int:

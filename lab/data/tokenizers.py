@@ -181,14 +181,14 @@ class Tokenizer:
         for text, encoding in zip(texts, self.inner.encode_batch(list(texts), add_special_tokens=False), strict=True):
             if (
                 not self._joins_with_spaces
-                and self._unknown_id not in encoding.ids
+                and self.unknown_id not in encoding.ids
                 and self.decode(encoding.ids) == text
             ):
                 continue
             known, end = 0, 0
             for token, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
                 covered = text[max(first, end) : last]
-                if token != self._unknown_id and self._spells(token, covered):
+                if token != self.unknown_id and self._spells(token, covered):
                     known += len(covered.encode())
                     end = max(end, last)
             lost += len(text.encode()) - known
@@ -202,7 +202,7 @@ class Tokenizer:
         found, end = [], 0
         for token, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
             found.append(text[end:first])
-            if token == self._unknown_id:
+            if token == self.unknown_id:
                 found.append(text[first:last])
             end = max(end, last)
         found.append(text[end:])
@@ -220,7 +220,8 @@ class Tokenizer:
         return (self._steps["decoder"] or {}).get("type") in (None, "WordPiece", "BPEDecoder")
 
     @cached_property
-    def _unknown_id(self) -> int | None:
+    def unknown_id(self) -> int | None:
+        """The number of the token that stands for what the tokenizer does not know; none where there is no such token."""
         model = self._steps["model"]
         unknown = model.get("unk_token")
         return model.get("unk_id") if unknown is None else self.inner.token_to_id(unknown)

@@ -79,7 +79,7 @@ def cut(tokenizer: Tokenizer, text: str, name: str) -> Cut:
         raise RequestError("TEXT: is empty; nothing to cut")
     encoding = tokenizer.inner.encode(text)
     numbers = {number: special for special, number in tokenizer.specials.items()}
-    unknown, parents = _unknown(tokenizer), _merges(tokenizer)
+    unknown, parents = tokenizer.unknown_id, _merges(tokenizer)
     tokens = []
     for number, token, (first, last) in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True):
         kind = "unknown" if number == unknown else "special" if number in numbers else "text"
@@ -90,12 +90,6 @@ def cut(tokenizer: Tokenizer, text: str, name: str) -> Cut:
 
 def _model(tokenizer: Tokenizer) -> dict[str, Any]:
     return json.loads(tokenizer.inner.to_str())
-
-
-def _unknown(tokenizer: Tokenizer) -> int | None:
-    model = _model(tokenizer)["model"]
-    name = model.get("unk_token")
-    return model.get("unk_id") if name is None else tokenizer.inner.token_to_id(name)
 
 
 def _merges(tokenizer: Tokenizer) -> dict[str, tuple[str, str]]:

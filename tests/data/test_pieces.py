@@ -154,7 +154,7 @@ def test_special_tokens_are_those_asked_for(recipe, tmp_path):
     text = "the [MASK] </s> <extra_id_3> [CLS] cats"
     made.save(tmp_path)
     for tokenizer in (made, Tokenizer.load(tmp_path)):
-        assert not {*tokenizer.specials.values()} - {tokenizer._unknown_id} & {*tokenizer.encode([text])[0].tolist()}
+        assert not {*tokenizer.specials.values()} - {tokenizer.unknown_id} & {*tokenizer.encode([text])[0].tolist()}
         assert tokenizer.id("mask") == made.id("mask")
 
 
