@@ -130,30 +130,24 @@ def attention(run: Run, text: str) -> list[Maps]:
     Raises:
         RequestError: an empty text, one longer than the model's context, or a model without attention over texts.
     """
+    from lab.data.arrange import framed
     from lab.models.record import record
+    from lab.models.stack import Stack
 
     model: Any = run.model
     tokenizer = run.tokenizer
     if not text:
         raise RequestError("TEXT: is empty; nothing to look at")
-    ids = around(model.family, tokenizer, text)
+    if not isinstance(run.model, Stack):
+        raise RequestError(f"{run.folder}: model={run.config.choices.model} has no attention within one text to show")
+    ids = framed(tokenizer, model.frame, [tokenizer.encode([text])[0]])[0].tolist()
     if len(ids) > model.context:
         raise RequestError(f"TEXT: {len(ids):,} tokens; the model was trained on rows of {model.context}")
-    if not any(name.endswith("attention.weights") for name, _ in model.named_modules()):
-        raise RequestError(f"{run.folder}: model={run.config.choices.model} has no attention over a text")
     with torch.no_grad(), record(model, "attention.weights") as seen:
         model.vectors(torch.tensor([ids]))
     weights = np.stack([found[0].float().numpy() for found in seen.values()])
     words = [tokenizer.spelt(token) for token in ids]
     return [Maps("self", words, words, weights, np.array(ids))]
-
-
-def around(family: str, tokenizer: Any, text: str) -> list[int]:
-    """A text's tokens with those that stand around one where a family was trained: the document token before it, and of an
-    encoder the separator behind it.
-    """
-    ids = tokenizer.encode([text])[0].tolist()
-    return [tokenizer.id("cls"), *ids, tokenizer.id("sep")] if family == "encoder" else [tokenizer.document_id, *ids]
 
 
 def show(maps: Maps, layer: int | None = None, head: int | None = None, token: int | None = None) -> None:
