@@ -59,7 +59,7 @@ class Embedding(nn.Module):
         self.head = None if tied else Linear(dim, size, bias=False)
         self.register_parameter("bias", None)
         self.scale = dim**0.5 if scaled else 1.0
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     @property
     def scorer(self) -> Tensor:

@@ -87,12 +87,13 @@ class LatentAttention(Scored):
         latent = self.latent_norm(latent)
         key = position.rotate(shared[0].unsqueeze(2), layout) if shared else latent.new_empty(*latent.shape[:2], 1, 0)
         scoring = self.scoring(position, self.scale or self.score_dim**-0.5)
-        if cache is None:
+        held, seen = (None, None) if cache is None else cache.extend(latent, key.squeeze(2))
+        if held is None or seen is None:
             keys, values = self._made(latent)
             keys = torch.cat([keys, key.expand(-1, -1, self.heads, -1)], dim=-1)
             out = attend(torch.cat([plain, turned], dim=-1), keys, values, layout, self.visibility, scoring)
         else:
-            (latents, turning), seen = cache.extend(latent, key.squeeze(2))
+            latents, turning = held
             query = torch.cat([self._taken_in(plain), turned], dim=-1)
             keys = torch.cat([latents, turning], dim=-1).unsqueeze(2)
             out = self._values(attend(query, keys, latents.unsqueeze(2), layout, self.visibility, scoring, seen))

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lab.parts.function import Function
+
 ROWS = 16
 """Under so many rows a product waits for memory, and oneDNN's start shows."""
 
@@ -74,7 +76,7 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
     return product(right.T, left.T).T
 
 
-class LinearByOneDNN(torch.autograd.Function):
+class LinearByOneDNN(Function):
     """`x @ weight.T + bias` of `[..., inputs]`, and its gradients."""
 
     @staticmethod

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lab.layout import Layout
+from lab.parts.function import Function
 from lab.parts.position import Table, frequencies, over_zero
 
 
@@ -71,7 +72,7 @@ class RoPE(Table):
     def rotate(self, x: Tensor, layout: Layout) -> Tensor:
         """`[batch, time, heads, width]`, each pair turned by its angle."""
         cosine, sine = self.rows(layout, self.turning(x.shape[-1])).to(x.dtype).unbind(2)
-        return _Rotation.apply(x, cosine, sine, self.interleaved)
+        return _Rotation.run(x, cosine, sine, self.interleaved)
 
 
 class Stretched(RoPE):
@@ -164,7 +165,7 @@ class Llama3RoPE(Stretched):
         return plain / self.factor * (1 - kept) + plain * kept
 
 
-class _Rotation(torch.autograd.Function):
+class _Rotation(Function):
     """The gradient is the same turn backwards, so nothing of `x` is kept."""
 
     @staticmethod
