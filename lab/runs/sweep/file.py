@@ -4,7 +4,7 @@
     sweep.argv({"preset": "tiny", "seed": 0})       # what `wandb agent` would start
     sweep.overrides({"preset": "tiny", "seed": 0})  # what `lab train` gets from it
 
-`sweep_plan.plan` turns it into the list of trials. The format: https://docs.wandb.ai/guides/sweeps/sweep-config-keys
+`plan.plan` turns it into the list of trials. The format: https://docs.wandb.ai/guides/sweeps/sweep-config-keys
 """
 
 import math
@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from lab.errors import RequestError
-from lab.runs.sweep_command import check_survives, expand, override_key, read_command, train_overrides
-from lab.runs.sweep_space import MOST_POINTS, Parameter, read_parameters
+from lab.runs.sweep.command import check_survives, expand, override_key, read_command, train_overrides
+from lab.runs.sweep.space import MOST_POINTS, Parameter, read_parameters
 
 METHODS = ("grid", "random")
 TEXT_KEYS = ("name", "description", "program", "project", "entity", "kind", "apiVersion")

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lab.errors import RequestError
-from lab.runs.sweep_command import check_survives
-from lab.runs.sweep_file import SweepFile, read_sweep
-from lab.runs.sweep_plan import plan
-from lab.runs.sweep_space import as_sent, read_parameters
+from lab.runs.sweep.command import check_survives
+from lab.runs.sweep.file import SweepFile, read_sweep
+from lab.runs.sweep.plan import plan
+from lab.runs.sweep.space import as_sent, read_parameters
 
-SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
+SWEEPS = sorted((Path(__file__).parents[3] / "sweeps").glob("*.yaml"))
 COMMAND = ["${env}", "lab", "train", "${args_no_hyphens}"]
 
 
