@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lab.runs.sweep import sweep
-from lab.runs.sweep_file import read_sweep
+from lab.runs.sweep.file import read_sweep
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 BOOKS = ("Genesis", "Ruth", "Jonah", "Mark", "Philippians", "Jude")

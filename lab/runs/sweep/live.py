@@ -17,7 +17,7 @@ from lab.console import notes
 from lab.runs.folder import read_result
 
 if TYPE_CHECKING:
-    from lab.runs.sweep import Planned
+    from lab.runs.sweep.driver import Planned
 
 
 class Live:

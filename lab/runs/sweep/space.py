@@ -1,37 +1,24 @@
-"""The parameters of a W&B sweep: what each may be, which values a grid takes, how a random search draws.
+"""The parameters of a sweep: read from its file, checked, and turned into points of a grid or draws."""
 
-A distribution is one entry of DISTRIBUTIONS: the keys that it needs, its quantile function, and, where its
-values can be counted, the points that a grid takes. Names and keys are those of W&B's sweep schema; values
-are drawn by inverse transform, as W&B's own sampler does it.
-"""
+from __future__ import annotations
 
-import bisect
-import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy
-
 from lab.errors import RequestError
-
-Settings = Mapping[str, Any]
+from lab.runs.sweep.distributions import DISTRIBUTIONS, Distribution, Settings
 
 # As in W&B's schema. None of these characters means something else to Hydra, as "+", "~" and "@" do.
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 MOST_POINTS = 100_000
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """How values are spread: `quantile(settings, u)` for u in [0, 1); `points(settings)` if countable."""
-
-    required: tuple[str, ...]
-    quantile: Callable[[Settings, float], Any]
-    points: Callable[[Settings], Sequence[Any]] | None = None
-    defaults: Settings = field(default_factory=dict)
+LARGEST_EXPONENT = 700.0
+"""e to that power still is a number."""
+SIGMAS = 9.0
+"""No draw lies further from the mean."""
+SMALLEST_QUANTILE = 2.0**-54
 
 
 @dataclass(frozen=True)
@@ -41,6 +28,11 @@ class Parameter:
     name: str
     distribution: str
     settings: Settings
+
+    @property
+    def spread(self) -> Distribution:
+        """Its distribution."""
+        return DISTRIBUTIONS[self.distribution]
 
     @property
     def is_constant(self) -> bool:
@@ -57,7 +49,7 @@ class Parameter:
 
         Raises RequestError where W&B's grid has none either: a continuous range, values with probabilities.
         """
-        points = DISTRIBUTIONS[self.distribution].points
+        points = self.spread.points
         if points is None:
             raise RequestError(
                 f"parameters.{self.name}: a grid can't be laid over the distribution {self.distribution}; "
@@ -70,11 +62,11 @@ class Parameter:
                     f"parameters.{self.name}: {count:.3g} values are too many for a grid; "
                     f"accepted: {MOST_POINTS} at most"
                 )
-        return points(self.settings)
+        return as_sent(list(points(self.settings)))
 
     def draw(self, u: float) -> Any:
         """The value at quantile `u` in [0, 1)."""
-        return as_sent(DISTRIBUTIONS[self.distribution].quantile(self.settings, u))
+        return as_sent(self.spread.quantile(self.settings, max(u, SMALLEST_QUANTILE)))
 
 
 def read_parameters(tree: Any) -> tuple[dict[str, Parameter], bool]:
@@ -142,7 +134,7 @@ def _read_parameter(name: str, place: str, written: Settings) -> Parameter:
             raise RequestError(f"{place}.{key}: is missing; {kind} needs {' and '.join(distribution.required)}")
 
     settings = {**distribution.defaults, **settings}
-    _check_range(place, kind, settings)
+    _check_numbers(place, kind, settings)
     _check_values(place, settings)
     for key in settings.keys() & {"value", "values"}:
         settings[key] = as_sent(settings[key])
@@ -160,27 +152,40 @@ def _infer(place: str, settings: Settings) -> str:
     kinds = {type(settings["min"]), type(settings["max"])}
     if kinds == {int}:
         return "int_uniform"
-    if kinds == {float}:
+    if kinds <= {int, float}:
         return "uniform"
     raise RequestError(
         f"{place}: min {settings['min']!r} and max {settings['max']!r} leave the distribution open; "
-        "accepted: two whole numbers, two numbers with a decimal point (1.0e-3), or a distribution by name"
+        "accepted: two numbers (1.0e-3, not 1e-3, which YAML takes for text), or a distribution by name"
     )
 
 
-def _check_range(place: str, kind: str, settings: Settings) -> None:
+def _check_numbers(place: str, kind: str, settings: Settings) -> None:
     whole = kind == "int_uniform"
-    for key in ("min", "max", "q"):
+    for key in ("min", "max", "q", "mu", "sigma", "a", "b"):
         number = settings.get(key, 1)
         if type(number) not in ((int,) if whole else (int, float)) or not math.isfinite(number):
             expected = "a whole number" if whole else "a number (1.0e-3, not 1e-3, which YAML takes for text)"
             raise RequestError(f"{place}.{key}: {number!r} does not fit {kind}; accepted: {expected}")
-    if settings.get("q", 1) <= 0:
-        raise RequestError(f"{place}.q: {settings['q']!r} is not a step; accepted: a number over 0")
+    for key in ("q", "sigma", "a", "b"):
+        if settings.get(key, 1) <= 0:
+            raise RequestError(f"{place}.{key}: {settings[key]!r} does not fit {kind}; accepted: a number over 0")
     if "min" in settings and settings["min"] >= settings["max"]:
         raise RequestError(f"{place}.min: {settings['min']!r} is not less than max {settings['max']!r}")
-    if kind == "log_uniform_values" and settings["min"] <= 0:
+    if kind.endswith("log_uniform_values") and settings["min"] <= 0:
         raise RequestError(f"{place}.min: {settings['min']!r} has no logarithm; accepted: a number over 0")
+    if kind.endswith("log_uniform"):
+        for key in ("min", "max"):
+            if abs(settings[key]) > LARGEST_EXPONENT:
+                raise RequestError(
+                    f"{place}.{key}: {settings[key]!r} is an exponent of e in {kind}; "
+                    f"accepted: from -{LARGEST_EXPONENT:g} to {LARGEST_EXPONENT:g}, or {kind}_values"
+                )
+    if kind.endswith("log_normal") and abs(settings["mu"]) + SIGMAS * settings["sigma"] > LARGEST_EXPONENT:
+        raise RequestError(
+            f"{place}.sigma: {settings['sigma']!r} around mu {settings['mu']!r} reaches no finite numbers in {kind}; "
+            f"accepted: mu and {SIGMAS:g} sigma of {LARGEST_EXPONENT:g} at most together"
+        )
 
 
 def _check_values(place: str, settings: Settings) -> None:
@@ -198,45 +203,3 @@ def _check_values(place: str, settings: Settings) -> None:
             f"{place}.probabilities: {weights!r} does not fit; "
             f"accepted: {len(values)} numbers from 0, one a value, that add up to 1"
         )
-
-
-def _uniform(settings: Settings, u: float) -> float:
-    return settings["min"] + u * (settings["max"] - settings["min"])
-
-
-def _log_uniform(settings: Settings, u: float) -> float:
-    low, high = math.log(settings["min"]), math.log(settings["max"])
-    return math.exp(low + u * (high - low))
-
-
-def _quantised(settings: Settings, u: float) -> float:
-    """The nearest multiple of q, which may lie up to q/2 outside the range, as in W&B."""
-    return round(_uniform(settings, u) / settings["q"]) * settings["q"]
-
-
-def _whole(settings: Settings, u: float) -> int:
-    return settings["min"] + int(u * (settings["max"] - settings["min"] + 1))
-
-
-def _weighted(settings: Settings, u: float) -> Any:
-    cumulative = list(itertools.accumulate(settings["probabilities"]))
-    last = len(cumulative) - 1  # the sum may round to less than 1
-    return settings["values"][bisect.bisect_right(cumulative, u, hi=last)]
-
-
-def _steps(settings: Settings) -> list[Any]:
-    """From min in steps of q, max excluded, as W&B's grid counts them."""
-    return as_sent(numpy.arange(settings["min"], settings["max"], settings["q"]).tolist())
-
-
-DISTRIBUTIONS = {
-    "constant": Distribution(("value",), lambda s, u: s["value"], lambda s: [s["value"]]),
-    "categorical": Distribution(
-        ("values",), lambda s, u: s["values"][int(u * len(s["values"]))], lambda s: s["values"]
-    ),
-    "categorical_w_probabilities": Distribution(("values", "probabilities"), _weighted),
-    "int_uniform": Distribution(("min", "max"), _whole, lambda s: range(s["min"], s["max"] + 1)),
-    "uniform": Distribution(("min", "max"), _uniform),
-    "log_uniform_values": Distribution(("min", "max"), _log_uniform),
-    "q_uniform": Distribution(("min", "max"), _quantised, _steps, {"q": 1.0}),
-}

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.errors import RequestError
-from lab.runs.sweep_command import override_key, train_overrides
-from lab.runs.sweep_file import SweepFile
+from lab.runs.sweep.command import override_key, train_overrides
+from lab.runs.sweep.file import SweepFile
 
 
 @dataclass(frozen=True)

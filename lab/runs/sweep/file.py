@@ -4,7 +4,7 @@
     sweep.argv({"preset": "tiny", "seed": 0})       # what `wandb agent` would start
     sweep.overrides({"preset": "tiny", "seed": 0})  # what `lab train` gets from it
 
-`sweep_plan.plan` turns it into the list of trials. The format: https://docs.wandb.ai/guides/sweeps/sweep-config-keys
+`plan.plan` turns it into the list of trials. The format: https://docs.wandb.ai/guides/sweeps/sweep-config-keys
 """
 
 import math
@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lab.errors import RequestError
-from lab.runs.sweep_command import check_survives, expand, override_key, read_command, train_overrides
-from lab.runs.sweep_space import MOST_POINTS, Parameter, read_parameters
+from lab.runs.sweep.command import check_survives, expand, override_key, read_command, train_overrides
+from lab.runs.sweep.document import Document, kind_of, read_document
+from lab.runs.sweep.hyperband import Hyperband, read_early_terminate
+from lab.runs.sweep.space import MOST_POINTS, Parameter, read_parameters
 
-METHODS = ("grid", "random")
+METHODS = ("grid", "random", "bayes")
 TEXT_KEYS = ("name", "description", "program", "project", "entity", "kind", "apiVersion")
-KEYS = ("method", "parameters", "command", "metric", "run_cap", *TEXT_KEYS)
-SERVER_KEYS = ("controller", "scheduler", "job", "image_uri")
-METRIC_KEYS = ("name", "goal")
+KEYS = ("method", "parameters", "command", "metric", "run_cap", "early_terminate", *TEXT_KEYS)
+SERVER_KEYS = ("controller", "scheduler", "metrics", "job", "image_uri")
+METRIC_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
+IMPUTED = {"impute": "worst", "impute_while_running": "false"}
+"""What a search takes for runs without a value here, which is W&B's default."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,12 @@ class SweepFile:
     """What a sweep file says. `parameters` stand under dotted names in the file's order.
 
     `nested` says that a parameter held parameters of its own: `wandb agent` would pass these as the text of a
-    dictionary, so that only the local driver can run the file. `run_cap` counts runs in a grid; in a random
-    search it counts configurations, each of which runs with every seed.
+    dictionary, so that only the local driver can run the file. `run_cap` counts runs in a grid; in a search it
+    counts configurations, each of which runs with every seed. A sweep ends once a configuration reaches `target`.
     """
 
     path: Path
+    document: Document
     method: str
     parameters: dict[str, Parameter]
     nested: bool
@@ -46,7 +49,9 @@ class SweepFile:
     project: str | None = None
     metric: str | None = None
     goal: str = "minimize"
+    target: float | None = None
     run_cap: int | None = None
+    early_terminate: Hyperband | None = None
 
     @property
     def swept(self) -> list[str]:
@@ -78,55 +83,28 @@ def read_sweep(path: str | Path) -> SweepFile:
     """
     path = Path(path)
     try:
-        return _check(path, _load(path))
+        document = read_document(path)
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error.__cause__
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML as `safe_load` reads it, but a key written twice is an error instead of a silent replacement."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _load(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"can't be read ({error.strerror}); accepted: a W&B sweep file (YAML)") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"is not UTF-8 text (byte {error.start}); accepted: a W&B sweep file (YAML)") from error
-    try:
-        content = yaml.load(text, Loader=_UniqueKeys)  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line if error.problem_mark else 0
-        in_question = text.splitlines()[line : line + 1]
-        hint = ' (inside [ ] write "${...}" with its quotes)' if "${" in "".join(in_question) else ""
-        raise RequestError(f"line {line + 1} is not YAML: {error.problem}{hint}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise RequestError(f"is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise RequestError(f"holds {_kind(content)}; accepted: a mapping with method and parameters")
-    return content
+        return _check(path, document)
+    except RequestError as error:
+        raise RequestError(f"{path}: {document.located(error)}") from error.__cause__
 
 
-def _check(path: Path, content: dict[str, Any]) -> SweepFile:
+def _check(path: Path, document: Document) -> SweepFile:
+    content = document.content
     _check_keys(content)
     for key in TEXT_KEYS:
         if not isinstance(content.get(key, ""), str):
-            raise RequestError(f"{key}: {content[key]!r} is {_kind(content[key])}; accepted: text")
+            raise RequestError(f"{key}: {content[key]!r} is {kind_of(content[key])}; accepted: text")
+    if content.get("kind", "sweep") != "sweep":
+        raise RequestError(f"kind: {content['kind']!r} is none of W&B's; accepted: sweep")
     metric = _read_metric(content.get("metric"))
     parameters, nested = read_parameters(content["parameters"])
     sweep = SweepFile(
         path=path,
+        document=document,
         method=content["method"],
         parameters=parameters,
         nested=nested,
@@ -137,13 +115,19 @@ def _check(path: Path, content: dict[str, Any]) -> SweepFile:
         project=content.get("project"),
         metric=metric.get("name"),
         goal=metric.get("goal", "minimize"),
+        target=metric.get("target"),
         run_cap=content.get("run_cap"),
+        early_terminate=read_early_terminate(content.get("early_terminate")),
     )
+    if sweep.early_terminate and not sweep.metric:
+        raise RequestError("early_terminate: needs a metric to compare runs by; write metric: {name: val/bpb}")
     _check_space(sweep)
     return sweep
 
 
 def _check_keys(content: dict[str, Any]) -> None:
+    if content.get("method") == "custom":
+        raise RequestError("method: 'custom' belongs to W&B's server; accepted: " + ", ".join(METHODS))
     for key in content:
         if key in SERVER_KEYS:
             raise RequestError(f"{key}: belongs to W&B's server, which does not take part here; leave it out")
@@ -157,15 +141,19 @@ def _check_keys(content: dict[str, Any]) -> None:
     run_cap = content.get("run_cap")
     if "run_cap" in content and (type(run_cap) is not int or not 1 <= run_cap <= MOST_POINTS):
         raise RequestError(f"run_cap: {run_cap!r} does not fit; accepted: a whole number from 1 to {MOST_POINTS}")
-    if content["method"] == "random" and run_cap is None:
-        raise RequestError("run_cap: is missing; method random needs the number of configurations to draw")
+    if content["method"] != "grid" and run_cap is None:
+        raise RequestError(
+            f"run_cap: is missing; method {content['method']} needs the number of configurations to draw"
+        )
+    if content["method"] == "bayes" and "metric" not in content:
+        raise RequestError("metric: is missing; method bayes needs what to search by: metric: {name: val/bpb}")
 
 
-def _read_metric(metric: Any) -> dict[str, str]:
+def _read_metric(metric: Any) -> dict[str, Any]:
     if metric is None:
         return {}
     if not isinstance(metric, dict):
-        raise RequestError(f"metric: {metric!r} is {_kind(metric)}; accepted: a mapping with name and goal")
+        raise RequestError(f"metric: {metric!r} is {kind_of(metric)}; accepted: a mapping with name and goal")
     for key in metric:
         if key not in METRIC_KEYS:
             raise RequestError(f"metric.{key}: {metric[key]!r} is not supported; accepted: {', '.join(METRIC_KEYS)}")
@@ -173,6 +161,12 @@ def _read_metric(metric: Any) -> dict[str, str]:
         raise RequestError(f"metric.name: {metric.get('name')!r} is not a name; accepted: text, such as val/bpb")
     if metric.get("goal", "minimize") not in ("minimize", "maximize"):
         raise RequestError(f"metric.goal: {metric['goal']!r} is not known; accepted: minimize, maximize")
+    target = metric.get("target", 0)
+    if type(target) not in (int, float) or not math.isfinite(target):
+        raise RequestError(f"metric.target: {target!r} is not a number; accepted: the value that ends the sweep")
+    for key, accepted in IMPUTED.items():
+        if metric.get(key, accepted) != accepted:
+            raise RequestError(f"metric.{key}: {metric[key]!r} is not supported here; accepted: {accepted!r}")
     return metric
 
 
@@ -195,14 +189,10 @@ def _check_seed(sweep: SweepFile) -> None:
     seed = sweep.parameters.get("seed")
     if seed is None:
         return
-    if sweep.method == "random" and seed.distribution not in ("constant", "categorical"):
+    if sweep.method != "grid" and seed.distribution not in ("constant", "categorical"):
         raise RequestError(
             "parameters.seed: seeds are replicates of every configuration and are not drawn; accepted: value or values"
         )
     for value in seed.points():
         if type(value) is not int or value < 0:
             raise RequestError(f"parameters.seed: {value!r} is not a seed; accepted: whole numbers from 0")
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lab.errors import RequestError
-from lab.runs.sweep_command import check_survives
-from lab.runs.sweep_file import SweepFile, read_sweep
-from lab.runs.sweep_plan import plan
-from lab.runs.sweep_space import as_sent, read_parameters
+from lab.runs.sweep.command import check_survives
+from lab.runs.sweep.file import SweepFile, read_sweep
+from lab.runs.sweep.plan import plan
+from lab.runs.sweep.space import as_sent, read_parameters
 
-SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
+SWEEPS = sorted((Path(__file__).parents[3] / "sweeps").glob("*.yaml"))
 COMMAND = ["${env}", "lab", "train", "${args_no_hyphens}"]
 
 
@@ -99,6 +99,8 @@ VALUES = {
         (["${env}", "${program}", "train", "${args}"], "lab"),
         (["${env}", "${interpreter}", "-m", "lab", "train", "${args}"], None),
         (["${env}", "${interpreter}", "${program}", "train", "${args_no_hyphens}"], "lab/__main__.py"),
+        (["lab", "train", "${args_append_hydra}"], None),
+        (["lab", "train", "${args_override_hydra}"], None),
         (["python3.11", "${program}", "train", "${args_no_hyphens}"], "/src/lab/cli.py"),
         (
             ["${env}", "lab", "train", "data.path=${envvar:SWEEP_DATA}/x", "b=${envvar:UNSET_}", "${args}"],
@@ -114,7 +116,8 @@ def test_a_command_expands_as_the_agent_expands_it(tmp_path, monkeypatch, comman
     assert argv == agent_argv(sweep, VALUES)
     overrides = sweep.overrides(VALUES)
     assert [word.removeprefix("--") for word in argv[-len(overrides) :]] == overrides
-    assert [o for o in overrides if o.partition("=")[0] in VALUES] == [f"{k}={v}" for k, v in VALUES.items()]
+    plain = [o.lstrip("+") for o in overrides]
+    assert [o for o in plain if o.partition("=")[0] in VALUES] == [f"{k}={v}" for k, v in VALUES.items()]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +130,10 @@ def test_a_command_expands_as_the_agent_expands_it(tmp_path, monkeypatch, comman
         (["${interpreter}", "lab", "train", "${args}"], None, "does not lead to `lab train`"),
         (["lab", "train", "${args_json}"], None, "${args_json}"),
         (["lab", "train", "${args_no_boolean_flags}"], None, "${args_no_boolean_flags}"),
+        (["lab", "train", "${args_no_equals}"], None, "${args_no_equals}"),
+        (["lab", "train", "${args_json_file}"], None, "${args_json_file}"),
+        (["lab", "train", "${args_dict}"], None, "${args_dict}"),
+        (["lab", "train", "${argz}"], None, "${argz}"),
         (["lab", "train"], None, "${args_no_hyphens}"),
         (["lab", "train", "${args}", "${args}"], None, "${args_no_hyphens}"),
         (["lab", "train", "--json", "${args}"], None, "--json"),
@@ -384,7 +391,11 @@ def parameter(**settings):
         ({"parameters": {"a": 3}}, ["parameters.a", "3", "values"]),
         ({"parameters": {"a/b": {"value": 3}}}, ["parameters", "'a/b'"]),
         ({"parameters": {True: {"value": 3}}}, ["parameters", "True"]),
-        ({"method": "bayes"}, ["method", "'bayes'", "grid, random"]),
+        ({"method": "magic"}, ["method", "'magic'", "grid, random, bayes", "line 1"]),
+        ({"method": "custom"}, ["method", "'custom'", "server"]),
+        ({"method": "bayes", "run_cap": 3}, ["metric", "bayes"]),
+        ({"method": "bayes", "metric": {"name": "val/bpb"}}, ["run_cap", "bayes"]),
+        ({"metrics": [{"name": "a"}, {"name": "b"}]}, ["metrics", "server"]),
         ({"method": ["grid"]}, ["method", "['grid']", "grid, random"]),
         ({"method": "random"}, ["run_cap", "random"]),
         ({"run_cap": 0}, ["run_cap", "0"]),
@@ -397,20 +408,36 @@ def parameter(**settings):
         ({"metric": "val/bpb"}, ["metric", "'val/bpb'"]),
         ({"metric": {"goal": "minimize"}}, ["metric.name"]),
         ({"metric": {"name": "val/bpb", "goal": "min"}}, ["metric.goal", "'min'", "minimize, maximize"]),
-        ({"metric": {"name": "val/bpb", "target": 3}}, ["metric.target", "3"]),
+        ({"metric": {"name": "val/bpb", "target": "low"}}, ["metric.target", "'low'"]),
+        ({"metric": {"name": "val/bpb", "impute": "best"}}, ["metric.impute", "'best'", "'worst'"]),
+        (
+            {"metric": {"name": "x"}, "early_terminate": {"type": "hyperband", "min_iter": 3, "max_iter": 9}},
+            ["early_terminate", "min_iter, or max_iter and s"],
+        ),
+        (
+            {"metric": {"name": "x"}, "early_terminate": {"type": "hyperband", "max_iter": 2, "s": 2}},
+            ["early_terminate.max_iter", "2"],
+        ),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 3}}, ["early_terminate", "metric"]),
         (parameter(), ["parameters.b", "{}"]),
         (parameter(values=[]), ["parameters.b.values", "[]"]),
         (parameter(values="x"), ["parameters.b.values", "'x'"]),
         (parameter(values=[1], foo=2), ["parameters.b.foo", "2", "values"]),
         (parameter(value=1, min=2), ["parameters.b.min", "2"]),
-        (parameter(distribution="normal"), ["parameters.b.distribution", "'normal'", "uniform"]),
+        (parameter(distribution="triangular"), ["parameters.b.distribution", "'triangular'", "uniform"]),
+        (parameter(distribution="normal"), ["parameters.b", "normal", "grid"]),
+        (parameter(distribution="normal", sigma=0), ["parameters.b.sigma", "0"]),
+        (parameter(distribution="log_normal", sigma=100), ["parameters.b.sigma", "100", "finite"]),
+        (parameter(distribution="log_uniform", min=0, max=1000), ["parameters.b.max", "1000", "log_uniform_values"]),
+        (parameter(distribution="beta", a=0), ["parameters.b.a", "0"]),
         (parameter(distribution="uniform", min=1), ["parameters.b.max", "missing"]),
         (parameter(distribution="constant"), ["parameters.b.value", "missing"]),
         (parameter(min=0.0, max=1.0), ["parameters.b", "uniform", "grid"]),
         (parameter(distribution="log_uniform_values", min=1, max=2), ["parameters.b", "log_uniform_values"]),
         (parameter(values=[1], probabilities=[1]), ["parameters.b", "categorical_w_probabilities"]),
         (parameter(values=[1, 2], probabilities=[0.5, 0.4]), ["parameters.b.probabilities", "[0.5, 0.4]"]),
-        (parameter(min=0, max=1.0), ["parameters.b", "0", "1.0"]),
+        (parameter(min=0, max=1.0), ["parameters.b", "uniform", "grid"]),
+        (parameter(min=0, max="1e-3"), ["parameters.b", "'1e-3'", "1.0e-3"]),
         (parameter(min=0), ["parameters.b", "{'min': 0}"]),
         (parameter(min=3, max=3), ["parameters.b.min", "3"]),
         (parameter(min=0, max=10**9), ["parameters.b", "1e+09"]),
@@ -443,6 +470,16 @@ def test_a_wrong_file_is_refused_by_its_name_key_and_value(tmp_path, changes, na
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
     assert [part for part in named if part not in message] == []
+
+
+def test_an_error_says_its_line(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        "method: grid\ncommand: [lab, train, '${args}']\nparameters:\n  model.dim:\n    values: [32]\n"
+        "  optimizer:\n    parameters:\n      lr:\n        distribution: uniform\n        min: 3\n        max: 2\n"
+    )
+    with pytest.raises(RequestError, match=r"parameters\.optimizer\.parameters\.lr\.min: 3 .* \(line 10\)"):
+        read_sweep(path)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from lab.config import compose, identity
 from lab.console import say
 from lab.errors import RequestError
 from lab.runs import folder as files
-from lab.runs.live import Live, spoken_time
 from lab.runs.report import Report, report
 from lab.runs.signals import Stop
-from lab.runs.sweep_file import SweepFile, read_sweep
-from lab.runs.sweep_plan import Trial, plan
+from lab.runs.sweep.file import SweepFile, read_sweep
+from lab.runs.sweep.live import Live, spoken_time
+from lab.runs.sweep.plan import Trial, plan
 from lab.runs.train import continue_run, data_module, train
 
 PLAN, SWEEP, PAGE = "plan.json", "sweep.yaml", "report.html"

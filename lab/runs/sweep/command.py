@@ -17,8 +17,21 @@ from lab.errors import RequestError
 
 DEFAULT_COMMAND = ["${env}", "${interpreter}", "${program}", "${args}"]
 WANTED = 'command: ["${env}", lab, train, "${args_no_hyphens}"]'
-ARGUMENTS = ("${args}", "${args_no_hyphens}")
+ARGUMENTS = {
+    "${args}": "--{}={}",
+    "${args_no_hyphens}": "{}={}",
+    "${args_append_hydra}": "+{}={}",
+    "${args_override_hydra}": "++{}={}",
+}
 MACROS = ("${env}", "${interpreter}", "${program}", *ARGUMENTS)
+UNFIT = {
+    "${args_no_boolean_flags}": "it leaves out what is false",
+    "${args_no_equals}": "it parts a key from its value",
+    "${args_json}": "it is one JSON text",
+    "${args_json_file}": "it is the path of a JSON file",
+    "${args_dict}": "it is the text of a dictionary",
+}
+"""Macros of W&B's whose text is no override, and why."""
 
 _MACRO = re.compile(r"\$\{[^}]*\}")
 _ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
@@ -36,11 +49,13 @@ def read_command(command: Any, program: str | None) -> list[str]:
         raise RequestError(f"command: {command!r} is not a list of words; write {WANTED}")
     words = [str(word) for word in command]
     for word in words:
+        if word in UNFIT:
+            raise RequestError(f"command: {word} can't reach lab train, since {UNFIT[word]}; write {WANTED}")
         if _MACRO.fullmatch(word) and word not in MACROS and not _ENVIRONMENT_VARIABLE.fullmatch(word):
             accepted = ", ".join([*MACROS, "${envvar:NAME}"])
             raise RequestError(f"command: {word} is no way to hand values to lab train; accepted: {accepted}")
     if sum(word in ARGUMENTS for word in words) != 1:
-        raise RequestError(f"command: {words!r} must have ${{args_no_hyphens}} or ${{args}} once; write {WANTED}")
+        raise RequestError(f"command: {words!r} must have one of {', '.join(ARGUMENTS)} once; write {WANTED}")
     if "${program}" in words and not program:
         raise RequestError(f"program: is missing, and the command uses ${{program}}; write program: lab and {WANTED}")
     for word in _after_lab_train(expand(words, program, {})):
@@ -50,13 +65,11 @@ def read_command(command: Any, program: str | None) -> list[str]:
 
 def expand(command: Sequence[str], program: str | None, parameters: Mapping[str, Any]) -> list[str]:
     """The argument list that `wandb agent` would start for these parameters on this machine."""
-    pairs = [f"{name}={value}" for name, value in parameters.items()]
     macros = {
         "${env}": [] if platform.system() == "Windows" else ["/usr/bin/env"],
         "${interpreter}": ["python"],
         "${program}": [str(program)],
-        "${args}": [f"--{pair}" for pair in pairs],
-        "${args_no_hyphens}": pairs,
+        **{macro: [form.format(*pair) for pair in parameters.items()] for macro, form in ARGUMENTS.items()},
     }
     argv: list[str] = []
     for word in command:
