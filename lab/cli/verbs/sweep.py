@@ -21,15 +21,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--baseline", help="what the report compares with: a configuration, `first` or `previous`")
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
+    _add_terms(parser)
     parser.add_json()
     options, others = parser.parse_known_args(arguments)
-    from lab.runs.sweep import sweep as run
+    from lab.runs.fair import fair_sweep
+    from lab.runs.terms import Terms
 
-    outcome = run(
+    outcome = fair_sweep(
         options.file,
         [override(text) for text in others],
         options.folder,
-        options.baseline,
+        Terms(options.baseline, options.margin, options.until_decided, options.match, options.match_size, options.tune),
         options.plan,
         options.retry_failed,
     )
@@ -38,3 +40,21 @@ def main(arguments: list[str]) -> int:
     else:
         outcome.print()
     return outcome.exit_code
+
+
+def _add_terms(parser: Parser) -> None:
+    """On what terms a sweep compares."""
+    fair = parser.add_argument_group("a fair comparison")
+    fair.add_argument(
+        "--match", metavar="COST", help="make all cost the same: parameters, parameters_active, flops, tokens or time"
+    )
+    fair.add_argument(
+        "--match-size",
+        metavar="KEY",
+        help="by this size of the model (default: model.inner; flops, tokens, time: budget)",
+    )
+    fair.add_argument(
+        "--tune", metavar="KEY=VALUES", help="each its own best of A,B,C or of LOW..HIGH:TRIALS, before seeds are spent"
+    )
+    fair.add_argument("--until-decided", type=int, metavar="N", help="add seeds until it is decided, N at most")
+    fair.add_argument("--margin", type=float, help="the largest difference that makes none, in the measure's unit")

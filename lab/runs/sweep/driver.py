@@ -103,6 +103,7 @@ def sweep(
     baseline: str | None = None,
     plan_only: bool = False,
     retry_failed: bool = False,
+    adapt: Callable[[Trial], Trial] | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep, and compare all its trials.
 
@@ -113,6 +114,7 @@ def sweep(
         baseline: what the report compares with; see `lab.report`.
         plan_only: run nothing.
         retry_failed: run trials again that failed.
+        adapt: gives each trial what is its own beyond the file, as `lab.runs.fair` does; the same words each time.
 
     Raises:
         RequestError: the file, an override, a configuration or the data is wrong, or the folder holds another sweep.
@@ -122,7 +124,8 @@ def sweep(
 
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
-    planned = _compose(described, plan(described, overrides), folder)
+    trials = plan(described, overrides)
+    planned = _compose(described, trials if adapt is None else list(map(adapt, trials)), folder)
     _same_sweep(folder, planned)
     missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
     seconds = estimate_seconds([p.config for p in missing], _measured(planned))

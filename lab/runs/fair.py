@@ -1,0 +1,243 @@
+"""A sweep whose comparison is fair: variants at equal cost, each with its own best value, seeds until it is decided.
+
+What each variant needs of its own is found before the sweep begins and joined to its trials; the sweep itself is
+`lab.runs.sweep`. Looking after each seed costs what `lab.runs.comparison.sequential` says it does, and nothing is hidden by
+starting again: the terms are kept with the runs and can't change under them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.console import say
+from lab.errors import RequestError
+from lab.runs.comparison import labels
+from lab.runs.comparison.collect import NOT_STARTED, RunRecord, read_runs
+from lab.runs.comparison.verdict import FEWEST_PAIRS, Rule
+from lab.runs.match import SIZES, match
+from lab.runs.report import report
+from lab.runs.sweep import Outcome, sweep
+from lab.runs.sweep.driver import PAGE
+from lab.runs.sweep.file import SweepFile, read_sweep
+from lab.runs.sweep.plan import Trial, plan
+from lab.runs.terms import Terms
+from lab.runs.tune import SEED, Choice, Tuning, choose
+
+TUNING = "-tuning"
+"""What the folder of the tuning is called after that of the sweep."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A configuration of a sweep, whatever its seed: its overrides, and what it is called among the others."""
+
+    words: tuple[str, ...]
+    label: str
+
+    @property
+    def key(self) -> str:
+        return " ".join(self.words)
+
+
+def fair_sweep(
+    file: str | Path,
+    overrides: Sequence[str] = (),
+    folder: str | Path | None = None,
+    terms: Terms | None = None,
+    plan_only: bool = False,
+    retry_failed: bool = False,
+    run: Callable[..., Outcome] = sweep,
+) -> Outcome:
+    """Run what is missing of a sweep on these terms, and compare.
+
+    Args:
+        file, overrides, folder, plan_only, retry_failed: as of `lab.sweep`. A plan ends where results would be needed.
+        terms: what is asked; without any it is a plain sweep.
+        run: what runs a sweep.
+
+    Raises:
+        RequestError: as `lab.sweep`; or terms that contradict the file, each other, or those of the sweep so far.
+    """
+    terms = terms or Terms()
+    folder = Path(folder or Path("runs") / Path(file).stem)
+    described = read_sweep(file)
+    _check(described, overrides, terms)
+    variants = _variants(described, overrides)
+    terms = replace(terms, size=terms.size or SIZES.get(terms.match or ""))
+    before = Terms.read(folder)
+    if before is not None and before.fixed != terms.fixed:
+        raise RequestError(
+            f"{folder}: this sweep has begun on other terms ({_said(before)}), and now {_said(terms)}; keep them, or name "
+            "another --folder"
+        )
+    if before is None:
+        terms = _matched(variants, terms)
+        if terms.tune:
+            outcome, terms = _tuned(described, overrides, folder, terms, variants, plan_only, run)
+            if outcome is not None:
+                return outcome
+        if terms.asked and not plan_only:
+            terms.write(folder)
+    else:
+        terms = replace(before, baseline=terms.baseline, margin=terms.margin)
+
+    def go(file: Path) -> Outcome:
+        return run(file, overrides, folder, terms.baseline, plan_only, retry_failed, adapt=joining(terms))
+
+    outcome = go(Path(file)) if terms.most_seeds is None else _until_decided(described, terms, go)
+    if outcome.report is not None and terms.asked:
+        outcome.report = report([folder], terms.baseline, terms.margin, (), terms.most_seeds)
+        outcome.report.write_html(folder / PAGE)
+    return outcome
+
+
+def joining(terms: Terms) -> Callable[[Trial], Trial]:
+    """What gives a trial the words that its variant has of its own."""
+    return _adding(lambda words: terms.words.get(" ".join(_apart(words)), []))
+
+
+def _adding(own: Callable[[Sequence[str]], Sequence[str]]) -> Callable[[Trial], Trial]:
+    def adapt(trial: Trial) -> Trial:
+        words = own(trial.overrides)
+        return replace(trial, argv=[*trial.argv, *words], overrides=[*trial.overrides, *words])
+
+    return adapt
+
+
+def _variants(described: SweepFile, overrides: Sequence[str]) -> list[Variant]:
+    """The configurations of a sweep, in its order."""
+    known = dict.fromkeys(_apart(trial.overrides) for trial in plan(described, overrides))
+    names = labels.label_all([_record(words) for words in known])
+    return [Variant(words, name) for words, name in zip(known, names, strict=True)]
+
+
+def _record(words: Sequence[str]) -> RunRecord:
+    from lab.config import compose, identity
+
+    config = compose(*words)
+    found = {"configuration": identity(config), "choices": dict(config.choices)}
+    return RunRecord(Path(), NOT_STARTED, result=found, overrides=tuple(words))
+
+
+def _apart(overrides: Sequence[str], *without: str) -> tuple[str, ...]:
+    """The overrides but for the seed and these keys."""
+    return tuple(word for word in overrides if word.lstrip("+").partition("=")[0] not in ("seed", *without))
+
+
+def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None:
+    """Refuse terms that contradict the file, what was typed, or each other."""
+    Rule(terms.margin)
+    seeds = described.seeds or []
+    typed = {word.lstrip("+").partition("=")[0] for word in overrides}
+    if terms.size and not terms.match:
+        raise RequestError(f"match by {terms.size}: says by which size, not what; give --match {' or '.join(SIZES)}")
+    if terms.tune:
+        key = Tuning.read(terms.tune).key
+        if key in described.swept or key in typed or key == "seed":
+            where = (
+                "typed for all" if key in typed else "what the file varies" if key in described.swept else "a replicate"
+            )
+            raise RequestError(f"tune: {key} is {where}; a variant's own value is of a key that nothing else sets")
+        if described.method != "grid":
+            raise RequestError(f"tune: goes with method grid; method {described.method} looks for values itself")
+        if any(seed >= SEED for seed in seeds):
+            raise RequestError(f"tune: seeds from {SEED} on are those of its trials; the file has {max(seeds)}")
+    if terms.most_seeds is not None:
+        if "seed" in typed:
+            raise RequestError("until-decided: adds seeds of its own; leave seed out")
+        if terms.most_seeds < max(FEWEST_PAIRS, len(seeds)):
+            raise RequestError(
+                f"until-decided: {terms.most_seeds}; at least {FEWEST_PAIRS}, and the {len(seeds)} that the file lists"
+            )
+        if described.run_cap is not None and described.method == "grid":
+            raise RequestError(f"until-decided: run_cap {described.run_cap} cuts the grid off; leave one of them out")
+
+
+def _said(terms: Terms) -> str:
+    return ", ".join(f"{key} {value}" for key, value in terms.fixed.items()) or "none"
+
+
+def _matched(variants: Sequence[Variant], terms: Terms) -> Terms:
+    """The terms with the words that make the variants cost the same."""
+    if terms.match is None:
+        return terms
+    place = 0
+    if terms.baseline not in (None, "first", "previous"):
+        records = [_record(each.words) for each in variants]
+        place = labels.find(str(terms.baseline), [each.label for each in variants], records, "--baseline")
+    fits = match([each.words for each in variants], place, terms.match, terms.size)
+    for each, fit in zip(variants, fits, strict=True):
+        if each is not variants[place]:
+            say(f"{each.label}: {' '.join(fit.words) or 'as it is'}, {fit.ratio:.3f} of the baseline's {terms.match}")
+    words = {each.key: list(fit.words) for each, fit in zip(variants, fits, strict=True) if fit.words}
+    return replace(terms, words=words)
+
+
+def _tuned(
+    described: SweepFile,
+    overrides: Sequence[str],
+    folder: Path,
+    terms: Terms,
+    variants: Sequence[Variant],
+    plan_only: bool,
+    run: Callable[..., Outcome],
+) -> tuple[Outcome | None, Terms]:
+    """The terms with each variant's best value; with an outcome where the tuning did not come to its end."""
+    tuning = Tuning.read(str(terms.tune))
+    place = folder.with_name(folder.name + TUNING)
+    say(f"tuning {tuning.key}: {len(tuning.words)} trials of each variant, with seed {SEED}")
+    with _rewritten(described, [SEED], {tuning.key: {"values": [float(word) for word in tuning.words]}}) as file:
+        own = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
+        adapt = _adding(lambda words: own.get(_bare(words, tuning.key), []))
+        outcome = run(file, overrides, place, None, plan_only, False, adapt=adapt)
+    if plan_only or outcome.stopped:
+        return outcome, terms
+    called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each for each in variants}
+    found: dict[str, Choice] = choose(
+        tuning, read_runs([place]), lambda record: called[_bare(record.overrides, tuning.key)].label
+    )
+    for each in variants:
+        choice = found[each.label]
+        say(f"{each.label}: {tuning.key}={choice.value}{', an end of the range' if choice.edge else ''}")
+    words = {each.key: [*terms.words.get(each.key, []), f"{tuning.key}={found[each.label].value}"] for each in variants}
+    return None, replace(terms, words=words, choices={each.label: found[each.label] for each in variants})
+
+
+def _bare(words: Sequence[str], key: str) -> frozenset[str]:
+    return frozenset(_apart(words, key))
+
+
+def _until_decided(described: SweepFile, terms: Terms, go: Callable[[Path], Outcome]) -> Outcome:
+    """One seed more for all, until no comparison asks for another or the most is reached."""
+    most = terms.most_seeds or FEWEST_PAIRS
+    seeds = sorted(described.seeds or [])
+    after = seeds[-1] + 1 if seeds else 0
+    seeds += range(after, after + most)
+    for count in range(FEWEST_PAIRS, most + 1):
+        with _rewritten(described, seeds[:count]) as file:
+            outcome = go(file)
+        if outcome.stopped or outcome.report is None:
+            break
+        looks = [each.look for each in outcome.report.results.comparisons]
+        if looks and not any(look is None or look.go_on for look in looks):
+            break
+        say(f"{count} seeds: {sum(look is None or look.go_on for look in looks)} of {len(looks)} undecided")
+    return outcome
+
+
+@contextmanager
+def _rewritten(described: SweepFile, seeds: Sequence[int], more: dict[str, Any] | None = None) -> Iterator[Path]:
+    """The file with other seeds and further parameters, for as long as it is needed."""
+    content = yaml.safe_load(described.path.read_text(encoding="utf-8"))
+    content["parameters"] |= {"seed": {"values": list(seeds)}, **(more or {})}
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / described.path.name
+        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        yield path
