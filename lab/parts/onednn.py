@@ -32,11 +32,12 @@ def preferred() -> bool:
 
 
 def fits(x: Tensor, weight: Tensor) -> bool:
-    """Whether `product` takes these, and is worth it."""
+    """Whether `product` takes these, and is worth it. A part of a weight's columns is copied number by number: not that."""
     return (
         x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.numel() >= ROWS * x.shape[-1]
+        and (weight.is_contiguous() or weight.mT.is_contiguous())
         and not torch.is_autocast_enabled("cpu")
         and preferred()
     )

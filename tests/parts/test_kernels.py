@@ -52,6 +52,8 @@ def test_onednn_is_for_single_precision_and_for_many_rows():
     with patch.object(onednn, "preferred", lambda: True):
         assert not onednn.fits(few, few)
         assert onednn.fits(many, few)
+        assert onednn.fits(many, few.T)
+        assert not onednn.fits(many[:, :4], few[:, :4])
         assert not onednn.fits(many.double(), few.double())
         with torch.autocast("cpu", torch.bfloat16):
             assert not onednn.fits(many, few)
