@@ -89,3 +89,31 @@ def subject(words: str | Path) -> Run:
     except ValueError as error:
         raise RequestError(f"RUN: {given}; {str(error).lower()}") from None
     return Untrained(Path(" ".join(overrides)), compose(*overrides), {"status": "untrained"})
+
+
+def encoded(run: Run, text: str, most: int | None, name: str = "TEXT") -> list[int]:
+    """The tokens of a text that a person gave, without the special ones that stand around it.
+
+    Args:
+        run: whose tokenizer reads it.
+        text: what was given.
+        most: tokens that fit; none for no limit.
+        name: of the argument.
+
+    Raises:
+        RequestError: a text that is empty or gives no token, is too long, or has parts that no token stands for.
+    """
+    if not text:
+        raise RequestError(f"{name}: is empty; a text to begin from")
+    if unknown := run.tokenizer.unknown(text):
+        shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise RequestError(f"{name}: the run's tokenizer has no token for {shown}")
+    ids = run.tokenizer.encode([text])[0].tolist()
+    if not ids:
+        raise RequestError(f"{name}: {text!r} gives no token; a text to begin from")
+    if most is not None and len(ids) > most:
+        context = run.config.model.context
+        raise RequestError(
+            f"{name}: {len(ids):,} tokens; at most {most:,}, as the model was trained on rows of {context:,}"
+        )
+    return ids
