@@ -104,6 +104,11 @@ class Layout:
         return begins
 
     @property
+    def numbered(self) -> Tensor:
+        """`[batch, time]` int64: the number of each token's document among those of all rows."""
+        return self.once("numbered", lambda: self._begins().flatten().cumsum(0).view_as(self.documents) - 1)
+
+    @property
     def segments(self) -> list[tuple[int, int, int]]:
         """Row, start and stop of every document, or of what a part of rows holds of it, in order; padding is in none."""
         return self.once("segments", self._find_segments)

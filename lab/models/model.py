@@ -110,6 +110,11 @@ class Model(nn.Module):
         """Forward FLOPs of scoring the vocabulary at one place."""
         return 0
 
+    @property
+    def pool_flops(self) -> int:
+        """Forward FLOPs of making what stands for a row of its vectors, where no pool is named."""
+        return 0
+
     def cache_bytes(self, length: int) -> int:
         """Bytes that the KV cache of one row of so many tokens takes."""
         return 0

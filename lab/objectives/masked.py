@@ -38,7 +38,7 @@ class Masked(Objective):
         settings: as `Objective`.
 
     Raises:
-        ValueError: a number under 0, or a pooler that nothing would train.
+        ValueError: a number under 0, no head for the vocabulary, or a pooler that nothing would train.
     """
 
     families = ("encoder",)
@@ -55,6 +55,8 @@ class Masked(Objective):
             )
         self.pseudo_texts, self.pseudo_tokens = pseudo_texts, pseudo_tokens
         super().__init__(**settings)
+        if getattr(self.model.embedding, "headless", False):
+            raise ValueError("embedding.headless: true; this objective scores the vocabulary: set it to false")
         if self.model.pooler is not None and not self.pools:
             raise ValueError(
                 "model.pooler: true; objective=masked_nsp trains it, this objective does not: set it to false"
@@ -168,8 +170,7 @@ class MaskedNextSentence(Masked):
         return {"val/next_sentence_accuracy": accuracy(said, so)}
 
     def flops(self, batch: Batch) -> float:
-        head = matmul_flops(self.head) + (matmul_flops(self.model.pooler) if self.model.pooler is not None else 0)
-        return super().flops(batch) + head * len(batch.tokens)
+        return super().flops(batch) + (matmul_flops(self.head) + self.model.pool_flops) * len(batch.tokens)
 
 
 def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -91,7 +91,6 @@ def test_copies_of_the_table_and_what_nothing_reads(folder):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"d_kv": 16}, r"d_kv=16; heads of the lab are d_model / num_heads = 8 wide"),
         ({"feed_forward_proj": "gated-tanh"}, r"feed_forward_proj=\"gated-tanh\"; the lab has gelu, .*gated-silu"),
         ({"dense_act_fn": "gelu"}, r"dense_act_fn=\"gelu\"; feed_forward_proj=relu says otherwise"),
         ({"is_gated_act": True}, r"is_gated_act=true; feed_forward_proj=relu says otherwise"),

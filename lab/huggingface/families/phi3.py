@@ -33,14 +33,9 @@ class Phi3(Mistral):
     }
     preset = "phi3_mini"
     defaults = {
-        "dim": 3072,
-        "vocab_size": 32_064,
-        "inner": 8192,
-        "kv_heads": None,
-        "context": 4096,
-        "eps": 1e-5,
-        "base": 10_000.0,
-    }
+        **Llama.defaults, "hidden_size": 3072, "vocab_size": 32_064, "intermediate_size": 8192, "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+    }  # fmt: skip
     partial = True
 
     def read_biases(self, fields: Fields) -> list[str]:
