@@ -14,8 +14,8 @@ from lab.data.arrange import Tags
 from lab.metrics.classification import accuracy
 from lab.metrics.entities import entity_scores
 from lab.objectives.objective import Objective
+from lab.parts.classifier import Classifier
 from lab.parts.kernels import IGNORE
-from lab.parts.linear import Linear
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
@@ -29,7 +29,7 @@ class Tag(Objective):
     headline = {"name": "val/entity_f1", "unit": "F1 of entities", "direction": "max"}
 
     def make_head(self) -> nn.Module:
-        return Linear(self.model.dim, len(self.prepared.labels))
+        return Classifier(self.model.dim, len(self.prepared.labels))
 
     def logits(self, batch: Batch) -> Tensor:
         """`[words, tags]`, of the places that have a tag."""

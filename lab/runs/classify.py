@@ -7,12 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from lab.config import construct
 from lab.errors import RequestError
 from lab.objectives.classify import Classify
-from lab.runs import folder as files
 from lab.runs.folder import Run
 from lab.vectors import read
 
@@ -50,7 +48,5 @@ def _objective(run: Run) -> Classify:
     made = construct(run.config, "objective", model=run.model, optimizer=None, prepared=known)
     if not isinstance(made, Classify):
         raise RequestError(f"{run.folder}: was trained by objective={run.config.choices.objective}, not to label texts")
-    weights = load_file(run.folder / files.WEIGHTS)
-    prefix = f"{files.HEAD}head."
-    made.head.load_state_dict({k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)})
+    made.head.load_state_dict(run.head)
     return made.eval()
