@@ -201,7 +201,7 @@ def _check(config: DictConfig) -> None:
             " would measure wrong distances; set packing.mask=true or packing.restart=false"
         )
     trained = model if list(model.parameters()) else torch.nn.Linear(1, 1)  # a head, if any
-    _check_objective(plain["objective"])
+    _check_objective(plain["objective"], model)
     optimizer = _construct(plain["optimizer"], "optimizer", params=parameter_groups(trained))
     if config.trainer.strategy == "fsdp" and getattr(optimizer, "whole_matrices", False):
         raise RequestError(
@@ -209,10 +209,11 @@ def _check(config: DictConfig) -> None:
         )
 
 
-def _check_objective(values: dict[str, Any]) -> None:
+def _check_objective(values: dict[str, Any], model: Model) -> None:
     objective: Any = trusted("objective._target_", values["_target_"])
     try:
         objective.check(**{key: value for key, value in values.items() if not key.startswith("_")})
+        objective.check_model(model)
     except ValueError as error:
         raise RequestError(_say("objective", error)) from None
 

@@ -210,7 +210,7 @@ def _compare_encoders(family: Family, run: Run, theirs: Any, tokens: Tensor) -> 
         max(_share(a, b) for a, b in zip(mine, _told(out), strict=True)),
         _farthest(ours, states, out.hidden_states),
         _of_parameters(family, ours, theirs),
-        max(_share(*(x[real] if x.ndim == 3 else x for x in both)) for both in zip(padded, wanted, strict=True)),
+        max(_share(a[real], b[real]) if a.ndim == 3 else _share(a, b) for a, b in zip(padded, wanted, strict=True)),
         _share(packed, torch.cat(alone)),
         0,
         0,

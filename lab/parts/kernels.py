@@ -332,6 +332,9 @@ def linear_cross_entropy(
         bias: `[vocab]`; none for none.
     """
     x, weight, bias = in_precision(x, weight, bias)
+    spare = spare_rows(len(x) % ROWS, x)
+    if spare:
+        x, targets = F.pad(x, (0, 0, 0, spare)), F.pad(targets, (0, spare), value=IGNORE)
     return _LinearCrossEntropy.run(x, weight, bias, targets, softcap, smoothing, torch.is_grad_enabled())
 
 

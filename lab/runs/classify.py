@@ -7,13 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from lab.config import construct
 from lab.errors import RequestError
 from lab.objectives.classify import Classify
 from lab.objectives.objective import Objective
-from lab.runs import folder as files
 from lab.runs.folder import Run
 from lab.vectors import read
 
@@ -58,7 +56,5 @@ def trained_objective(run: Run) -> Objective:
     known = SimpleNamespace(labels=run.result.get("labels", ()), tokenizer=run.tokenizer)
     made: Objective = construct(run.config, "objective", model=run.model, optimizer=None, prepared=known)
     if made.head is not None:
-        weights = load_file(run.folder / files.WEIGHTS)
-        prefix = f"{files.HEAD}head."
-        made.head.load_state_dict({k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)})
+        made.head.load_state_dict(run.head)
     return made.eval()

@@ -87,7 +87,13 @@ def check_start(config: DictConfig) -> None:
     """
     from lab.runs.ranks import first_rank
 
-    _teacher(config)
+    teacher = _teacher(config)
+    if teacher is not None:
+        objective: Any = trusted("objective._target_", config.objective._target_)
+        try:
+            objective.check_teacher(meta_model(teacher.config, teacher.tokenizer.vocab_size), meta_model(config))
+        except ValueError as error:
+            raise RequestError(str(error)) from None
     if config.start == "none":
         return
     run = origin("start", config.start, config.seed)
@@ -98,7 +104,7 @@ def check_start(config: DictConfig) -> None:
 
 
 def start(config: DictConfig, model: Model) -> str | None:
-    """Give a model the weights of the run that it starts from; names its folder. A head of its objective stays there.
+    """Give a model the weights of the run that it starts from; names its folder.
 
     Raises:
         RequestError: there is no such run, or its model is another.
@@ -149,7 +155,8 @@ def _teacher(config: DictConfig) -> Run | None:
 
 
 def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimizer: Any) -> Objective:
-    """The objective of a run, with the initial values of its head, and the teacher's model if it names one.
+    """The objective of a run, with the teacher's model if it names one. Its head has initial values, or those of the run that
+    this one starts from, where that learnt the same labels by the same objective.
 
     Raises:
         RequestError: a value out of range, no such teacher, or one of another vocabulary.
@@ -169,4 +176,29 @@ def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimiz
     made: Objective = construct(config, "objective", **known)
     if made.head is not None:
         construct(config, "init")(made.head, seed=config.seed, layers=config.model.layers)
+        if config.start != "none":
+            _take_head(config, made)
     return made
+
+
+def _take_head(config: DictConfig, objective: Objective) -> None:
+    """Give an objective's head the values that it has in the run that this one starts from; say where they do not fit."""
+    from lab.runs.ranks import first_rank
+
+    run = origin("start", config.start, config.seed)
+    learnt = run.head
+    if not learnt:
+        return
+    mine, theirs = config.choices.objective, run.config.choices.objective
+    others = list(run.result.get("labels", ()))
+    why: str | None
+    if mine != theirs:
+        why = f"that one is of objective={theirs}"
+    elif list(objective.prepared.labels) != others:
+        why = f"that one scores {', '.join(map(str, others))}"
+    else:
+        why = _difference(objective.head.state_dict(), learnt)
+    if why is None:
+        objective.head.load_state_dict(learnt)
+    elif first_rank():
+        say(f"start={config.start}: the head of objective={mine} begins anew; {why}")

@@ -76,7 +76,7 @@ class T5(Family):
     """
 
     model_type = "t5"
-    architectures = ("T5ForConditionalGeneration", "T5WithLMHeadModel", "T5Model")
+    architectures: tuple[str, ...] = ("T5ForConditionalGeneration", "T5WithLMHeadModel", "T5Model")
     built = EncoderDecoder
     base = ""
     names = stacks(DENSE)
