@@ -261,6 +261,9 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, help="where runs and report go (default: runs/ and the file's name)")
     parser.add_argument("--baseline", help="what the report compares with: a configuration, `first` or `previous`")
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
+    parser.add_argument(
+        "--storage", metavar="URL", help="a database that workers on several machines share the sweep by"
+    )
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     options, others = parser.parse_known_args(arguments)
@@ -273,6 +276,7 @@ def sweep(arguments: list[str]) -> int:
         options.baseline,
         options.plan,
         options.retry_failed,
+        options.storage,
     )
     if options.json:
         print(json.dumps(outcome.to_json(), indent=2))
