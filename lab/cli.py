@@ -262,6 +262,9 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--baseline", help="what the report compares with: a configuration, `first` or `previous`")
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
     parser.add_argument(
+        "--jobs", type=int, metavar="N", help="run so many trials at once, each on its share of the cores"
+    )
+    parser.add_argument(
         "--storage", metavar="URL", help="a database that workers on several machines share the sweep by"
     )
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
@@ -277,6 +280,7 @@ def sweep(arguments: list[str]) -> int:
         options.plan,
         options.retry_failed,
         options.storage,
+        options.jobs,
     )
     if options.json:
         print(json.dumps(outcome.to_json(), indent=2))

@@ -25,6 +25,7 @@ from lab.runs.sweep.queue import Queue
 from lab.runs.sweep.sampler import Sampler
 from lab.runs.sweep.stop import SweepStop
 from lab.runs.sweep.storage import open_database, open_journal
+from lab.runs.sweep.workers import wait_for_orphans, work_together
 from lab.runs.train import data_module
 
 PLAN, SWEEP, PAGE = "plan.json", "sweep.yaml", "report.html"
@@ -91,6 +92,7 @@ def sweep(
     plan_only: bool = False,
     retry_failed: bool = False,
     storage: str | None = None,
+    jobs: int | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep, and compare all its trials.
 
@@ -102,6 +104,7 @@ def sweep(
         plan_only: run nothing.
         retry_failed: run trials again that failed.
         storage: URL of a database that several machines share the sweep by; by default a file in the folder.
+        jobs: processes that run trials at once, dividing the threads; by default this one alone.
 
     Raises:
         RequestError: the file, an override, a configuration or the data is wrong, the folder holds another sweep, or the
@@ -109,6 +112,8 @@ def sweep(
     """
     from lab.runs.estimate import estimate_seconds
 
+    if jobs is not None and jobs < 1:
+        raise RequestError(f"--jobs: {jobs}; accepted: a whole number from 1")
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
     job = Job(Plan(described, overrides), folder)
@@ -117,7 +122,7 @@ def sweep(
     _same_sweep(folder, planned, job)
     missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
     to_come = [p.config for p in missing] or [example.config] * _to_search(job)
-    outcome = Outcome(folder, planned, estimate_seconds(to_come, _measured(planned)))
+    outcome = Outcome(folder, planned, estimate_seconds(to_come, _measured(planned)) / (jobs or 1))
     _say_plan(job, planned, missing, outcome.seconds)
     if plan_only:
         return outcome
@@ -126,14 +131,18 @@ def sweep(
         _write_plan(job, planned)
         queue = open_queue(job, storage)
         if storage is None:
+            wait_for_orphans(folder)
             queue.end_running()  # whoever ran them is gone
         queue.fill(retry_failed)
-        job.threads = queue.threads(machine.cores())
+        job.threads = queue.threads(max(machine.cores() // (jobs or 1), 1))
         with (
             SweepStop() as stop,
             Live(described.name or folder.name, job, planned, missing, outcome.seconds, queue.maximize) as live,
         ):
-            work(job, queue, stop, live)
+            if jobs is None:
+                work(job, queue, stop, live)
+            else:
+                work_together(job, queue, stop, live, jobs, storage)
         outcome.planned = job.deliver(queue)
         _write_plan(job, outcome.planned)
         outcome.stopped = stop.finishing

@@ -18,7 +18,7 @@ from lab.runs.sweep.queue import Queue
 from lab.runs.sweep.stop import SweepStop
 from lab.runs.train import continue_run, train
 
-WAIT = 2.0
+WAIT = 0.5
 """Seconds between looks at what other workers give back."""
 
 

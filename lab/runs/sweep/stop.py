@@ -6,6 +6,7 @@ import signal
 from types import FrameType
 
 from lab.console import say
+from lab.runs.ranks import orphaned
 from lab.runs.signals import Stop
 
 FINISHING = "finishing the runs under way; Ctrl-C again stops them after this step"
@@ -31,7 +32,7 @@ class SweepStop(Stop):
     @property
     def finishing(self) -> bool:
         """Whether to begin no further run."""
-        return self.asked or self.requested or (self.outer is not None and self.outer.requested)
+        return self.asked or self.requested or (self.outer is not None and self.outer.requested) or orphaned()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and not self.asked:
