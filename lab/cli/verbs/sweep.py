@@ -20,6 +20,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, help="where runs and report go (default: runs/ and the file's name)")
     parser.add_argument("--baseline", help="what the report compares with: a configuration, `first` or `previous`")
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="run so many trials at once, each on its share of the cores"
+    )
+    parser.add_argument(
+        "--storage", metavar="URL", help="a database that workers on several machines share the sweep by"
+    )
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
     _add_terms(parser)
     parser.add_json()
@@ -34,6 +40,8 @@ def main(arguments: list[str]) -> int:
         Terms(options.baseline, options.margin, options.until_decided, options.match, options.match_size, options.tune),
         options.plan,
         options.retry_failed,
+        options.storage,
+        options.jobs,
     )
     if options.json:
         print_json(outcome.to_json())

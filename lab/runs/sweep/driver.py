@@ -1,46 +1,34 @@
-"""Run a sweep file here, without a server: one trial after another in one process, resumable, ending in a report."""
+"""Run a sweep file here, without a server: resumable, ending in a report."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig
 
-from lab.config import compose, identity
 from lab.console import say
 from lab.errors import RequestError
 from lab.runs import folder as files
+from lab.runs import machine
 from lab.runs.report import Report, report
-from lab.runs.signals import Stop
-from lab.runs.sweep.file import SweepFile, read_sweep
+from lab.runs.sweep.engine import work
+from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.job import ENDED, Job, Planned
 from lab.runs.sweep.live import Live, spoken_time
-from lab.runs.sweep.plan import Trial, plan
-from lab.runs.train import continue_run, data_module, train
+from lab.runs.sweep.plan import Plan
+from lab.runs.sweep.queue import Queue
+from lab.runs.sweep.sampler import Sampler
+from lab.runs.sweep.stop import SweepStop
+from lab.runs.sweep.storage import open_database, open_journal
+from lab.runs.sweep.workers import wait_for_orphans, work_together
+from lab.runs.train import data_module
 
 PLAN, SWEEP, PAGE = "plan.json", "sweep.yaml", "report.html"
-ENDED = ("finished", "diverged", "pruned", "failed")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A trial with its folder and its composed configuration."""
-
-    trial: Trial
-    folder: Path
-    config: DictConfig
-
-    @property
-    def status(self) -> str | None:
-        """How it ended, null while it has not run."""
-        result = files.read_result(self.folder)
-        return None if result is None else result["status"]
 
 
 @dataclass
@@ -103,7 +91,9 @@ def sweep(
     baseline: str | None = None,
     plan_only: bool = False,
     retry_failed: bool = False,
-    adapt: Callable[[Trial], Trial] | None = None,
+    storage: str | None = None,
+    jobs: int | None = None,
+    own: Mapping[str, Sequence[str]] | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep, and compare all its trials.
 
@@ -114,75 +104,97 @@ def sweep(
         baseline: what the report compares with; see `lab.report`.
         plan_only: run nothing.
         retry_failed: run trials again that failed.
-        adapt: gives each trial what is its own beyond the file, as `lab.runs.fair` does; the same words each time.
+        storage: URL of a database that several machines share the sweep by; by default a file in the folder.
+        jobs: processes that run trials at once, dividing the threads; by default this one alone.
+        own: what configurations have beyond the file, see `Plan`; the same each time.
 
     Raises:
-        RequestError: the file, an override, a configuration or the data is wrong, or the folder holds another sweep.
-            Nothing has run then.
+        RequestError: the file, an override, a configuration or the data is wrong, the folder holds another sweep, or the
+            storage can't be reached. Nothing has run then, or what has run is kept.
     """
     from lab.runs.estimate import estimate_seconds
 
+    if jobs is not None and jobs < 1:
+        raise RequestError(f"--jobs: {jobs}; accepted: a whole number from 1")
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
-    trials = plan(described, overrides)
-    planned = _compose(described, trials if adapt is None else list(map(adapt, trials)), folder)
-    _same_sweep(folder, planned)
+    job = Job(Plan(described, overrides, own), folder)
+    planned = job.all_planned()
+    example = job.example()
+    _same_sweep(folder, planned, job)
     missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
-    seconds = estimate_seconds([p.config for p in missing], _measured(planned))
-    outcome = Outcome(folder, planned, seconds)
-    _say_plan(described, planned, missing, seconds)
+    to_come = [p.config for p in missing] or [example.config] * _to_search(job)
+    outcome = Outcome(folder, planned, estimate_seconds(to_come, _measured(planned)) / (jobs or 1))
+    _say_plan(job, planned, missing, outcome.seconds)
     if plan_only:
         return outcome
+    with _alone(folder, storage):
+        _prepare(missing or [example])
+        _write_plan(job, planned)
+        queue = open_queue(job, storage)
+        if storage is None:
+            wait_for_orphans(folder)
+            queue.end_running()  # whoever ran them is gone
+        queue.fill(retry_failed)
+        job.threads = queue.threads(max(machine.cores() // (jobs or 1), 1))
+        with (
+            SweepStop() as stop,
+            Live(described.name or folder.name, job, planned, missing, outcome.seconds, queue.maximize) as live,
+        ):
+            if jobs is None:
+                work(job, queue, stop, live)
+            else:
+                work_together(job, queue, stop, live, jobs, storage)
+        outcome.planned = job.deliver(queue)
+        _write_plan(job, outcome.planned)
+        outcome.stopped = stop.finishing
+    outcome.report = report([folder], baseline=baseline)
+    outcome.report.write_html(folder / PAGE)
+    return outcome
+
+
+def open_queue(job: Job, storage: str | None) -> Queue:
+    """The study of a sweep, in its folder or in a database."""
+    metric, maximize = job.measure()
+    where = open_journal(job.folder) if storage is None else open_database(storage)
+    return Queue(where, job.name, Sampler(job.plan), metric, maximize, job.known)
+
+
+@contextmanager
+def _alone(folder: Path, storage: str | None) -> Iterator[None]:
+    """One sweep at a time in a folder, unless a database tells workers apart."""
+    lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
+        if storage is None:
+            lock.acquire(timeout=0)
     except Timeout:
         raise RequestError(
             f"{folder}: another process runs this sweep; wait for it, or name another --folder"
         ) from None
     except OSError as error:
         raise RequestError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    with lock:
-        _prepare(missing)
-        _write_plan(folder, Path(file), planned)
-        with (
-            Stop("stopping the sweep after this step; Ctrl-C again interrupts at once") as stop,
-            Live(described.name or folder.name, planned, missing, seconds) as live,
-        ):
-            for one in missing:
-                _run(one, live)
-                if stop():
-                    break
-        outcome.stopped = stop()
-    outcome.report = report([folder], baseline=baseline)
-    outcome.report.write_html(folder / PAGE)
-    return outcome
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _compose(described: SweepFile, trials: Sequence[Trial], folder: Path) -> list[Planned]:
-    """Every trial's configuration, from the strings that the agent would pass. Seeds share a composition."""
-    composed: dict[int, DictConfig] = {}
-    planned = []
-    for trial in trials:
-        if trial.configuration not in composed:
-            try:
-                composed[trial.configuration] = compose(*trial.overrides)
-            except RequestError as error:
-                raise RequestError(f"{described.path}: {error}") from None
-        config = deepcopy(composed[trial.configuration])
-        config.seed, config.overrides = trial.seed, trial.overrides
-        if config.logger.kind == "wandb":
-            config.logger.tags = [*config.logger.tags, folder.name]
-        name = f"{trial.configuration:02d}-{identity(config)[:6]}-seed{trial.seed}"
-        planned.append(Planned(trial, folder / name, config))
-    return planned
+def _to_search(job: Job) -> int:
+    """Runs that a search has not made yet, by the folders here."""
+    if job.plan.sweep.method != "bayes":
+        return 0
+    done = sum(1 for _ in job.folder.glob(f"*/{files.RESULT}"))
+    return max(sum(len(point.seeds) for point in job.plan.points) - done, 0)
 
 
-def _same_sweep(folder: Path, planned: Sequence[Planned]) -> None:
+def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
     """Refuse a folder whose plan is of another sweep. More seeds or more values are the same sweep."""
     path = folder / PLAN
     if not path.exists():
+        return
+    if job.plan.sweep.method == "bayes":
+        _same_search(folder, job)
         return
     try:
         before = {tuple(t["overrides"]): t["folder"] for t in json.loads(path.read_text(encoding="utf-8"))}
@@ -200,6 +212,16 @@ def _same_sweep(folder: Path, planned: Sequence[Planned]) -> None:
             )
 
 
+def _same_search(folder: Path, job: Job) -> None:
+    """The same for a search by values, whose configurations follow from each other."""
+    try:
+        before = Plan(read_sweep(folder / SWEEP), job.plan.overrides).digest
+    except RequestError:
+        before = None
+    if before != job.plan.digest:
+        raise RequestError(f"{folder}: holds another sweep, with another space or method; name another --folder")
+
+
 def _measured(planned: Sequence[Planned]) -> dict[str, float]:
     """Seconds that a trial of each configuration took, where one has finished."""
     known = {}
@@ -210,15 +232,18 @@ def _measured(planned: Sequence[Planned]) -> dict[str, float]:
     return known
 
 
-def _say_plan(described: SweepFile, planned: Sequence[Planned], missing: Sequence[Planned], seconds: float) -> None:
-    configurations = len({p.trial.configuration for p in planned})
-    seeds = len({p.trial.seed for p in planned})
-    what = f"{len(planned)} trials, {configurations} configurations with {seeds} seeds"
-    done = len(planned) - len(missing)
+def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], seconds: float) -> None:
+    described, seeds = job.plan.sweep, len(job.plan.seeds)
     if described.nested:
         say(
             f"{described.path}: nested parameters are run here; `wandb agent` would pass them as one text that is no override"
         )
+    if not planned:
+        say(f"{len(job.plan.points)} configurations to search with {seeds} seeds: {spoken_time(seconds)}, estimated")
+        return
+    configurations = len({p.trial.configuration for p in planned})
+    what = f"{len(planned)} trials, {configurations} configurations with {len({p.trial.seed for p in planned})} seeds"
+    done = len(planned) - len(missing)
     if not missing:
         say(f"{what}: all done, nothing to run")
     else:
@@ -232,28 +257,13 @@ def _prepare(missing: Sequence[Planned]) -> None:
         data_module(config)
 
 
-def _write_plan(folder: Path, file: Path, planned: Sequence[Planned]) -> None:
+def _write_plan(job: Job, planned: Sequence[Planned]) -> None:
     trials: list[Mapping[str, Any]] = [
         {"folder": p.folder.name, "overrides": p.trial.overrides, "argv": p.trial.argv} for p in planned
     ]
+    folder = job.folder
     try:
-        files.write_atomically(folder / SWEEP, file.read_text(encoding="utf-8"))
+        files.write_atomically(folder / SWEEP, job.plan.sweep.path.read_text(encoding="utf-8"))
         files.write_atomically(folder / PLAN, json.dumps(trials, indent=1) + "\n")
     except OSError as error:
         raise RequestError(f"{folder}: cannot be written ({error.strerror or error})") from None
-
-
-def _run(one: Planned, live: Live) -> None:
-    """Run one trial, or what is left of it. A request that turns out wrong is that trial's failure."""
-    observers: list[Callable[[Mapping[str, Any]], None]] = [live.observe]
-    live.begin(one)
-    try:
-        if one.status != "failed" and (one.folder / files.CHECKPOINT).exists():
-            run = continue_run(one.folder, observers)
-        else:
-            if one.folder.exists():
-                shutil.rmtree(one.folder)  # killed before it left anything to continue from, or failed
-            run = train(one.config, one.folder, observers=observers)
-        live.end(one, run.result)
-    except RequestError as error:
-        live.end(one, files.read_result(one.folder) or {"status": "failed", "error": str(error)})

@@ -17,21 +17,45 @@ from lab.console import notes
 from lab.runs.folder import read_result
 
 if TYPE_CHECKING:
-    from lab.runs.sweep.driver import Planned
+    from lab.runs.sweep.job import Job, Planned
+
+ROWS = 20
+"""Configurations shown at most: the best, and those under way."""
+BAR = 24
 
 
 class Live:
-    """Rows are configurations, with the seeds done and their mean; the trial under way has a bar."""
+    """Rows are configurations, with the seeds done and their mean; each run under way has a bar.
 
-    def __init__(self, title: str, planned: Sequence[Planned], missing: Sequence[Planned], seconds: float) -> None:
-        self.title, self.planned, self.seconds = title, list(planned), seconds
-        self.results = {id(one): None if one in missing else read_result(one.folder) for one in planned}
-        self.labels = _labels(planned)
-        self.current: Planned | None = None
-        self.progress = 0.0
-        self.began = time.monotonic()
-        self.ended = 0
-        self.to_run = len(missing)
+    Args:
+        title: of the sweep.
+        job: its plan.
+        planned: runs that are known beforehand.
+        missing: those of them that are to run.
+        seconds: that remain, as estimated.
+        maximize: whether more is better.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        job: Job,
+        planned: Sequence[Planned],
+        missing: Sequence[Planned],
+        seconds: float,
+        maximize: bool,
+    ) -> None:
+        self.title, self.job, self.seconds, self.maximize = title, job, seconds, maximize
+        self.total = sum(len(point.seeds) for point in job.plan.points)
+        self.results: dict[tuple[int, int], Mapping[str, Any]] = {}
+        self.words: dict[int, list[str]] = {}
+        for run in planned:
+            self._know(run)
+            if run not in missing and (result := read_result(run.folder)):
+                self.results[_key(run)] = result
+        self.running: dict[tuple[int, int], float] = {}
+        self.began, self.ended = time.monotonic(), 0
+        self.to_run = self.total - len(self.results)
         self.screen = rich.live.Live(console=notes, refresh_per_second=4, transient=True, get_renderable=self.draw)
 
     def __enter__(self) -> Live:
@@ -42,60 +66,88 @@ class Live:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.screen.stop()
 
-    def begin(self, one: Planned) -> None:
-        """A trial starts."""
-        self.current, self.progress = one, 0.0
+    def _know(self, run: Planned) -> None:
+        words = [word for word in run.trial.overrides if word.lstrip("+").partition("=")[0] != "seed"]
+        self.words.setdefault(run.trial.configuration, words)
 
-    def observe(self, row: Mapping[str, Any]) -> None:
-        """A measurement of the trial under way."""
-        self.progress = row["progress"]
+    def begin(self, run: Planned) -> None:
+        """A run starts."""
+        self._know(run)
+        self.running[_key(run)] = 0.0
 
-    def end(self, one: Planned, result: Mapping[str, Any]) -> None:
-        """A trial ended."""
-        self.results[id(one)] = dict(result)
-        self.current = None
+    def observe(self, run: Planned, row: Mapping[str, Any]) -> None:
+        """A measurement of one."""
+        self.running[_key(run)] = row["progress"]
+
+    def end(self, run: Planned, result: Mapping[str, Any]) -> None:
+        """One ended."""
+        self._know(run)
+        self.running.pop(_key(run), None)
         self.ended += 1
-        done = sum(found is not None for found in self.results.values())
+        if result["status"] != "stopped":
+            self.results[_key(run)] = result
         value = _value(result)
         figure = f"{value:.4f}" if value is not None else (result.get("error") or "")
-        line = f"[{done}/{len(self.planned)}] {self.labels[one.trial.configuration]} seed={one.trial.seed}"
+        line = f"[{len(self.results)}/{self.total}] {self.label(run.trial.configuration)} seed={run.trial.seed}"
         notes.print(
-            f"{line}  {result['status']}  {figure}  {result.get('seconds') or 0:.0f} s",
-            markup=False,
-            soft_wrap=True,
+            f"{line}  {result['status']}  {figure}  {result.get('seconds') or 0:.0f} s", markup=False, soft_wrap=True
         )
+
+    def label(self, number: int) -> str:
+        """What tells a configuration from the others: its overrides that not all of them have."""
+        common = (
+            set.intersection(*map(set, self.words.values())) if len(self.words) > 1 else set(self.job.plan.overrides)
+        )
+        words = [word for word in self.words[number] if word not in common]
+        return " ".join(words) if words and len(self.words) > 1 else "all"
 
     @property
     def left(self) -> float:
         """Seconds to go: by the pace so far, by the estimate until there is one."""
-        spent, done = time.monotonic() - self.began, self.ended + self.progress
+        spent, done = time.monotonic() - self.began, self.ended + sum(self.running.values())
         if done < 0.5:
             return max(self.seconds - spent, 0)
-        return spent / done * (self.to_run - done)
+        return spent / done * max(self.to_run - done, 0)
 
     def draw(self) -> Group:
         """The table as it is now."""
+        means = {number: self._mean(number) for number in self.words}
+        known = [mean for mean in means.values() if mean is not None]
+        best = (max if self.maximize else min)(known, default=None)
         table = Table(title=self.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in ("configuration", "seeds", "mean"):
             table.add_column(column, justify="left" if column == "configuration" else "right")
-        means = {number: self._mean(number) for number in self.labels}
-        best = min((mean for mean in means.values() if mean is not None), default=None)
-        for number, label in self.labels.items():
-            mine = [self.results[id(p)] for p in self.planned if p.trial.configuration == number]
+        for number in self._shown(means):
             mean = means[number]
+            mine = [result for (which, _), result in self.results.items() if which == number]
+            finished = sum(result["status"] == "finished" for result in mine)
             style = "bold" if mean is not None and mean == best else ""
-            finished = sum(bool(r) and r["status"] == "finished" for r in mine if r)
-            table.add_row(label, f"{finished}/{len(mine)}", "" if mean is None else f"{mean:.4f}", style=style)
-        done = sum(result is not None for result in self.results.values())
-        share = (done + self.progress * (self.current is not None)) / len(self.planned)
-        now = f"{self.labels[self.current.trial.configuration]} seed={self.current.trial.seed}" if self.current else ""
-        words = Text(f"{done} of {len(self.planned)} done, {spoken_time(self.left)} left   {now}", style="dim")
-        return Group(table, ProgressBar(total=1.0, completed=share, width=48), words)
+            seeds = len(self.job.plan.points[number].seeds)
+            table.add_row(self.label(number), f"{finished}/{seeds}", "" if mean is None else f"{mean:.4f}", style=style)
+        bars = Table.grid(padding=(0, 2, 0, 0))
+        for (number, seed), progress in sorted(self.running.items()):
+            bars.add_row(ProgressBar(1.0, progress, BAR), f"{self.label(number)} seed={seed}")
+        figure = "" if best is None else f", best {best:.4f}"
+        words = f"{len(self.results)} of {self.total} done{figure}, {spoken_time(self.left)} left"
+        return Group(table, bars, Text(words, style="dim"))
+
+    def _shown(self, means: Mapping[int, float | None]) -> list[int]:
+        """In the order of the plan; of many the best and those under way."""
+        if len(self.words) <= ROWS:
+            return sorted(self.words)
+        valued = [(mean, number) for number, mean in means.items() if mean is not None]
+        best = [number for _, number in sorted(valued, reverse=self.maximize)]
+        under_way = [number for number, _ in self.running]
+        return list(dict.fromkeys([*best[: max(ROWS - len(under_way), 1)], *under_way]))
 
     def _mean(self, number: int) -> float | None:
-        results = [self.results[id(p)] for p in self.planned if p.trial.configuration == number]
-        values = [v for r in results if r and r["status"] == "finished" and (v := _value(r)) is not None]
+        results = [result for (which, _), result in self.results.items() if which == number]
+        values = [v for r in results if r["status"] == "finished" and (v := _value(r)) is not None]
         return sum(values) / len(values) if values else None
+
+
+def _key(run: Planned) -> tuple[int, int]:
+    return run.trial.configuration, run.trial.seed
 
 
 def _value(result: Mapping[str, Any]) -> float | None:
@@ -103,13 +155,6 @@ def _value(result: Mapping[str, Any]) -> float | None:
     headline = (result.get("headline") or {}).get("name", "val/bpb")
     value = result.get(headline)
     return result.get("val/loss") if value is None else value
-
-
-def _labels(planned: Sequence[Planned]) -> dict[int, str]:
-    """What tells each configuration from the others: its overrides that not all of them have."""
-    by_number = {p.trial.configuration: [o for o in p.trial.overrides if not o.startswith("seed=")] for p in planned}
-    common = set.intersection(*(set(overrides) for overrides in by_number.values()))
-    return {n: " ".join(o for o in overrides if o not in common) or "all" for n, overrides in by_number.items()}
 
 
 def spoken_time(seconds: float) -> str:

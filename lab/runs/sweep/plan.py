@@ -1,20 +1,22 @@
-"""The list of trials that a sweep file stands for.
+"""What a sweep file stands for: points of its space, each run with every seed.
 
-Seeds are replicates of a configuration. All configurations run with the first seed, then all with the second,
-so that a sweep stopped half way has as many seeds of each.
+Seeds are replicates of a configuration. A grid and a random search run all configurations with the first seed, then all
+with the second, so that a sweep stopped half way has as many seeds of each.
 """
 
 import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lab.errors import RequestError
 from lab.runs.sweep.command import override_key, train_overrides
 from lab.runs.sweep.file import SweepFile
+from lab.runs.sweep.space import Parameter
 
 
 @dataclass(frozen=True)
@@ -33,26 +35,102 @@ class Trial:
     overrides: list[str]
 
 
-def plan(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Trial]:
-    """Every trial, in the order to run them; the same list each time for the same file and overrides.
+@dataclass(frozen=True)
+class Point:
+    """A configuration of a sweep and the seeds that it runs with; its parameters are None until a search chose them."""
 
-    `overrides` hold for all trials. One that sets a constant of the file replaces it. Raises RequestError for
-    one that sets a parameter which the file varies or a value in the file's command.
+    number: int
+    parameters: dict[str, Any] | None
+    seeds: tuple[int, ...]
+
+
+class Plan:
+    """What a file and the overrides typed beside it mean to run; the same each time for the same of them.
+
+    Args:
+        sweep: the file.
+        overrides: for all trials. One that sets a constant of the file replaces it.
+        own: further overrides of a configuration, such as what matches its cost, by those that the file gives it without
+            the seed (`bare`).
+
+    Raises:
+        RequestError: an override sets a parameter which the file varies, or a value in the file's command.
     """
-    typed = _typed(sweep, overrides)
-    configurations = [
-        {name: value for name, value in configuration.items() if name not in typed}
-        for configuration in _unique(_grid(sweep) if sweep.method == "grid" else _drawn(sweep))
-    ]
-    seeds = [] if "seed" in typed or sweep.seeds is None else [{"seed": seed} for seed in sweep.seeds]
-    trials = []
-    for seed in seeds or [{}]:
-        for index, configuration in enumerate(configurations):
-            parameters = {**configuration, **seed}
-            argv = [*sweep.argv(parameters), *overrides]
-            composed = train_overrides(argv)
-            trials.append(Trial(index, _seed(composed), parameters, argv, composed))
-    return trials[: sweep.run_cap] if sweep.method == "grid" else trials
+
+    def __init__(
+        self, sweep: SweepFile, overrides: Sequence[str] = (), own: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.sweep, self.overrides = sweep, list(overrides)
+        self.own = {key: list(words) for key, words in (own or {}).items()}
+        typed = _typed(sweep, overrides)
+        self.space = {name: p for name, p in sweep.parameters.items() if name != "seed" and name not in typed}
+        self.names_seeds = sweep.seeds is not None and "seed" not in typed
+        self.seeds = tuple(sweep.seeds or ()) if self.names_seeds else (self.trial(0, {}, 0).seed,)
+
+    @property
+    def varied(self) -> dict[str, Parameter]:
+        """The parameters that tell configurations apart."""
+        return {name: p for name, p in self.space.items() if not p.is_constant}
+
+    @property
+    def breadth_first(self) -> bool:
+        """Whether all configurations get their first seed before any gets its second; a search wants whole answers."""
+        return self.sweep.method != "bayes"
+
+    def trial(self, number: int, parameters: Mapping[str, Any], seed: int) -> Trial:
+        """The run of a configuration with a seed."""
+        whole = {**parameters, **({"seed": seed} if self.names_seeds else {})}
+        argv = [*self.sweep.argv(whole), *self.overrides]
+        composed = train_overrides(argv)
+        more = self.own.get(bare(composed), [])
+        return Trial(number, _seed(composed), whole, [*argv, *more], [*composed, *more])
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """Every configuration; those of a search by values are not chosen yet."""
+        cap = self.sweep.run_cap
+        if self.sweep.method == "bayes":
+            return [Point(number, None, self.seeds) for number in range(cap or 0)]
+        found = _unique(_grid(self.space) if self.sweep.method == "grid" else self.drawn(cap or 0))
+        left = cap if self.sweep.method == "grid" and cap else len(found) * len(self.seeds)
+        rounds, rest = divmod(left, len(found))
+        counts = [rounds + (number < rest) for number in range(len(found))]
+        return [
+            Point(number, parameters, self.seeds[:count])
+            for number, (parameters, count) in enumerate(zip(found, counts, strict=True))
+            if count
+        ]
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """Every run that is known before the first one, in the order to run them."""
+        return [
+            self.trial(point.number, point.parameters, seed)
+            for seed in self.seeds
+            for point in self.points
+            if seed in point.seeds and point.parameters is not None
+        ]
+
+    @cached_property
+    def digest(self) -> str:
+        """A name of what is asked, whatever the number of seeds and configurations."""
+        space = [(name, p.distribution, dict(p.settings)) for name, p in self.space.items()]
+        asked = [self.sweep.method, self.sweep.metric, self.sweep.goal, self.sweep.command, self.overrides, space, self.own]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+
+    def drawn(self, count: int) -> Iterator[dict[str, Any]]:
+        """So many configurations, drawn at random from the space."""
+        return _drawn(self.space, count)
+
+
+def bare(overrides: Sequence[str]) -> str:
+    """What tells a configuration's overrides from those of others: without the seed, as one text."""
+    return " ".join(word for word in overrides if word.lstrip("+").partition("=")[0] != "seed")
+
+
+def plan(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Trial]:
+    """Every trial of a grid or a random search, in the order to run them. Errors as of `Plan`."""
+    return Plan(sweep, overrides).trials
 
 
 def _typed(sweep: SweepFile, overrides: Sequence[str]) -> set[str]:
@@ -79,22 +157,20 @@ def _summary(settings: Any) -> str:
     return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
-def _grid(sweep: SweepFile) -> Iterator[dict[str, Any]]:
-    """The product over all parameters but the seed, the last one varying fastest."""
-    points = {name: p.points() for name, p in sweep.parameters.items() if name != "seed"}
-    for values in itertools.product(*points.values()):
-        yield dict(zip(points, values, strict=True))
+def _grid(space: Mapping[str, Parameter]) -> Iterator[dict[str, Any]]:
+    """The product over all parameters, the last one varying fastest."""
+    for values in itertools.product(*(p.points() for p in space.values())):
+        yield dict(zip(space, values, strict=True))
 
 
-def _drawn(sweep: SweepFile) -> Iterator[dict[str, Any]]:
-    """`run_cap` draws from a generator seeded by the search space alone.
+def _drawn(space: Mapping[str, Parameter], count: int) -> Iterator[dict[str, Any]]:
+    """Each from a generator of its own, seeded by the search space and its number.
 
     A sweep started again draws the same list, a higher `run_cap` continues it, more seeds don't change it.
     """
-    space = {name: p for name, p in sweep.parameters.items() if name != "seed"}
     written = json.dumps([(name, p.distribution, dict(p.settings)) for name, p in space.items()], sort_keys=True)
-    generator = random.Random(hashlib.sha256(written.encode()).digest())
-    for _ in range(sweep.run_cap or 0):
+    for number in range(count):
+        generator = random.Random(hashlib.sha256(f"{number} {written}".encode()).digest())
         yield {name: p.draw(generator.random()) for name, p in space.items()}
 
 

@@ -1,0 +1,158 @@
+"""What a worker needs to know of a sweep: its plan, and where each run goes with which configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from lab.config import compose, identity, trusted
+from lab.errors import RequestError
+from lab.runs import folder as files
+from lab.runs.sweep.plan import Plan, Point, Trial
+from lab.runs.sweep.queue import Queue, Results
+
+TRIES = 8
+"""Configurations looked at to see whether a search can run."""
+ENDED = ("finished", "diverged", "pruned", "failed")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a sweep with its folder and its composed configuration."""
+
+    trial: Trial
+    folder: Path
+    config: DictConfig
+
+    @property
+    def status(self) -> str | None:
+        """How it ended, null while it has not run."""
+        result = files.read_result(self.folder)
+        return None if result is None else result["status"]
+
+
+class Job:
+    """A sweep's plan and its folder.
+
+    Args:
+        plan: of the file and the overrides typed beside it.
+        folder: of the sweep; each run has its own within.
+        threads: of every run that sets none itself.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, threads: int | None = None) -> None:
+        self.plan, self.folder, self.threads = plan, folder, threads
+        self._composed: dict[str, DictConfig] = {}
+
+    def planned(self, point: Point, seed: int) -> Planned:
+        """One run. Seeds share a composition.
+
+        Raises:
+            RequestError: it cannot be composed; the message names the file.
+        """
+        trial = self.plan.trial(point.number, point.parameters or {}, seed)
+        key = json.dumps(point.parameters, sort_keys=True)
+        if key not in self._composed:
+            self._composed[key] = self._compose(trial)
+        config = deepcopy(self._composed[key])
+        config.seed, config.overrides = trial.seed, trial.overrides
+        if config.trainer.threads is None:
+            config.trainer.threads = self.threads
+        name = f"{trial.configuration:02d}-{identity(config)[:6]}-seed{trial.seed}"
+        return Planned(trial, self.folder / name, config)
+
+    def _compose(self, trial: Trial) -> DictConfig:
+        try:
+            config = compose(*trial.overrides)
+        except RequestError as error:
+            raise RequestError(f"{self.plan.sweep.path}: {self.plan.sweep.document.located(error)}") from None
+        if config.logger.kind == "wandb":
+            config.logger.tags = [*config.logger.tags, self.folder.name]
+        return config
+
+    def all_planned(self) -> list[Planned]:
+        """Every run that is known before the first one, in the order to run them."""
+        points = {point.number: point for point in self.plan.points}
+        return [self.planned(points[trial.configuration], trial.seed) for trial in self.plan.trials]
+
+    def example(self) -> Planned:
+        """A run of the sweep; of a search one that it may choose, and every value that is written out can be composed.
+
+        Raises:
+            RequestError: there is none; nothing that a search draws would run.
+        """
+        if self.plan.sweep.method != "bayes":
+            return self.planned(self.plan.points[0], self.plan.seeds[0])
+        draws = list(self.plan.drawn(TRIES))
+        found = self._first(draws)
+        for name, parameter in self.plan.varied.items():
+            for value in parameter.listed:
+                self._first([{**one, name: value} for one in ((found.trial.parameters, *draws))])
+        return found
+
+    def _first(self, choices: Sequence[Mapping[str, Any]]) -> Planned:
+        """Of some configurations the first that can be composed."""
+        refused = None
+        for parameters in choices:
+            chosen = {name: parameters[name] for name in self.plan.space}
+            try:
+                return self.planned(Point(0, chosen, self.plan.seeds), self.plan.seeds[0])
+            except RequestError as error:
+                refused = error
+        raise refused or RequestError(f"{self.plan.sweep.path}: parameters: nothing to search")
+
+    def known(self, point: Point) -> Results:
+        """What the folders hold of a configuration, by seed."""
+        try:
+            runs = [self.planned(point, seed) for seed in point.seeds]
+        except RequestError:  # said where it is run
+            return {}
+        found = {run.trial.seed: files.read_result(run.folder) for run in runs}
+        return {seed: result for seed, result in found.items() if result and result["status"] in ENDED}
+
+    def measure(self) -> tuple[str, bool]:
+        """What configurations are valued by, and whether more of it is better: the file's metric, or the headline."""
+        sweep = self.plan.sweep
+        if sweep.metric:
+            return sweep.metric, sweep.goal == "maximize"
+        config = self.example().config
+        objective: Any = trusted("objective._target_", config.objective._target_)
+        return objective.headline["name"], objective.headline["direction"] == "max"
+
+    @property
+    def name(self) -> str:
+        """Of its study: what is asked, by the name of the file and a digest."""
+        return f"{self.plan.sweep.path.stem} {self.plan.digest}"
+
+    def deliver(self, queue: Queue) -> list[Planned]:
+        """Every run that is known by now; results that came from elsewhere get a record here."""
+        runs = []
+        for point, results in queue.results():
+            for seed in point.seeds:
+                try:
+                    run = self.planned(point, seed)
+                except RequestError:  # chosen by a search, and its failure
+                    continue
+                runs.append(run)
+                if seed in results and run.status not in ENDED:
+                    _write_record(run, results[seed])
+        return sorted(runs, key=lambda run: (self.plan.seeds.index(run.trial.seed), run.trial.configuration))
+
+
+def _write_record(run: Planned, result: Mapping[str, Any]) -> None:
+    """The record of a run that was made elsewhere, or whose process died."""
+    from lab.runs.train import new_record
+
+    files.create(run.folder)
+    try:
+        files.write_config(run.folder, run.config)
+        record = new_record(run.config) | dict(result)
+        files.write_atomically(run.folder / files.RESULT, json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        raise RequestError(f"{run.folder}: cannot be written ({error.strerror or error})") from None

@@ -1,0 +1,331 @@
+"""Who runs what in a sweep: its configurations as the trials of one Optuna study.
+
+A trial is a configuration; its value is the mean over its seeds, whose results it holds. It waits, is claimed by a
+worker, runs with one seed, and waits again until no seed is left. Optuna changes a trial from waiting to running for one
+process alone, whatever the storage, and that is the claim.
+
+Several workers may add a trial for the same configuration at once, when a sweep begins or when one finds another dead.
+Of such twins the first owns the configuration and the others step back, so every configuration is run once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from lab.runs.sweep.plan import Point
+from lab.runs.sweep.sampler import Sampler
+from lab.runs.sweep.storage import HEARTBEAT, patient
+
+Results = dict[int, dict[str, Any]]
+CRASHES = 2
+"""After so many of its workers have died, a run has failed."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A configuration that this worker alone runs, and with which seed."""
+
+    trial: FrozenTrial
+    trial_id: int
+    point: Point
+    seed: int | None
+
+
+class Queue:
+    """The configurations of one sweep.
+
+    Args:
+        storage: of Optuna.
+        name: of the study.
+        sampler: of the sweep.
+        metric: what configurations are valued by.
+        maximize: whether more of it is better.
+        known: results of a configuration that its folders hold, by seed.
+    """
+
+    @patient
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        sampler: Sampler,
+        metric: str,
+        maximize: bool,
+        known: Callable[[Point], Results],
+    ) -> None:
+        self.storage, self.sampler, self.metric, self.known = storage, sampler, metric, known
+        self.plan = sampler.plan
+        direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
+        self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+        self.maximize = maximize
+        self.study_id = storage.get_study_id_from_name(name)
+        self.lives = hasattr(storage, "record_heartbeat")
+
+    @patient
+    def threads(self, wanted: int) -> int:
+        """How many threads every run of this study has: what the first worker wanted, since numbers depend on it."""
+        if "threads" not in self.study.user_attrs:
+            self.study.set_user_attr("threads", wanted)
+        return self.study.user_attrs["threads"]
+
+    # What there is to do
+
+    @patient
+    def fill(self, retry_failed: bool = False) -> None:
+        """Add what nobody has or had: configurations that are new, or whose worker is gone."""
+        trials = _by_point(self._trials())
+        for point in self.plan.points:
+            mine = trials.get(point.number, [])
+            last = self._owner(mine, point.seeds)
+            results = _gathered(mine)
+            failed = retry_failed and last is not None and last.state.is_finished() and _failed(results)
+            if last is None or failed:
+                self._add(point, mine, results, failed=bool(failed))
+
+    def _add(self, point: Point, before: list[FrozenTrial], results: Results, failed: bool) -> None:
+        chosen = next((t.user_attrs["parameters"] for t in before if "parameters" in t.user_attrs), point.parameters)
+        if chosen is not None:
+            results |= self.known(Point(point.number, chosen, point.seeds))
+        results = {seed: r for seed, r in results.items() if seed in point.seeds and not (failed and _is(r, "failed"))}
+        params: Mapping[str, Any] = {}
+        distributions: Mapping[str, Any] = {}
+        if point.parameters is not None:
+            params, distributions = self.sampler.shown(point.parameters)
+        elif chosen is not None:
+            same = next(t for t in before if "parameters" in t.user_attrs)
+            params, distributions = same.params, same.distributions
+        state, value = self._judged(results, point.seeds)
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                value=value,
+                params=dict(params),
+                distributions=dict(distributions),
+                user_attrs={
+                    "point": point.number,
+                    "seeds": list(point.seeds),
+                    "attempt": max((t.user_attrs["attempt"] for t in before), default=0) + failed,
+                    **({} if chosen is None else {"parameters": chosen}),
+                    **{f"result/{seed}": result for seed, result in results.items()},
+                },
+                intermediate_values=self._steps(results, point.seeds),
+            )
+        )
+
+    # Claim, tell, release
+
+    @patient
+    def claim(self) -> Claim | None:
+        """The next configuration for this worker; None where nothing waits."""
+        self._end_the_dead()
+        self.fill()
+        trials = self._trials()
+        by_point = _by_point(trials)
+        for trial in sorted((t for t in trials if t.state == TrialState.WAITING), key=self._turn):
+            trial_id = self._id(trial)
+            seeds = tuple(trial.user_attrs["seeds"])
+            number = trial.user_attrs["point"]
+            owner = self._owner(by_point[number], seeds)
+            if owner is None or owner.number != trial.number:
+                self._set(trial_id, TrialState.FAIL)  # a twin
+                continue
+            if self.lives:
+                self.storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
+            if self._set(trial_id, TrialState.RUNNING):
+                self.storage.set_trial_user_attr(trial_id, "worker", f"{socket.gethostname()}:{os.getpid()}")
+                parameters = trial.user_attrs.get("parameters") or self._choose(trial, trial_id, trials)
+                missing = [seed for seed in seeds if seed not in _results(self.storage.get_trial(trial_id))]
+                return Claim(trial, trial_id, Point(number, parameters, seeds), missing[0] if missing else None)
+        return None
+
+    def _choose(self, trial: FrozenTrial, trial_id: int, trials: list[FrozenTrial]) -> dict[str, Any]:
+        """A search's next configuration. Where it is one that has been run, its results are taken over."""
+        parameters = self.sampler.choose(self.study.study_name, self.storage, trial_id, trial.user_attrs["point"])
+        self.storage.set_trial_user_attr(trial_id, "parameters", parameters)
+        for other in trials:
+            if other.user_attrs.get("parameters") == parameters:
+                self.storage.set_trial_user_attr(trial_id, "same as", other.user_attrs["point"])
+                for seed, result in _results(other).items():
+                    self.storage.set_trial_user_attr(trial_id, f"result/{seed}", result)
+        return parameters
+
+    @patient
+    def tell(self, claim: Claim, result: Mapping[str, Any]) -> None:
+        """Keep what a run came to; nothing, where the trial has been given to another worker."""
+        with suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(claim.trial_id, f"result/{claim.seed}", dict(result))
+            for step, value in self._steps({claim.seed or 0: dict(result)}, claim.point.seeds).items():
+                self.storage.set_trial_intermediate_value(claim.trial_id, step, value)
+
+    @patient
+    def give_back(self, claim: Claim) -> None:
+        """End a claim: the trial waits again, or has its value if no seed is left."""
+        results = _results(self.storage.get_trial(claim.trial_id))
+        state, value = self._judged(results, claim.point.seeds)
+        self._set(claim.trial_id, state, None if value is None else [value])
+
+    @contextmanager
+    def kept(self, claim: Claim) -> Iterator[None]:
+        """Hold a claim, giving signs of life, and give it back in the end."""
+        over = threading.Event()
+        beats = threading.Thread(target=self._live, args=(claim.trial_id, over), daemon=True)
+        if self.lives:
+            beats.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if self.lives:
+                beats.join()
+            self.give_back(claim)
+
+    def _live(self, trial_id: int, over: threading.Event) -> None:
+        while not over.wait(HEARTBEAT):
+            with suppress(Exception):  # out of reach for a while: the next one may arrive
+                self.storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
+
+    # The dead
+
+    def _end_the_dead(self) -> None:
+        """End trials of a database whose workers have given no sign of life; `fill` adds them anew."""
+        if self.lives:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                optuna.storages.fail_stale_trials(self.study)
+
+    @patient
+    def end_running(self, worker: str | None = None, crash: str | None = None) -> None:
+        """End the running trials of a worker that is known to be dead, or of all. One that crashed is counted."""
+        for trial in self._trials():
+            if trial.state != TrialState.RUNNING or worker not in (None, trial.user_attrs.get("worker")):
+                continue
+            trial_id = self._id(trial)
+            if crash:
+                self._crashed(trial, trial_id, crash)
+            self._set(trial_id, TrialState.FAIL)
+        self.fill()
+
+    def _crashed(self, trial: FrozenTrial, trial_id: int, crash: str) -> None:
+        seed = next((s for s in trial.user_attrs["seeds"] if s not in _results(trial)), None)
+        with suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(trial_id, "crash", {"seed": seed, "error": crash})
+        attempt = (trial.user_attrs["point"], trial.user_attrs["attempt"])
+        again = [
+            t
+            for t in self._trials()
+            if (t.user_attrs["point"], t.user_attrs["attempt"]) == attempt
+            and t.user_attrs.get("crash", {}).get("seed", "none") == seed
+        ]
+        if len(again) >= CRASHES:
+            result = {"status": "failed", "error": f"its process {crash}, {len(again)} times", "seed": seed}
+            with suppress(UpdateFinishedTrialError):
+                self.storage.set_trial_user_attr(trial_id, f"result/{seed}", result)
+
+    # What came out
+
+    @patient
+    def results(self) -> list[tuple[Point, Results]]:
+        """Every configuration that is known by now, with its results as far as there are any."""
+        found = []
+        for number, trials in sorted(_by_point(self._trials()).items()):
+            chosen = [t for t in trials if "parameters" in t.user_attrs]
+            if chosen:
+                last = max(chosen, key=lambda t: t.number)
+                seeds = tuple(last.user_attrs["seeds"])
+                found.append((Point(number, last.user_attrs["parameters"], seeds), _gathered(trials)))
+        return found
+
+    @patient
+    def others_run(self) -> bool:
+        """Whether other workers are at it, so that something may come back."""
+        return any(trial.state == TrialState.RUNNING for trial in self._trials())
+
+    @patient
+    def reached(self) -> bool:
+        """Whether a configuration has reached the target that ends the sweep."""
+        target = self.plan.sweep.target
+        values = [t.value for t in self._trials() if t.state == TrialState.COMPLETE and t.value is not None]
+        return target is not None and any(v >= target if self.maximize else v <= target for v in values)
+
+    def _judged(self, results: Results, seeds: tuple[int, ...]) -> tuple[TrialState, float | None]:
+        """What a trial's results make of it. What diverged or was pruned teaches a search to stay away."""
+        mine = [results[seed] for seed in seeds if seed in results]
+        if any(_is(result, "pruned") for result in mine):
+            return TrialState.PRUNED, None
+        if len(mine) < len(seeds):
+            return TrialState.WAITING, None
+        if any(_is(result, "diverged") for result in mine):
+            return TrialState.PRUNED, None
+        values = [result.get(self.metric) for result in mine if _is(result, "finished")]
+        numbers = [float(value) for value in values if isinstance(value, int | float)]
+        return (TrialState.COMPLETE, statistics.fmean(numbers)) if numbers else (TrialState.FAIL, None)
+
+    def _steps(self, results: Results, seeds: tuple[int, ...]) -> dict[int, float]:
+        """Values of single seeds, as Optuna's intermediate values."""
+        values = {seeds.index(seed): result.get(self.metric) for seed, result in results.items() if seed in seeds}
+        return {step: float(value) for step, value in values.items() if isinstance(value, int | float)}
+
+    def _owner(self, trials: list[FrozenTrial], seeds: tuple[int, ...]) -> FrozenTrial | None:
+        """Of a configuration's trials with these seeds the one that counts: the first of the last attempt."""
+        alive = [t for t in trials if tuple(t.user_attrs["seeds"]) == seeds and not self._dead(t)]
+        return min(alive, key=lambda t: (-t.user_attrs["attempt"], t.number), default=None)
+
+    def _dead(self, trial: FrozenTrial) -> bool:
+        """Whether it ended without its answer: by its worker's death, or as a twin."""
+        answer, _ = self._judged(_results(trial), tuple(trial.user_attrs["seeds"]))
+        return trial.state == TrialState.FAIL != answer
+
+    def _turn(self, trial: FrozenTrial) -> tuple[int, int]:
+        done = len(_results(trial))
+        return (done if self.plan.breadth_first else -done), trial.user_attrs["point"]
+
+    def _trials(self) -> list[FrozenTrial]:
+        return [t for t in self.study.get_trials(deepcopy=False) if "point" in t.user_attrs]
+
+    def _id(self, trial: FrozenTrial) -> int:
+        return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, trial.number)
+
+    def _set(self, trial_id: int, state: TrialState, values: list[float] | None = None) -> bool:
+        """Change a trial's state; False where another process was first."""
+        try:
+            return self.storage.set_trial_state_values(trial_id, state, values)
+        except UpdateFinishedTrialError:
+            return False
+
+
+def _results(trial: FrozenTrial) -> Results:
+    return {int(k.removeprefix("result/")): v for k, v in trial.user_attrs.items() if k.startswith("result/")}
+
+
+def _gathered(trials: list[FrozenTrial]) -> Results:
+    """The last that is known of each seed."""
+    return {seed: result for trial in trials for seed, result in _results(trial).items()}
+
+
+def _is(result: Mapping[str, Any], status: str) -> bool:
+    return result["status"] == status
+
+
+def _failed(results: Results) -> bool:
+    return any(_is(result, "failed") for result in results.values())
+
+
+def _by_point(trials: list[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    found: dict[int, list[FrozenTrial]] = {}
+    for trial in trials:
+        found.setdefault(trial.user_attrs["point"], []).append(trial)
+    return found

@@ -1,0 +1,253 @@
+"""Who runs what: every configuration once, whoever dies, and its value the mean over its seeds."""
+
+import itertools
+import threading
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.plan import Plan
+from lab.runs.sweep.queue import Queue
+from lab.runs.sweep.sampler import QUANTILE, Sampler
+from lab.runs.sweep.storage import open_database, open_journal
+
+GRID = {"method": "grid", "parameters": {"a": {"values": [1, 2, 3]}, "seed": {"values": [0, 1]}}}
+SEARCH = {
+    "method": "bayes",
+    "run_cap": 12,
+    "metric": {"name": "loss"},
+    "parameters": {
+        "x": {"min": 0.0, "max": 1.0},
+        "n": {"distribution": "normal", "mu": 0.0, "sigma": 1.0},
+        "k": {"values": ["one", "two"]},
+        "fixed": {"value": 5},
+        "seed": {"values": [0, 1]},
+    },
+}
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def place(request, tmp_path):
+    """How each worker opens the storage."""
+    if request.param == "journal":
+        return lambda: open_journal(tmp_path)
+    return lambda: open_database(f"sqlite:///{tmp_path}/study.db")
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return lambda: open_journal(tmp_path)
+
+
+def make(place, tmp_path, content=GRID, known=lambda point: {}):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump({"command": ["lab", "train", "${args}"], **content}, sort_keys=False))
+    queue = Queue(place(), "study", Sampler(Plan(read_sweep(path))), "loss", False, known)
+    queue.fill()
+    return queue
+
+
+def result(claim, value=None):
+    a = claim.point.parameters.get("a", 0)
+    return {"status": "finished", "loss": a + claim.seed / 2 if value is None else value}
+
+
+def finish(queue):
+    """Run all that is left; what was run, in its order."""
+    done = []
+    while claim := queue.claim():
+        with queue.kept(claim):
+            if claim.seed is not None:
+                queue.tell(claim, result(claim))
+                done.append((claim.point.parameters["a"], claim.seed))
+    return done
+
+
+def test_a_trial_is_a_configuration_and_its_value_the_mean_over_seeds(place, tmp_path):
+    queue = make(place, tmp_path)
+    assert finish(queue) == [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (3, 1)]
+    trials = queue.study.trials
+    assert [(t.state, t.params, t.value) for t in trials] == [
+        (TrialState.COMPLETE, {"a": a}, a + 0.25) for a in (1, 2, 3)
+    ]
+    assert trials[0].intermediate_values == {0: 1.0, 1: 1.5}
+    assert trials[0].user_attrs["result/1"]["loss"] == 1.5
+    assert queue.study.best_params == {"a": 1}
+
+
+def test_workers_at_once_run_everything_once(place, tmp_path):
+    """Each with its own connection; all of them find the study empty and fill it."""
+    many = {"method": "grid", "parameters": {"a": {"values": list(range(8))}, "seed": {"values": [0, 1]}}}
+    queues = [make(place, tmp_path, many) for _ in range(4)]
+    done = [[] for _ in queues]
+    threads = [threading.Thread(target=lambda q=q, d=d: d.extend(finish(q))) for q, d in zip(queues, done, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(itertools.chain(*done)) == [(a, seed) for a in range(8) for seed in (0, 1)]
+    complete = [t for t in queues[0].study.trials if t.state == TrialState.COMPLETE]
+    assert sorted(t.params["a"] for t in complete) == list(range(8))
+
+
+def test_twins_step_back(place, tmp_path):
+    queue = make(place, tmp_path)
+    for point in queue.plan.points:
+        queue._add(point, [], {}, failed=False)
+    assert len(finish(queue)) == 6
+    states = [t.state for t in queue.study.trials]
+    assert states == [TrialState.COMPLETE] * 3 + [TrialState.FAIL] * 3
+
+
+def test_a_dead_workers_configuration_goes_on_where_it_was(place, tmp_path):
+    queue = make(place, tmp_path)
+    first = queue.claim()
+    queue.tell(first, result(first))
+    queue.give_back(first)
+    claimed = [queue.claim() for _ in range(3)]  # the others' first seeds, and this one's second
+    assert {(c.point.parameters["a"], c.seed) for c in claimed} == {(2, 0), (3, 0), (1, 1)}
+    assert queue.claim() is None
+    assert queue.others_run()
+    queue.end_running()
+    assert sorted(finish(queue)) == [(1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+    complete = [t for t in queue.study.trials if t.state == TrialState.COMPLETE]
+    assert sorted(t.value for t in complete) == [1.25, 2.25, 3.25]
+
+
+def test_what_a_worker_tells_after_it_was_taken_for_dead_is_not_counted(place, tmp_path):
+    queue = make(place, tmp_path)
+    claim = queue.claim()
+    queue.end_running()
+    queue.tell(claim, result(claim, 1000.0))
+    queue.give_back(claim)
+    assert len(finish(queue)) == 6
+    assert max(t.value for t in queue.study.trials if t.value is not None) == 3.25
+
+
+def test_a_worker_that_dies_after_its_last_word_loses_nothing(place, tmp_path):
+    queue = make(place, tmp_path, GRID | {"parameters": {"a": {"values": [1]}}})
+    claim = queue.claim()
+    queue.tell(claim, result(claim))
+    queue.end_running()
+    assert [t.value for t in queue.study.trials if t.state == TrialState.COMPLETE] == [1.0]
+    assert queue.claim() is None
+
+
+def test_a_run_whose_process_died_is_tried_once_more(place, tmp_path):
+    queue = make(place, tmp_path, GRID | {"parameters": {"a": {"values": [1, 2]}}})
+    for _ in range(2):
+        claim = queue.claim()
+        assert claim.point.parameters == {"a": 1}
+        worker = queue.storage.get_trial(claim.trial_id).user_attrs["worker"]
+        queue.end_running(worker, crash="died of signal 9")
+    assert finish(queue) == [(2, 0)]
+    (_, failed), (_, finished) = queue.results()
+    assert failed[0]["status"] == "failed"
+    assert "signal 9, 2 times" in failed[0]["error"]
+    assert finished[0]["status"] == "finished"
+    queue.fill(retry_failed=True)
+    assert finish(queue) == [(1, 0)]
+
+
+def test_failures_are_run_again_only_when_asked(place, tmp_path):
+    queue = make(place, tmp_path)
+    while claim := queue.claim():
+        with queue.kept(claim):
+            broken = claim.point.parameters["a"] == 2
+            queue.tell(claim, {"status": "failed"} if broken else result(claim))
+    assert [t.state for t in queue.study.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert finish(make(place, tmp_path)) == []
+    queue.fill(retry_failed=True)
+    assert finish(queue) == [(2, 0), (2, 1)]
+    queue.fill(retry_failed=True)
+    assert finish(queue) == []
+
+
+def test_what_folders_hold_is_not_run(place, tmp_path):
+    queue = make(place, tmp_path, known=lambda point: {1: {"status": "finished", "loss": 7.0}})
+    assert finish(queue) == [(1, 0), (2, 0), (3, 0)]
+    assert [t.value for t in queue.study.trials] == [4.0, 4.5, 5.0]
+
+
+def test_more_seeds_keep_the_results_there_are(place, tmp_path):
+    finish(make(place, tmp_path))
+    more = GRID["parameters"] | {"seed": {"values": [0, 1, 2]}}
+    assert finish(make(place, tmp_path, GRID | {"parameters": more})) == [(1, 2), (2, 2), (3, 2)]
+
+
+def test_what_diverges_is_no_value(place, tmp_path):
+    queue = make(place, tmp_path)
+    while claim := queue.claim():
+        with queue.kept(claim):
+            diverged = claim.point.parameters["a"] == 2 and claim.seed == 1
+            queue.tell(claim, {"status": "diverged", "loss": None} if diverged else result(claim))
+    assert [t.state for t in queue.study.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+
+
+def test_a_target_ends_the_sweep(journal, tmp_path):
+    queue = make(journal, tmp_path, GRID | {"metric": {"name": "loss", "target": 1.3}})
+    assert not queue.reached()
+    finish(queue)
+    assert queue.reached()
+
+
+def search(queue):
+    """What a search chooses for a bowl around x = 0.3, n = 1."""
+    chosen = []
+    while claim := queue.claim():
+        with queue.kept(claim):
+            p = claim.point.parameters
+            loss = (p["x"] - 0.3) ** 2 + (p["n"] - 1) ** 2 + (p["k"] == "two") + claim.seed / 100
+            queue.tell(claim, {"status": "finished", "loss": loss})
+            chosen.append((claim.point.number, claim.seed, p))
+    return chosen
+
+
+def test_a_search_runs_a_configuration_with_all_seeds_before_the_next(journal, tmp_path):
+    queue = make(journal, tmp_path, SEARCH)
+    chosen = search(queue)
+    assert [(number, seed) for number, seed, _ in chosen] == [(n, seed) for n in range(12) for seed in (0, 1)]
+    assert all(first[2] == second[2] for first, second in zip(chosen[::2], chosen[1::2], strict=True))
+    assert all(p["fixed"] == 5 and p["k"] in ("one", "two") for _, _, p in chosen)
+    trials = queue.study.trials
+    assert len(trials) == 12
+    assert set(trials[0].params) == {"x", "k", QUANTILE.format("n")}
+    assert trials[0].user_attrs["parameters"] == chosen[0][2]
+    assert trials[3].value == pytest.approx(sum(trials[3].intermediate_values.values()) / 2)
+
+
+def test_a_search_finds_better_values_than_chance(journal, tmp_path):
+    content = SEARCH | {"run_cap": 60, "parameters": {k: v for k, v in SEARCH["parameters"].items() if k != "seed"}}
+    queue = make(journal, tmp_path, content)
+    while claim := queue.claim():
+        with queue.kept(claim):
+            p = claim.point.parameters
+            queue.tell(claim, {"status": "finished", "loss": (p["x"] - 0.3) ** 2 + (p["n"] - 1) ** 2})
+    values = [t.value for t in queue.study.trials]
+    first, last = sorted(values[:15]), sorted(values[45:])
+    assert sum(last) < sum(first) / 2
+    assert min(values) < 0.02
+
+
+def test_a_search_stopped_and_started_again_chooses_the_same(journal, tmp_path):
+    whole = search(make(lambda: optuna.storages.InMemoryStorage(), tmp_path, SEARCH))
+    queue = make(journal, tmp_path, SEARCH)
+    begun = []
+    for _ in range(7):
+        claim = queue.claim()
+        p = claim.point.parameters
+        loss = (p["x"] - 0.3) ** 2 + (p["n"] - 1) ** 2 + (p["k"] == "two") + claim.seed / 100
+        queue.tell(claim, {"status": "finished", "loss": loss})
+        queue.give_back(claim)
+        begun.append((claim.point.number, claim.seed, p))
+    assert begun + search(make(journal, tmp_path, SEARCH)) == whole
+
+
+def test_a_random_search_shows_its_values(journal, tmp_path):
+    content = SEARCH | {"method": "random", "run_cap": 3}
+    queue = make(journal, tmp_path, content)
+    for trial, point in zip(queue.study.trials, queue.plan.points, strict=True):
+        assert trial.params == {name: point.parameters[name] for name in ("x", "n", "k")}
