@@ -28,6 +28,7 @@ lab: what does this architecture choice do?
   lab train resume=FOLDER                        continue a run that was stopped
   lab sweep FILE [KEY=VALUE ...]                 run a sweep file of W&B's format here, resumable
   lab report FOLDER ...                          compare runs: a table and a page
+  lab experiment NAME | --list                   run an experiment of experiments/; the verdicts on all claims
   lab show [GROUP=OPTION ...] [KEY=VALUE ...]    a composition: parts, costs, who sees whom
   lab tokens TEXT [--with TOKENIZER ...]         how tokenizers cut a text
   lab generate RUN PROMPT ...                    what a model writes, as it writes it
@@ -337,6 +338,43 @@ def report(arguments: list[str]) -> int:
     return 0
 
 
+def experiment(arguments: list[str]) -> int:
+    """Run an experiment, or list all."""
+    parser = Parser(
+        prog="lab experiment",
+        usage="%(prog)s NAME [KEY=VALUE ...] [options] | --list",
+        description="Run what is missing of experiments/NAME and judge its claim by the rule that its file fixes. KEY=VALUE "
+        "holds for every trial.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="an experiment, or its folder")
+    parser.add_argument("--list", action="store_true", help="all experiments with their verdicts")
+    parser.add_argument("--folder", type=Path, help="where the runs go (default: runs/experiments/NAME)")
+    parser.add_argument("--plan", action="store_true", help="show what would run first, and stop")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options, others = parser.parse_known_args(arguments)
+    from lab.runs import experiment as runs
+    from lab.views import experiments as views
+
+    if options.list == (options.name is not None):
+        raise RequestError("name one experiment, or --list all")
+    if options.list:
+        found = runs.experiments()
+        if options.json:
+            print(json.dumps([each.to_json() for each in found], indent=2, ensure_ascii=False))
+        else:
+            views.show(found)
+        return 0
+    ended = runs.run(
+        runs.find(options.name), [_override(text) for text in others], options.folder, plan_only=options.plan
+    )
+    if options.json:
+        print(json.dumps(ended.to_json(), indent=2, ensure_ascii=False))
+    else:
+        views.show_ended(ended)
+    return ended.exit_code
+
+
 def show(arguments: list[str]) -> int:
     """Describe a composition."""
     parser = Parser(
@@ -605,7 +643,7 @@ def complete(arguments: list[str]) -> int:
         if len(words) <= 2:
             print(" ".join(verb for verb in VERBS if verb.startswith(words[-1])))
             return 0
-        before = {"train": 2, "show": 2, "sweep": 3}.get(words[1])  # words before the first override
+        before = {"train": 2, "show": 2, "sweep": 3, "experiment": 3}.get(words[1])  # words before the first override
         if before is None or len(words) <= before:
             return 0
         os.environ["COMP_LINE"] = " ".join([words[0], *words[before:]])
@@ -622,6 +660,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "sweep": sweep,
     "report": report,
+    "experiment": experiment,
     "show": show,
     "tokens": tokens,
     "generate": generate,

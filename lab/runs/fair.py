@@ -22,7 +22,7 @@ from lab.runs.comparison import labels
 from lab.runs.comparison.collect import NOT_STARTED, RunRecord, read_runs
 from lab.runs.comparison.verdict import FEWEST_PAIRS, Rule
 from lab.runs.match import SIZES, match
-from lab.runs.report import report
+from lab.runs.report import Report, report
 from lab.runs.sweep import PAGE, Outcome, sweep
 from lab.runs.sweep_file import SweepFile, read_sweep
 from lab.runs.sweep_plan import Trial, plan
@@ -53,6 +53,7 @@ def fair_sweep(
     plan_only: bool = False,
     retry_failed: bool = False,
     run: Callable[..., Outcome] = sweep,
+    enough: Callable[[Report], str] | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep on these terms, and compare.
 
@@ -60,6 +61,7 @@ def fair_sweep(
         file, overrides, folder, plan_only, retry_failed: as of `lab.sweep`. A plan ends where results would be needed.
         terms: what is asked; without any it is a plain sweep.
         run: what runs a sweep.
+        enough: says of a report what is left to decide by another seed, empty for nothing; by default of its comparisons.
 
     Raises:
         RequestError: as `lab.sweep`; or terms that contradict the file, each other, or those of the sweep so far.
@@ -90,16 +92,16 @@ def fair_sweep(
     def go(file: Path) -> Outcome:
         return run(file, overrides, folder, terms.baseline, plan_only, retry_failed, adapt=joining(terms))
 
-    outcome = go(Path(file)) if terms.most_seeds is None else _until_decided(described, terms, go)
+    outcome = go(Path(file)) if terms.most_seeds is None else _until_decided(described, terms, go, enough or undecided)
     if outcome.report is not None and terms.asked:
         outcome.report = report([folder], terms.baseline, terms.margin, (), terms.most_seeds)
         outcome.report.write_html(folder / PAGE)
     return outcome
 
 
-def joining(terms: Terms) -> Callable[[Trial], Trial]:
-    """What gives a trial the words that its variant has of its own."""
-    return _adding(lambda words: terms.words.get(" ".join(_apart(words)), []))
+def joining(terms: Terms, more: Sequence[str] = ()) -> Callable[[Trial], Trial]:
+    """What gives a trial the words that its variant has of its own, and these after them."""
+    return _adding(lambda words: [*terms.words.get(" ".join(_apart(words)), []), *more])
 
 
 def _adding(own: Callable[[Sequence[str]], Sequence[str]]) -> Callable[[Trial], Trial]:
@@ -110,11 +112,15 @@ def _adding(own: Callable[[Sequence[str]], Sequence[str]]) -> Callable[[Trial], 
     return adapt
 
 
+def records(described: SweepFile, overrides: Sequence[str]) -> list[RunRecord]:
+    """What the runs of each configuration of a sweep will say of themselves, as far as it is known before."""
+    return [_record(words) for words in dict.fromkeys(_apart(trial.overrides) for trial in plan(described, overrides))]
+
+
 def _variants(described: SweepFile, overrides: Sequence[str]) -> list[Variant]:
     """The configurations of a sweep, in its order."""
-    known = dict.fromkeys(_apart(trial.overrides) for trial in plan(described, overrides))
-    names = labels.label_all([_record(words) for words in known])
-    return [Variant(words, name) for words, name in zip(known, names, strict=True)]
+    known = records(described, overrides)
+    return [Variant(each.overrides, name) for each, name in zip(known, labels.label_all(known), strict=True)]
 
 
 def _record(words: Sequence[str]) -> RunRecord:
@@ -192,7 +198,7 @@ def _tuned(
     tuning = Tuning.read(str(terms.tune))
     place = folder.with_name(folder.name + TUNING)
     say(f"tuning {tuning.key}: {len(tuning.words)} trials of each variant, with seed {SEED}")
-    with _rewritten(described, [SEED], {tuning.key: {"values": [float(word) for word in tuning.words]}}) as file:
+    with rewritten(described, [SEED], {tuning.key: {"values": [float(word) for word in tuning.words]}}) as file:
         own = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
         adapt = _adding(lambda words: own.get(_bare(words, tuning.key), []))
         outcome = run(file, overrides, place, None, plan_only, False, adapt=adapt)
@@ -213,26 +219,34 @@ def _bare(words: Sequence[str], key: str) -> frozenset[str]:
     return frozenset(_apart(words, key))
 
 
-def _until_decided(described: SweepFile, terms: Terms, go: Callable[[Path], Outcome]) -> Outcome:
-    """One seed more for all, until no comparison asks for another or the most is reached."""
+def undecided(report: Report) -> str:
+    """How many comparisons ask for another seed; empty for none."""
+    looks = [each.look for each in report.results.comparisons]
+    left = sum(look is None or look.go_on for look in looks)
+    return f"{left} of {len(looks)} comparisons undecided" if left or not looks else ""
+
+
+def _until_decided(
+    described: SweepFile, terms: Terms, go: Callable[[Path], Outcome], left: Callable[[Report], str]
+) -> Outcome:
+    """One seed more for all, until nothing is left to decide or the most is reached."""
     most = terms.most_seeds or FEWEST_PAIRS
     seeds = sorted(described.seeds or [])
     after = seeds[-1] + 1 if seeds else 0
     seeds += range(after, after + most)
     for count in range(FEWEST_PAIRS, most + 1):
-        with _rewritten(described, seeds[:count]) as file:
+        with rewritten(described, seeds[:count]) as file:
             outcome = go(file)
         if outcome.stopped or outcome.report is None:
             break
-        looks = [each.look for each in outcome.report.results.comparisons]
-        if looks and not any(look is None or look.go_on for look in looks):
+        if not (said := left(outcome.report)):
             break
-        say(f"{count} seeds: {sum(look is None or look.go_on for look in looks)} of {len(looks)} undecided")
+        say(f"{count} seeds: {said}")
     return outcome
 
 
 @contextmanager
-def _rewritten(described: SweepFile, seeds: Sequence[int], more: dict[str, Any] | None = None) -> Iterator[Path]:
+def rewritten(described: SweepFile, seeds: Sequence[int], more: dict[str, Any] | None = None) -> Iterator[Path]:
     """The file with other seeds and further parameters, for as long as it is needed."""
     content = yaml.safe_load(described.path.read_text(encoding="utf-8"))
     content["parameters"] |= {"seed": {"values": list(seeds)}, **(more or {})}
