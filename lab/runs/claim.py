@@ -265,7 +265,7 @@ def _outcome(form: str, low: float, high: float, margin: float | None) -> str:
     within = margin is not None and -margin < low and high < margin
     reach = margin or 0.0
     holds, contradicted = {
-        "better": (high < 0 and not within, low > 0 or within),
+        "better": (high < 0 and not within, low >= 0 or within),
         "equivalent": (within, low > reach or high < -reach),
         "not worse": (high < reach, low > reach),
     }[form]

@@ -1,10 +1,13 @@
-"""How fast trained models write, and what they keep meanwhile: measured run after run, beside what the runs reached."""
+"""How fast trained models write, and what they keep meanwhile: measured run after run, beside what the runs reached.
+
+One thread is timed by the processor's time, in which other programs of the machine do not count; several, by the clock.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -62,9 +65,10 @@ def _measure(folder: Path, decoding: Decoding) -> dict[str, Any]:
     if model.limit is not None and decoding.tokens > model.limit:
         raise RequestError(f"decode.tokens: {decoding.tokens}; model.context of {folder} is {model.limit}")
     machine.keep_buffers()
-    machine.use_threads(run.config.trainer.threads, run.config.trainer.devices)
+    threads = machine.use_threads(run.config.trainer.threads, run.config.trainer.devices)
+    clock = time.process_time if threads == 1 else time.perf_counter
     prompts = [[run.tokenizer.document_id]] * decoding.rows
-    rates = [_rate(model, prompts, decoding.tokens) for _ in range(decoding.times + 1)][1:]  # the first warms up
+    rates = [_rate(model, prompts, decoding.tokens, clock) for _ in range(decoding.times + 1)][1:]  # the first warms up
     return {
         "decode/tokens_per_second": median(rates),
         "decode/cache_bytes": model.cache_bytes(decoding.tokens) * decoding.rows,
@@ -73,13 +77,13 @@ def _measure(folder: Path, decoding: Decoding) -> dict[str, Any]:
     }
 
 
-def _rate(model: Any, prompts: list[list[int]], tokens: int) -> float:
+def _rate(model: Any, prompts: list[list[int]], tokens: int, clock: Callable[[], float]) -> float:
     """Tokens a second of all rows together after the first, which reads the prompt."""
     from lab.models.generate import stream
     from lab.models.sampling import Sampling
 
     steps = stream(model, prompts, tokens, Sampling())
     next(steps)
-    began = time.perf_counter()
+    began = clock()
     made = sum(1 for _ in steps)
-    return made * len(prompts) / (time.perf_counter() - began)
+    return made * len(prompts) / (clock() - began)

@@ -140,7 +140,7 @@ def _by_size(words: Sequence[str], wanted: float, what: str, size: str) -> Fit:
 
 
 def nearest(cost: Callable[[int], float | None], wanted: float, own: int) -> int:
-    """The size whose cost is nearest to what is wanted.
+    """The size whose cost is nearest to what is wanted; its own where none is nearer.
 
     Args:
         cost: of a size, growing with it; None for a size that can't be built.
@@ -164,7 +164,7 @@ def nearest(cost: Callable[[int], float | None], wanted: float, own: int) -> int
     if at(low) >= wanted:
         if at(low) - wanted > (at(low + 1) - at(low)) / 2:
             raise ValueError(f"the least, {own + least * step}, costs {at(low):,.0f}, over the {wanted:,.0f} wanted")
-        return own + low * step
+        return own + step * min((0, low), key=lambda place: abs(at(place) - wanted))
     while at(high) < wanted:
         low, high = high, least + 2 * (high - least)
         if (high - least) * step > MOST or at(high) == at(least):
@@ -172,7 +172,7 @@ def nearest(cost: Callable[[int], float | None], wanted: float, own: int) -> int
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if at(middle) < wanted else (low, middle)
-    return own + step * min((low, high), key=lambda place: abs(at(place) - wanted))
+    return own + step * min((0, low, high), key=lambda place: abs(at(place) - wanted))
 
 
 def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
