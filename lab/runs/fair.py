@@ -201,7 +201,7 @@ def _tuned(
     with rewritten(described, [SEED], {tuning.key: {"values": [float(word) for word in tuning.words]}}) as file:
         own = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
         adapt = _adding(lambda words: own.get(_bare(words, tuning.key), []))
-        outcome = run(file, overrides, place, None, plan_only, False, adapt=adapt)
+        outcome = run(file, _apart(overrides), place, None, plan_only, False, adapt=adapt)
     if plan_only or outcome.stopped:
         return outcome, terms
     called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each for each in variants}

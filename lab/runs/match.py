@@ -54,7 +54,9 @@ NO_SIZES = (
 )
 """Keys of other things than the model; `model.context` is the data's too."""
 
-MOST = 2**24
+MOST, FLAT = 2**24, 256
+"""No size is over the first; one that changes nothing up to the second, or twice its own, is taken to change nothing."""
+
 LOOKED_AT = 100
 TIMED = 5
 
@@ -167,7 +169,8 @@ def nearest(cost: Callable[[int], float | None], wanted: float, own: int) -> int
         return own + step * min((0, low), key=lambda place: abs(at(place) - wanted))
     while at(high) < wanted:
         low, high = high, least + 2 * (high - least)
-        if (high - least) * step > MOST or at(high) == at(least):
+        size = own + high * step
+        if size > MOST or (size > max(2 * own, FLAT) and at(high) == at(least)):
             raise ValueError(f"no size costs the {wanted:,.0f} wanted: {own + low * step} costs {at(low):,.0f}")
     while high - low > 1:
         middle = (low + high) // 2
