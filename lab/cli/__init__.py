@@ -17,7 +17,7 @@ from types import ModuleType
 from lab.cli import verbs
 from lab.errors import RequestError
 
-FIRST = ("train", "sweep", "report", "show")  # in the help; the others follow by name
+FIRST = ("train", "sweep", "report", "experiment", "show")  # in the help; the others follow by name
 VERBS = sorted(
     (module.name.rstrip("_") for module in pkgutil.iter_modules(verbs.__path__)),
     key=lambda verb: (FIRST.index(verb) if verb in FIRST else len(FIRST), verb),

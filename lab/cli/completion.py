@@ -16,7 +16,7 @@ def complete(arguments: list[str], verbs: Sequence[str]) -> int:
         if len(words) <= 2:
             print(" ".join(verb for verb in verbs if verb.startswith(words[-1])))
             return 0
-        before = {"train": 2, "show": 2, "sweep": 3}.get(words[1])  # words before the first override
+        before = {"train": 2, "show": 2, "sweep": 3, "experiment": 3}.get(words[1])  # words before the first override
         if before is None or len(words) <= before:
             return 0
         os.environ["COMP_LINE"] = " ".join([words[0], *words[before:]])

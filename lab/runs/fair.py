@@ -8,7 +8,7 @@ starting again: the terms are kept with the runs and can't change under them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +22,16 @@ from lab.runs.comparison import labels
 from lab.runs.comparison.collect import NOT_STARTED, RunRecord, read_runs
 from lab.runs.comparison.verdict import FEWEST_PAIRS, Rule
 from lab.runs.match import SIZES, match
-from lab.runs.report import report
+from lab.runs.report import Report, report
 from lab.runs.sweep import Outcome, sweep
 from lab.runs.sweep.driver import PAGE
 from lab.runs.sweep.file import SweepFile, read_sweep
-from lab.runs.sweep.plan import Trial, plan
+from lab.runs.sweep.plan import bare, plan
 from lab.runs.terms import Terms
 from lab.runs.tune import SEED, Choice, Tuning, choose
+
+Words = Mapping[str, Sequence[str]]
+"""Overrides of each configuration's own, by `bare`."""
 
 TUNING = "-tuning"
 """What the folder of the tuning is called after that of the sweep."""
@@ -53,69 +56,69 @@ def fair_sweep(
     terms: Terms | None = None,
     plan_only: bool = False,
     retry_failed: bool = False,
+    storage: str | None = None,
+    jobs: int | None = None,
     run: Callable[..., Outcome] = sweep,
+    enough: Callable[[Report], str] | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep on these terms, and compare.
 
     Args:
-        file, overrides, folder, plan_only, retry_failed: as of `lab.sweep`. A plan ends where results would be needed.
+        file, overrides, folder, plan_only, retry_failed, storage, jobs: as of `lab.sweep`. A plan ends where results would
+            be needed.
         terms: what is asked; without any it is a plain sweep.
         run: what runs a sweep.
+        enough: says of a report what is left to decide by another seed, empty for nothing; by default of its comparisons.
 
     Raises:
         RequestError: as `lab.sweep`; or terms that contradict the file, each other, or those of the sweep so far.
     """
-    terms = terms or Terms()
     folder = Path(folder or Path("runs") / Path(file).stem)
     described = read_sweep(file)
-    _check(described, overrides, terms)
-    variants = _variants(described, overrides)
-    terms = replace(terms, size=terms.size or SIZES.get(terms.match or ""))
+    asked = terms or Terms()
+    _check(described, overrides, asked)
+    asked = replace(asked, size=asked.size or SIZES.get(asked.match or ""))
     before = Terms.read(folder)
-    if before is not None and before.fixed != terms.fixed:
+    if before is not None and before.fixed != asked.fixed:
         raise RequestError(
-            f"{folder}: this sweep has begun on other terms ({_said(before)}), and now {_said(terms)}; keep them, or name "
+            f"{folder}: this sweep has begun on other terms ({_said(before)}), and now {_said(asked)}; keep them, or name "
             "another --folder"
         )
-    if before is None:
-        terms = _matched(variants, terms)
-        if terms.tune:
-            outcome, terms = _tuned(described, overrides, folder, terms, variants, plan_only, run)
+
+    def go(file: Path, folder: Path, words: Sequence[str], own: Words, baseline: str | None = None) -> Outcome:
+        return run(file, words, folder, baseline, plan_only, retry_failed, storage, jobs, own)
+
+    found = asked if before is None else replace(before, baseline=asked.baseline, margin=asked.margin)
+    if before is None and (asked.match or asked.tune):
+        variants = _variants(described, overrides)
+        found = _matched(variants, found)
+        if asked.tune:
+            outcome, found = _tuned(described, overrides, folder, found, variants, go)
             if outcome is not None:
                 return outcome
-        if terms.asked and not plan_only:
-            terms.write(folder)
-    else:
-        terms = replace(before, baseline=terms.baseline, margin=terms.margin)
+    if before is None and found.asked and not plan_only:
+        found.write(folder)
 
-    def go(file: Path) -> Outcome:
-        return run(file, overrides, folder, terms.baseline, plan_only, retry_failed, adapt=joining(terms))
+    def one(file: Path) -> Outcome:
+        return go(file, folder, overrides, found.words, found.baseline)
 
-    outcome = go(Path(file)) if terms.most_seeds is None else _until_decided(described, terms, go)
-    if outcome.report is not None and terms.asked:
-        outcome.report = report([folder], terms.baseline, terms.margin, (), terms.most_seeds)
+    whole = found.most_seeds is None
+    outcome = one(Path(file)) if whole else _until_decided(described, found, one, enough or undecided)
+    if outcome.report is not None and found.asked:
+        outcome.report = report([folder], found.baseline, found.margin, (), found.most_seeds)
         outcome.report.write_html(folder / PAGE)
     return outcome
 
 
-def joining(terms: Terms) -> Callable[[Trial], Trial]:
-    """What gives a trial the words that its variant has of its own."""
-    return _adding(lambda words: terms.words.get(" ".join(_apart(words)), []))
-
-
-def _adding(own: Callable[[Sequence[str]], Sequence[str]]) -> Callable[[Trial], Trial]:
-    def adapt(trial: Trial) -> Trial:
-        words = own(trial.overrides)
-        return replace(trial, argv=[*trial.argv, *words], overrides=[*trial.overrides, *words])
-
-    return adapt
+def records(described: SweepFile, overrides: Sequence[str]) -> list[RunRecord]:
+    """What the runs of each configuration of a sweep will say of themselves, as far as it is known before."""
+    return [_record(words) for words in dict.fromkeys(_apart(trial.overrides) for trial in plan(described, overrides))]
 
 
 def _variants(described: SweepFile, overrides: Sequence[str]) -> list[Variant]:
     """The configurations of a sweep, in its order."""
-    known = dict.fromkeys(_apart(trial.overrides) for trial in plan(described, overrides))
-    names = labels.label_all([_record(words) for words in known])
-    return [Variant(words, name) for words, name in zip(known, names, strict=True)]
+    known = records(described, overrides)
+    return [Variant(each.overrides, name) for each, name in zip(known, labels.label_all(known), strict=True)]
 
 
 def _record(words: Sequence[str]) -> RunRecord:
@@ -186,18 +189,18 @@ def _tuned(
     folder: Path,
     terms: Terms,
     variants: Sequence[Variant],
-    plan_only: bool,
-    run: Callable[..., Outcome],
+    go: Callable[..., Outcome],
 ) -> tuple[Outcome | None, Terms]:
     """The terms with each variant's best value; with an outcome where the tuning did not come to its end."""
     tuning = Tuning.read(str(terms.tune))
     place = folder.with_name(folder.name + TUNING)
     say(f"tuning {tuning.key}: {len(tuning.words)} trials of each variant, with seed {SEED}")
-    with _rewritten(described, [SEED], {tuning.key: {"values": [float(word) for word in tuning.words]}}) as file:
-        own = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
-        adapt = _adding(lambda words: own.get(_bare(words, tuning.key), []))
-        outcome = run(file, overrides, place, None, plan_only, False, adapt=adapt)
-    if plan_only or outcome.stopped:
+    with rewritten(described, [SEED], {tuning.key: {"values": [float(word) for word in tuning.words]}}) as file:
+        mine = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
+        trials = plan(read_sweep(file), _apart(overrides))
+        own = {bare(trial.overrides): mine[_bare(trial.overrides, tuning.key)] for trial in trials}
+        outcome = go(file, place, _apart(overrides), own)
+    if outcome.report is None or outcome.stopped:
         return outcome, terms
     called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each for each in variants}
     found: dict[str, Choice] = choose(
@@ -214,26 +217,34 @@ def _bare(words: Sequence[str], key: str) -> frozenset[str]:
     return frozenset(_apart(words, key))
 
 
-def _until_decided(described: SweepFile, terms: Terms, go: Callable[[Path], Outcome]) -> Outcome:
-    """One seed more for all, until no comparison asks for another or the most is reached."""
+def undecided(report: Report) -> str:
+    """How many comparisons ask for another seed; empty for none."""
+    looks = [each.look for each in report.results.comparisons]
+    left = sum(look is None or look.go_on for look in looks)
+    return f"{left} of {len(looks)} comparisons undecided" if left or not looks else ""
+
+
+def _until_decided(
+    described: SweepFile, terms: Terms, go: Callable[[Path], Outcome], left: Callable[[Report], str]
+) -> Outcome:
+    """One seed more for all, until nothing is left to decide or the most is reached."""
     most = terms.most_seeds or FEWEST_PAIRS
     seeds = sorted(described.seeds or [])
     after = seeds[-1] + 1 if seeds else 0
     seeds += range(after, after + most)
     for count in range(FEWEST_PAIRS, most + 1):
-        with _rewritten(described, seeds[:count]) as file:
+        with rewritten(described, seeds[:count]) as file:
             outcome = go(file)
         if outcome.stopped or outcome.report is None:
             break
-        looks = [each.look for each in outcome.report.results.comparisons]
-        if looks and not any(look is None or look.go_on for look in looks):
+        if not (said := left(outcome.report)):
             break
-        say(f"{count} seeds: {sum(look is None or look.go_on for look in looks)} of {len(looks)} undecided")
+        say(f"{count} seeds: {said}")
     return outcome
 
 
 @contextmanager
-def _rewritten(described: SweepFile, seeds: Sequence[int], more: dict[str, Any] | None = None) -> Iterator[Path]:
+def rewritten(described: SweepFile, seeds: Sequence[int], more: dict[str, Any] | None = None) -> Iterator[Path]:
     """The file with other seeds and further parameters, for as long as it is needed."""
     content = yaml.safe_load(described.path.read_text(encoding="utf-8"))
     content["parameters"] |= {"seed": {"values": list(seeds)}, **(more or {})}

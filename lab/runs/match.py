@@ -54,7 +54,9 @@ NO_SIZES = (
 )
 """Keys of other things than the model; `model.context` is the data's too."""
 
-MOST = 2**24
+MOST, FLAT = 2**24, 256
+"""No size is over the first; one that changes nothing up to the second, or twice its own, is taken to change nothing."""
+
 LOOKED_AT = 100
 TIMED = 5
 
@@ -140,7 +142,7 @@ def _by_size(words: Sequence[str], wanted: float, what: str, size: str) -> Fit:
 
 
 def nearest(cost: Callable[[int], float | None], wanted: float, own: int) -> int:
-    """The size whose cost is nearest to what is wanted.
+    """The size whose cost is nearest to what is wanted; its own where none is nearer.
 
     Args:
         cost: of a size, growing with it; None for a size that can't be built.
@@ -164,15 +166,16 @@ def nearest(cost: Callable[[int], float | None], wanted: float, own: int) -> int
     if at(low) >= wanted:
         if at(low) - wanted > (at(low + 1) - at(low)) / 2:
             raise ValueError(f"the least, {own + least * step}, costs {at(low):,.0f}, over the {wanted:,.0f} wanted")
-        return own + low * step
+        return own + step * min((0, low), key=lambda place: abs(at(place) - wanted))
     while at(high) < wanted:
         low, high = high, least + 2 * (high - least)
-        if (high - least) * step > MOST or at(high) == at(least):
+        size = own + high * step
+        if size > MOST or (size > max(2 * own, FLAT) and at(high) == at(least)):
             raise ValueError(f"no size costs the {wanted:,.0f} wanted: {own + low * step} costs {at(low):,.0f}")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if at(middle) < wanted else (low, middle)
-    return own + step * min((low, high), key=lambda place: abs(at(place) - wanted))
+    return own + step * min((0, low, high), key=lambda place: abs(at(place) - wanted))
 
 
 def _first(holds: Callable[[int], bool], low: int, high: int) -> int:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from lab.config import construct, meta_model, trusted
+from lab.config import APART, construct, meta_model, resolved, trusted
 from lab.console import say
 from lab.errors import RequestError
+from lab.options import flatten
 from lab.runs import folder as files
 from lab.runs.folder import Run, load
 from lab.runs.likeness import unlike
@@ -32,8 +33,11 @@ TABLES = ("word_vectors",)
 TABLE = "embedding.table.weight"
 
 
-def origin(key: str, path: str, seed: int) -> Run:
+def origin(key: str, path: str, seed: int, config: DictConfig | None = None) -> Run:
     """The run that a key names: a run folder, or a folder of runs, of which the finished one with this seed is meant.
+
+    Where several have it, as in a sweep of several configurations, it is the one that `config` agrees with in all that
+    tells them apart, budgets left aside.
 
     Raises:
         RequestError: there is none, or there are several.
@@ -48,12 +52,35 @@ def origin(key: str, path: str, seed: int) -> Run:
         raise RequestError(f"{key}={path}: no such folder (a relative path counts from {Path.cwd()})")
     found = {place.parent: files.read_result(place.parent) or {} for place in folder.glob(f"**/{files.RESULT}")}
     fitting = [at for at, result in found.items() if result.get("status") == "finished" and result.get("seed") == seed]
+    if len(fitting) > 1 and config is not None:
+        fitting = _agreeing(fitting, config) or fitting
     if len(fitting) != 1:
         raise RequestError(
-            f"{key}={path}: needs a run folder, or a folder with one finished run of seed {seed}; "
-            f"{len(fitting) or 'none'} of its {len(found)} runs is one"
+            f"{key}={path}: needs a run folder, or a folder with one finished run of seed {seed}, or one that agrees with this "
+            f"configuration in all that tells them apart; {len(fitting) or 'none'} of its {len(found)} runs "
+            f"{'is one' if len(fitting) < 2 else 'are of that seed'}"
         )
     return load(fitting[0])
+
+
+def _agreeing(folders: list[Path], config: DictConfig) -> list[Path]:
+    """Those of these runs that a configuration agrees with wherever they differ among themselves."""
+    plain = [
+        {
+            key: value
+            for key, value in flatten(resolved(each)).items()
+            if key.partition(".")[0] not in (*APART, "budget")
+        }
+        for each in (config, *map(files.read_config, folders))
+    ]
+    mine, others = plain[0], plain[1:]
+    keys = {key for each in others for key in each}
+    differing = [key for key in keys if any(each.get(key) != others[0].get(key) for each in others)]
+    return [
+        folder
+        for folder, each in zip(folders, others, strict=True)
+        if all(each.get(key) == mine.get(key) for key in differing)
+    ]
 
 
 def recipe(config: DictConfig) -> Recipe:
@@ -67,7 +94,7 @@ def recipe(config: DictConfig) -> Recipe:
         return made
     from lab.data.pretrained import Pretrained
 
-    run = origin("start", config.start, config.seed)
+    run = origin("start", config.start, config.seed, config)
     words = unlike(config, run.config, ("tokenizer", "model.special"))
     if words:
         raise RequestError(f"start={config.start}: brings a tokenizer of its own; add {' '.join(words)}")
@@ -96,7 +123,7 @@ def check_start(config: DictConfig) -> None:
             raise RequestError(str(error)) from None
     if config.start == "none":
         return
-    run = origin("start", config.start, config.seed)
+    run = origin("start", config.start, config.seed, config)
     start(config, meta_model(config, run.tokenizer.vocab_size))
     words = unlike(config, run.config, ("model", "init")) if _family(run) not in TABLES else []
     if words and first_rank():
@@ -111,7 +138,7 @@ def start(config: DictConfig, model: Model) -> str | None:
     """
     if config.start == "none":
         return None
-    run = origin("start", config.start, config.seed)
+    run = origin("start", config.start, config.seed, config)
     family = _family(run)
     into, weights = model.state_dict(), run.weights
     compared = ("model", "tokenizer")

@@ -115,7 +115,15 @@ class Plan:
     def digest(self) -> str:
         """A name of what is asked, whatever the number of seeds and configurations."""
         space = [(name, p.distribution, dict(p.settings)) for name, p in self.space.items()]
-        asked = [self.sweep.method, self.sweep.metric, self.sweep.goal, self.sweep.command, self.overrides, space, self.own]
+        asked = [
+            self.sweep.method,
+            self.sweep.metric,
+            self.sweep.goal,
+            self.sweep.command,
+            self.overrides,
+            space,
+            self.own,
+        ]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
     def drawn(self, count: int) -> Iterator[dict[str, Any]]:
