@@ -96,7 +96,7 @@ class Simulated:
         return self
 
 
-@pytest.mark.parametrize(("effect", "seeds"), [(0.3, 3), (0.05, None), (0.0, 8)])
+@pytest.mark.parametrize(("effect", "seeds"), [(0.3, 3), (0.02, None), (0.0, 8)])
 def test_seeds_are_added_until_it_is_decided(file, tmp_path, effect, seeds):
     driver = Simulated(effect)
     fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=8), run=driver)
