@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import difflib
 import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +258,6 @@ def run(
     Raises:
         RequestError: the sweep, a term or a statement is wrong. Nothing has run then.
     """
-    began = time.perf_counter()
     folder = folder or Path("runs/experiments") / experiment.name
     known = records(read_sweep(experiment.sweep), overrides)
     for statement in experiment.rule:
@@ -289,7 +286,7 @@ def run(
         measure(finished, experiment.decoding)
     stages[None] = read_runs([folder / COMPARE])
     found = judge(experiment.rule, stages, experiment.terms.margin, experiment.terms.most_seeds)
-    _write(experiment, found, outcome, overrides, time.perf_counter() - began)
+    _write(experiment, found, outcome, overrides, read_runs([folder]))
     return Ended(experiment, outcome, found)
 
 
@@ -340,18 +337,22 @@ def _again(
 
 
 def _write(
-    experiment: Experiment, found: Sequence[Found], outcome: Outcome, overrides: Sequence[str], seconds: float
+    experiment: Experiment,
+    found: Sequence[Found],
+    outcome: Outcome,
+    overrides: Sequence[str],
+    runs: Sequence[RunRecord],
 ) -> None:
-    """The result, whole or not at all."""
+    """The result, whole or not at all; its day is that of the last run, its time that of all of them."""
     import torch
 
     terms = Terms.read(outcome.folder) or experiment.terms
     content = {
         "verdict": verdict(found),
-        "date": date.today().isoformat(),
+        "date": max(run.started for run in runs if run.result).date().isoformat(),
         "machine": machine_name(),
         "torch": str(torch.__version__),
-        "seconds": round(seconds),
+        "seconds": round(sum(run.number("seconds") or 0 for run in runs)),
         "overrides": list(overrides),
         "report": str(outcome.folder / "report.html"),
         "statements": [each.to_json() for each in found],

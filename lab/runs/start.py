@@ -55,10 +55,10 @@ def origin(key: str, path: str, seed: int, config: DictConfig | None = None) -> 
     if len(fitting) > 1 and config is not None:
         fitting = _agreeing(fitting, config) or fitting
     if len(fitting) != 1:
+        which = ", and no single one agrees with this configuration in all that tells them apart"
         raise RequestError(
-            f"{key}={path}: needs a run folder, or a folder with one finished run of seed {seed}, or one that agrees with this "
-            f"configuration in all that tells them apart; {len(fitting) or 'none'} of its {len(found)} runs "
-            f"{'is one' if len(fitting) < 2 else 'are of that seed'}"
+            f"{key}={path}: needs a run folder, or a folder with one finished run of seed {seed}; "
+            f"{len(fitting) or 'none'} of its {len(found)} runs is one{which if fitting and config is not None else ''}"
         )
     return load(fitting[0])
 

@@ -201,3 +201,14 @@ def test_a_sweep_compares_with_and_without(lab, corpus, pretrained, tmp_path):
     )
     assert len({result["configuration"] for result in results}) == 2
     assert lab("train", "-m", *words, "budget.steps=1", f"start=none,{pretrained}").code == 0
+
+
+def test_in_a_sweep_it_is_the_run_that_agrees_with_this_one(corpus, tmp_path):
+    """Several configurations with one seed: the budget and the length of the rows may be others."""
+    for name in ("rope", "sinusoidal"):
+        train(base(corpus, f"position={name}", "budget.steps=1"), tmp_path / name)
+    for name in ("rope", "sinusoidal"):
+        words = [f"start={tmp_path}", f"position={name}", "model.context=64", "budget.steps=0"]
+        assert origin("start", str(tmp_path), 0, base(corpus, *words)).folder == tmp_path / name
+    with pytest.raises(RequestError, match="2 of its 2 runs is one, and no single one agrees with"):
+        origin("start", str(tmp_path), 0, base(corpus, "position=learned"))
