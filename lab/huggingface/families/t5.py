@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -76,7 +76,7 @@ class T5(Family):
     """
 
     model_type = "t5"
-    architectures = ("T5ForConditionalGeneration", "T5WithLMHeadModel", "T5Model")
+    architectures: ClassVar[tuple[str, ...]] = ("T5ForConditionalGeneration", "T5WithLMHeadModel", "T5Model")
     built = EncoderDecoder
     base = ""
     names = stacks(DENSE)
