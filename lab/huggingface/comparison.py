@@ -210,7 +210,7 @@ def _compare_encoders(family: Family, run: Run, theirs: Any, tokens: Tensor) -> 
         max(_share(a, b) for a, b in zip(mine, _told(out), strict=True)),
         _farthest(ours, states, out.hidden_states),
         _of_parameters(family, ours, theirs),
-        max(_share(a[real], b[real]) if a.ndim == 3 else _share(a, b) for a, b in zip(padded, wanted, strict=True)),
+        max(_share(_seen(a, real), _seen(b, real)) for a, b in zip(padded, wanted, strict=True)),
         _share(packed, torch.cat(alone)),
         0,
         0,
@@ -229,6 +229,11 @@ def _scored(objective: Any, tokens: Tensor, layout: Layout | None = None) -> lis
         return [vectors] + ([] if model.pooler is None else [model.pooled(vectors)])
     follows = [objective.follows(vectors).flip(1)] if isinstance(objective, MaskedNextSentence) else []
     return [model.embedding.logits(vectors), *follows]
+
+
+def _seen(output: Tensor, real: Tensor) -> Tensor:
+    """What is not of padding."""
+    return output[real] if output.ndim == 3 else output
 
 
 def _told(out: Any) -> list[Tensor]:

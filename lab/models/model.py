@@ -146,6 +146,10 @@ class LanguageModel(Model):
     def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
         return self.hidden(tokens, layout)
 
+    def renews(self, length: int) -> bool:
+        """A row of so many tokens is computed anew, whatever a cache holds of it."""
+        return False
+
     def new_cache(self, batch: int, length: int) -> Cache:
         """A cache of what is kept of up to `length` tokens of `batch` rows while generating."""
         raise NotImplementedError

@@ -107,6 +107,10 @@ class Stack(nn.Module):
             x = block(x, layout, self.position.at(i), None if cache is None else cache.layers[i], memory)
         return self.norm(x)
 
+    def renews(self, length: int) -> bool:
+        """As the position says."""
+        return self.position.renews(length)
+
     def new_cache(self, batch: int, length: int) -> Cache:
         """A cache for `batch` rows of up to `length` tokens; a pattern that forgets keeps no more than it can see."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from lab.huggingface import rotary
 from lab.huggingface.family import ACTIVATIONS, Family, said, written
@@ -66,7 +66,11 @@ class Llama(Family):
     }
 
     preset = "llama3_8b"
+    scalings: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3", "yarn")
+    """Kinds of rotation."""
+
     partial = False
+    """Whether a part of each head may turn."""
 
     def read(self, fields: Fields) -> list[str]:
         sizes = self.read_sizes(fields)
@@ -84,7 +88,7 @@ class Llama(Family):
                 )
             ),
             f"embedding={'tied' if fields.take('tie_word_embeddings', False) else 'untied'}",
-            *rotary.read(fields, self.defaults["rope_theta"], self.partial),
+            *rotary.read(fields, self.defaults["rope_theta"], sizes["model.context"], self.scalings, self.partial),
             *self.read_biases(fields),
             *self.read_pattern(fields),
             *self.read_feed_forward(fields),
