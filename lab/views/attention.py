@@ -240,6 +240,9 @@ def show(maps: Maps, layer: int | None = None, head: int | None = None, token: i
     """The figures of the heads; of one head the map in shades; of one token where it looks."""
     console = Console(highlight=False)
     maps.check(layer, head, token)
+    if len(maps.heads) == 1:
+        layer = head = 1
+        console.print(maps.heads[0].said())
     if layer is None or head is None:
         console.print(_figures(maps, layer, head))
     elif token is not None:
