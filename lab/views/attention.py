@@ -163,19 +163,29 @@ def attention(run: Run, text: str, target: str | None = None) -> list[Maps]:
         RequestError: a text that is empty, too long for the model or not to be represented, a target for a model that has
             none, or a model without attention.
     """
-    from lab.models.record import record
-
     model: Any = run.model
     if target is not None and model.family != "encoder_decoder":
         raise RequestError(f"--target: of encoder-decoders; {run.folder} holds model={run.config.choices.model}")
     if not any(name.endswith(".weights") for name, _ in model.named_modules()):
         raise RequestError(f"{run.folder}: {_without(run)}; there is no attention to show")
-    sides = _pair(run, text, target) if model.family == "encoder_decoder" else {"text": _text(run, text)}
-    read = [torch.tensor([sides[side]]) for side in ("source", "target") if side in sides]
-    was_training = model.training
+    return over(run, pair(run, text, target) if model.family == "encoder_decoder" else {"text": _text(run, text)})
+
+
+def over(run: Run, sides: dict[str, list[int]]) -> list[Maps]:
+    """The attention maps over tokens.
+
+    Args:
+        run: of a model with attention.
+        sides: `text`; or for an encoder-decoder `source`, `target`, and what is `written` after each token of the target.
+    """
+    from lab.models.record import record
+
+    model: Any = run.model
+    was_training, device = model.training, next(model.parameters()).device
+    read = [torch.tensor([sides[side]], device=device) for side in ("text", "source", "target") if side in sides]
     model.eval()
     with torch.no_grad(), record(model, "weights") as seen:
-        model.hidden(*read) if read else model.vectors(torch.tensor([sides["text"]]))
+        model.vectors(*read) if "text" in sides else model.hidden(*read)
     model.train(was_training)
     return list(_maps(run, seen, sides))
 
@@ -197,7 +207,7 @@ def _text(run: Run, text: str) -> list[int]:
     return framed(run.tokenizer, model.frame, [np.array(ids)])[0].tolist()
 
 
-def _pair(run: Run, text: str, target: str | None) -> dict[str, list[int]]:
+def pair(run: Run, text: str, target: str | None) -> dict[str, list[int]]:
     """The tokens of both sides, and those that are written after each token of the target."""
     from lab.runs.subject import encoded
     from lab.runs.translate import targets
@@ -222,7 +232,7 @@ def _maps(run: Run, seen: Any, sides: dict[str, list[int]]) -> Any:
     words = {side: [run.tokenizer.spelt(token) for token in ids] for side, ids in sides.items()}
     for place, (kind, queries, keys) in KINDS.items():
         if place in places:
-            weights = torch.stack(places[place]).float().numpy()
+            weights = torch.stack(places[place]).float().cpu().numpy()
             yield Maps(kind, words[queries], words[keys], weights, np.array(sides[keys]))
 
 
@@ -230,6 +240,9 @@ def show(maps: Maps, layer: int | None = None, head: int | None = None, token: i
     """The figures of the heads; of one head the map in shades; of one token where it looks."""
     console = Console(highlight=False)
     maps.check(layer, head, token)
+    if len(maps.heads) == 1:
+        layer = head = 1
+        console.print(maps.heads[0].said())
     if layer is None or head is None:
         console.print(_figures(maps, layer, head))
     elif token is not None:
