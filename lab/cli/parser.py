@@ -21,6 +21,14 @@ class Parser(argparse.ArgumentParser):
         """`settings` are argparse's."""
         super().__init__(f"lab {name}", description=description, allow_abbrev=False, **settings)
 
+    def add_run(self) -> None:
+        """Add the argument that says what to look into; `lab.runs.subject.subject` opens it."""
+        self.add_argument(
+            "run",
+            metavar="RUN",
+            help="folder of a run, or in quotes what to compose, untrained: 'preset=tiny position=alibi'",
+        )
+
     def add_json(self) -> None:
         """Add the flag that every verb has."""
         self.add_argument("--json", action="store_true", help="one JSON document on standard output")

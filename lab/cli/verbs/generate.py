@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from lab.cli.parser import Parser, given_text, print_json
@@ -16,10 +15,10 @@ def main(arguments: list[str]) -> int:
     """Run the verb; returns the exit code."""
     parser = Parser(
         "generate",
-        description="What a trained model writes after a prompt, as it writes it; after several, when all are written. An "
+        description="What a model writes after a prompt, as it writes it; after several, when all are written. An "
         "encoder-decoder reads the prompt as its source.",
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
+    parser.add_run()
     parser.add_argument("prompts", metavar="PROMPT", nargs="+", help="or - for standard input")
     parser.add_argument("--tokens", type=int, metavar="N", help="at most (default: 100; of an encoder-decoder its own)")
     parser.add_argument(
@@ -47,8 +46,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from lab.console import say
     from lab.models.sampling import Sampling
-    from lab.runs.folder import load
     from lab.runs.generate import write
+    from lab.runs.subject import subject
 
     chosen = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "min_p", "repetition")}
     if options.temperature is None:
@@ -62,7 +61,7 @@ def main(arguments: list[str]) -> int:
         return _steps(options, sampling)
     streams = len(options.prompts) == 1 and not options.json
     written = write(
-        load(options.run),
+        subject(options.run),
         [given_text(prompt) for prompt in options.prompts],
         options.tokens,
         sampling,
@@ -84,12 +83,12 @@ def main(arguments: list[str]) -> int:
 
 def _steps(options: argparse.Namespace, sampling: Any) -> int:
     """One token after one prompt."""
-    from lab.runs.folder import load
+    from lab.runs.subject import subject
     from lab.views import step as views
 
     if len(options.prompts) > 1:
         raise RequestError(f"--steps: of one prompt, and there are {len(options.prompts)}")
-    one = views.step(load(options.run), given_text(options.prompts[0]), sampling)
+    one = views.step(subject(options.run), given_text(options.prompts[0]), sampling)
     if options.json:
         print_json(one.to_json())
     else:
