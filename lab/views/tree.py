@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Node:
     """A part of a model; equal ones of a list are one. Figures are of all that it stands for, so those of parts add up.
 
     Attributes:
-        name: what its parent calls it.
+        name: what its parent calls it; where parts of a list differ, with the layers.
         kind: its class.
         layers: which of a list it stands for, counted from 1; empty for what is not in a list.
         shapes: of the weights that it holds itself.
@@ -59,7 +60,7 @@ class Node:
         """`32 × PreNorm`, with weights and settings."""
         words = [f"{self.count} × {self.kind}" if self.count > 1 else self.kind]
         if self.says:
-            words[0] += f"({self.says})"
+            words[0] += f" ({self.says})"
         if self.pieces:
             words.append(f"{_shape(self.shapes[0][1])} {', '.join(f'{name} {rows}' for name, rows in self.pieces)}")
         rest = self.shapes[1:] if self.pieces else self.shapes
@@ -74,12 +75,10 @@ class Node:
         return plain | {"parts": [part.to_json() for part in self.parts]}
 
     def walk(self, path: str = "") -> Iterator[tuple[str, Node]]:
-        """Itself and all parts below with their paths; parts of one list that differ are told apart by their layers."""
+        """Itself and all parts below with their paths."""
         yield path, self
-        names = [part.name for part in self.parts]
         for part in self.parts:
-            several = f"[{numbers(part.layers)}]" if names.count(part.name) > 1 else ""
-            yield from part.walk(f"{path}.{part.name}{several}".lstrip("."))
+            yield from part.walk(f"{path}.{part.name}".lstrip("."))
 
 
 def tree(model: Model, length: int) -> Node:
@@ -96,7 +95,7 @@ def numbers(layers: Sequence[int]) -> str:
     """Layers in few signs: `1-32`, `1, 3, …, 31`, `2, 5, 6`."""
     found = list(layers)
     step = found[1] - found[0] if len(found) > 1 else 1
-    even = all(b - a == step for a, b in zip(found, found[1:], strict=False))
+    even = all(b - a == step for a, b in pairwise(found))
     if even and step == 1 and len(found) > 2:
         return f"{found[0]}-{found[-1]}"
     if even and len(found) > 4:
@@ -132,7 +131,9 @@ class _Walk:
         for child_name, child in module.named_children():
             if _shows_nothing(child):
                 continue
-            serves = module.top_k / len(child) if isinstance(module, MixtureOfExperts) and child_name == "experts" else 1
+            serves = (
+                module.top_k / len(child) if isinstance(module, MixtureOfExperts) and child_name == "experts" else 1
+            )
             settings = (share * serves, inside, causal)
             if isinstance(child, nn.ModuleList):
                 parts += self.merged(child_name, child, *settings)
@@ -168,7 +169,14 @@ class _Walk:
             inner = list(module) if isinstance(module, nn.ModuleList) else [module]
             node = self.node(name, inner[0] if len(inner) == 1 else module, *settings)
             found.setdefault(node, []).append(number)
-        return [replace(_times(node, len(layers)), layers=tuple(layers)) for node, layers in found.items()]
+        return [
+            replace(
+                _times(node, len(layers)),
+                name=f"{name}[{numbers(layers)}]" if len(found) > 1 else name,
+                layers=tuple(layers),
+            )
+            for node, layers in found.items()
+        ]
 
     def flops(self, name: str, module: Any) -> float | None:
         """What a part says that it costs; none for a part that says nothing."""
@@ -192,8 +200,14 @@ def _times(node: Node, count: int) -> Node:
     if count == 1:
         return node
     kept = None if node.cache_bytes is None else node.cache_bytes * count
-    figures = {"parameters": node.parameters * count, "active": node.active * count, "flops": node.flops * count}
-    return replace(node, **figures, cache_bytes=kept, parts=tuple(_times(part, count) for part in node.parts))
+    return replace(
+        node,
+        parameters=node.parameters * count,
+        active=node.active * count,
+        flops=node.flops * count,
+        cache_bytes=kept,
+        parts=tuple(_times(part, count) for part in node.parts),
+    )
 
 
 def _shows_nothing(module: nn.Module) -> bool:
