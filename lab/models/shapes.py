@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-
 DRAWS = {
     torch.Tensor.normal_, torch.Tensor.uniform_,
     nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, nn.init.constant_,

@@ -39,7 +39,7 @@ DATA.forEach((maps, number) => {
     home.replaceChildren(...places.map((map) => figures[map]));
     figures.forEach((figure, map) => {
       const shown = by && maps.figures[map][by] !== null ? `: ${maps.figures[map][by].toFixed(2)}` : "";
-      figure.lastChild.textContent = name(map) + shown;
+      figure.lastChild.textContent = `${Math.floor(map / heads) + 1}.${(map % heads) + 1}${shown}`;
     });
   }
 

@@ -170,12 +170,12 @@ def attention(run: Run, text: str, target: str | None = None) -> list[Maps]:
         raise RequestError(f"--target: of encoder-decoders; {run.folder} holds model={run.config.choices.model}")
     if not any(name.endswith(".weights") for name, _ in model.named_modules()):
         raise RequestError(f"{run.folder}: {_without(run)}; there is no attention to show")
-    sides = _pair(run, text, target) if model.family == "encoder_decoder" else {"text": _text(run, text)}
-    read = [torch.tensor([sides[side]]) for side in ("source", "target") if side in sides]
-    was_training = model.training
+    sides = pair(run, text, target) if model.family == "encoder_decoder" else {"text": _text(run, text)}
+    was_training, device = model.training, next(model.parameters()).device
+    read = [torch.tensor([sides[side]], device=device) for side in ("text", "source", "target") if side in sides]
     model.eval()
     with torch.no_grad(), record(model, "weights") as seen:
-        model.hidden(*read) if read else model.vectors(torch.tensor([sides["text"]]))
+        model.vectors(*read) if "text" in sides else model.hidden(*read)
     model.train(was_training)
     return list(_maps(run, seen, sides))
 
@@ -197,7 +197,7 @@ def _text(run: Run, text: str) -> list[int]:
     return framed(run.tokenizer, model.frame, [np.array(ids)])[0].tolist()
 
 
-def _pair(run: Run, text: str, target: str | None) -> dict[str, list[int]]:
+def pair(run: Run, text: str, target: str | None) -> dict[str, list[int]]:
     """The tokens of both sides, and those that are written after each token of the target."""
     from lab.runs.subject import encoded
     from lab.runs.translate import targets
@@ -222,7 +222,7 @@ def _maps(run: Run, seen: Any, sides: dict[str, list[int]]) -> Any:
     words = {side: [run.tokenizer.spelt(token) for token in ids] for side, ids in sides.items()}
     for place, (kind, queries, keys) in KINDS.items():
         if place in places:
-            weights = torch.stack(places[place]).float().numpy()
+            weights = torch.stack(places[place]).float().cpu().numpy()
             yield Maps(kind, words[queries], words[keys], weights, np.array(sides[keys]))
 
 

@@ -33,7 +33,8 @@ def to_html(every: Sequence[Maps], title: str) -> str:
     told = "Each row of a map is a token, each column what it looks at"
     if not all(maps.within for maps in every):
         told += "; from target to source a row is the token that is written there"
-    body = f"<p class='faint'>{told}. Point at a map for its figures; choose it to see it large.</p>{sections}"
+    told += ". 2.3 is head 3 of layer 2. Point at a map for its figures; choose it to see it large."
+    body = f"<p class='faint'>{told}</p>{sections}"
     values = json.dumps([_values(maps) for maps in every], ensure_ascii=False).replace("</", "<\\/")
     script = f"const DATA = {values};\n{SCRIPT.read_text(encoding='utf-8')}"
     return page(title, body, STYLE.read_text(encoding="utf-8"), script)
@@ -41,7 +42,7 @@ def to_html(every: Sequence[Maps], title: str) -> str:
 
 def _section(number: int, maps: Maps) -> str:
     layers, heads, queries, keys = maps.weights.shape
-    tokens = f"{queries} tokens" if maps.within else f"{queries} tokens that look at {keys}"
+    tokens = _counted(queries, "token") + ("" if maps.within else f" written, {keys} looked at")
     has = [name for name in ORDERS if any(getattr(head, name) is not None for head in maps.heads)]
     options = "".join(f"<option value='{name}'>by {name}</option>" for name in has)
     order = (

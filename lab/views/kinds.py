@@ -1,101 +1,111 @@
-"""Kinds of tokens: punctuation, digits, parts of code, words by how frequent they are, what stands inside words.
-
-One division for all that is summed up by kind: the loss of `lab probe`, the load of experts of `lab routing`.
-"""
+"""Kinds of token: what a token is by its spelling, and of words how frequent they are in the text at hand."""
 
 from __future__ import annotations
 
-import re
+import keyword
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from lab.data.tokenizers import Tokenizer
+from lab.data.tokenizers import Tokenizer
+
+COMMON, MIDDLE = 0.5, 0.9
+"""The most frequent words that make up half of all words in a text are common; up to nine tenths they are middle, then rare."""
+
+KEYWORDS = {
+    *keyword.kwlist, *keyword.softkwlist, "bool", "case", "catch", "char", "const", "default", "delete", "do", "double", "enum",
+    "export", "extends", "false", "final", "float", "fn", "func", "function", "implements", "impl", "int", "interface", "let",
+    "long", "mut", "namespace", "new", "null", "print", "private", "protected", "pub", "public", "self", "static", "struct",
+    "super", "switch", "template", "this", "throw", "true", "typedef", "typeof", "unsigned", "use", "using", "var", "void",
+}  # fmt: skip
+"""Words that mean something to a programming language: Python, and the family of C."""
+
+OPERATORS = frozenset("+-*/%=<>!&|^~@")
+BRACKETS = frozenset("()[]{}")
 
 KINDS = (
-    "frequent words", "common words", "rare words", "inside words",
-    "punctuation", "digits", "code", "space", "other", "special",
+    "common words", "middle words", "rare words", "inside words", "digits", "punctuation", "white space", "keywords",
+    "operators", "brackets", "bytes", "special",
 )  # fmt: skip
-"""Every token is of one: `Kinds.of` gives its place here.
-
-Words are what begins one: tokens with letters, of which the frequent ones make up the first half of a text's words when the
-most frequent come first, the common ones go up to nine tenths, and the rare ones are the rest, with those that it does not
-have. `inside words` begin with a letter that follows a letter. `code` holds a sign that prose has no use for, or a capital
-after a small letter; `other` is bytes that are no character by themselves and signs such as emoji; `special` the special
-tokens and the unknown.
-"""
-
-FREQUENT, COMMON = 0.5, 0.9
-WORD, INSIDE = KINDS.index("frequent words"), KINDS.index("inside words")
-READ = 2**22  # tokens of a text that are counted at most
-CODE = re.compile(r"[_=+*/\\<>\[\]{}|&^%$#@~`]|[a-z][A-Z]")
-BYTES = re.compile(r"(\\x[0-9A-F]{2})+")
+"""In the order in which they are shown. `inside words` begin with a letter that follows a letter of the same word."""
 
 
-class Kinds:
-    """The kinds of a tokenizer's tokens.
+def kinds(tokenizer: Tokenizer, ids: np.ndarray, code: bool = False, before: np.ndarray | None = None) -> np.ndarray:
+    """`[tokens]`, the place in `KINDS` of each token of a text, `ids`.
 
     Args:
-        tokenizer: whose tokens they are.
-        text: `[tokens]`, by whose beginning words are frequent or rare: what a model was trained on.
+        tokenizer: that the numbers are of.
+        ids: `[tokens]`, the text.
+        code: the text is a program, whose keywords, operators and brackets are told apart.
+        before: `[tokens]`, the token before each, where that is not the one before it in `ids`.
     """
-
-    def __init__(self, tokenizer: Tokenizer, text: np.ndarray) -> None:
-        size = tokenizer.vocab_size
-        special = {*tokenizer.specials.values(), tokenizer.unknown_id}
-        pieces = [tokenizer.piece(token) for token in range(size)]
-        kinds = [
-            "special" if token in special else _kind(text, tokenizer.byte_level) for token, text in enumerate(pieces)
-        ]
-        self.table = np.array([KINDS.index(kind) for kind in kinds], np.uint8)
-        self._attaches, self._open = _seams(tokenizer, pieces, self.table == WORD)
-        read = text[:READ].astype(np.int64)
-        _divide(self.table, np.bincount(read[self.of(read) == WORD], minlength=size))
-
-    def of(self, ids: np.ndarray) -> np.ndarray:
-        """The kinds of tokens in their text, `[..., time]`, each a place in `KINDS`."""
-        kinds = self.table[ids]
-        inside = self._attaches[ids[..., 1:]] & self._open[ids[..., :-1]]
-        kinds[..., 1:][inside] = INSIDE
-        return kinds
+    if before is None:
+        before = np.concatenate([[tokenizer.document_id], ids[:-1]])
+    types, places = np.unique(ids, return_inverse=True)
+    places = places.reshape(-1)
+    names = [kind(tokenizer, int(token), code) for token in types]
+    word = np.array([name == "words" for name in names], bool)[places]
+    inside = word & _each(tokenizer, _attaches, ids) & _each(tokenizer, _open, before)
+    counts = np.bincount(places[~inside], minlength=len(types))
+    for place, name in _classes(names, counts):
+        names[place] = name
+    found = np.array([KINDS.index(name) for name in names], int)[places]
+    return np.where(inside, KINDS.index("inside words"), found)
 
 
-def _kind(text: str, of_bytes: bool) -> str:
-    """What one token is by itself; any word is frequent until counts divide them."""
-    bare = text.strip()
-    if not bare:
-        return "space"
-    if of_bytes and BYTES.fullmatch(bare):
-        return "other"
-    if CODE.search(bare):
-        return "code"
-    if any(letter.isalpha() for letter in bare):
-        return "frequent words"
-    if any(letter.isnumeric() for letter in bare):
+def _each(tokenizer: Tokenizer, says: Callable[[Tokenizer, int], bool], ids: np.ndarray) -> np.ndarray:
+    types, places = np.unique(ids, return_inverse=True)
+    return np.array([says(tokenizer, int(token)) for token in types], bool)[places.reshape(-1)]
+
+
+def _attaches(tokenizer: Tokenizer, token: int) -> bool:
+    """It goes on with a word that the token before it leaves open."""
+    name, mark = tokenizer.inner.id_to_token(token) or "", tokenizer.inside_prefix
+    return name.startswith(mark) if mark else tokenizer.piece(token)[:1].isalpha()
+
+
+def _open(tokenizer: Tokenizer, token: int) -> bool:
+    """The next token may go on with its word."""
+    name, mark = tokenizer.inner.id_to_token(token) or "", tokenizer.word_suffix
+    if token in tokenizer.specials.values() or not tokenizer.piece(token)[-1:].isalpha():
+        return False
+    apart = tokenizer.joins_with_spaces and not tokenizer.inside_prefix
+    return not name.endswith(mark) if mark else not apart
+
+
+def kind(tokenizer: Tokenizer, token: int, code: bool = False) -> str:
+    """What a token is by its spelling: one of `KINDS`, or `words` of any frequency."""
+    if token in tokenizer.specials.values():
+        return "special"
+    name = tokenizer.spelt(token)
+    text = tokenizer.decode([token]) or name
+    if "\N{REPLACEMENT CHARACTER}" in text or name.startswith("\\x"):
+        return "bytes"
+    text = text.strip() if text.strip() else text
+    if code and text in KEYWORDS:
+        return "keywords"
+    if any(character.isalpha() for character in text):
+        return "words"
+    if text.isspace() or not text:
+        return "white space"
+    if code and set(text) <= BRACKETS:
+        return "brackets"
+    if code and set(text) <= OPERATORS:
+        return "operators"
+    if any(character.isnumeric() for character in text):
         return "digits"
-    return "punctuation" if all(unicodedata.category(sign).startswith("P") for sign in bare) else "other"
+    return "punctuation" if all(unicodedata.category(c)[0] in "PSM" for c in text) else "bytes"
 
 
-def _divide(table: np.ndarray, counts: np.ndarray) -> None:
-    """Tell frequent, common and rare words apart, in place, by how often each `[vocab]` begins a word."""
-    words = np.flatnonzero(table == WORD)
+def _classes(names: Sequence[str], counts: np.ndarray) -> list[tuple[int, str]]:
+    """The class of each type that is a word."""
+    words = np.flatnonzero([name == "words" for name in names])
+    if not len(words):
+        return []
     order = words[np.argsort(-counts[words], kind="stable")]
-    before = np.cumsum(counts[order]) - counts[order]
-    share = before / max(1, counts[order].sum())
-    rarity = np.where(counts[order] == 0, 2, (share >= FREQUENT).astype(int) + (share >= COMMON))
-    table[order] = WORD + rarity
-
-
-def _seams(tokenizer: Tokenizer, pieces: list[str], words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`[vocab]` each: tokens that go on with a word if it is open, and tokens that leave one open."""
-    prefix, suffix = tokenizer.inside_prefix, tokenizer.word_suffix
-    names = [tokenizer.inner.id_to_token(token) or "" for token in range(len(pieces))]
-    begins = np.array([text[:1].isalpha() for text in pieces]) & words
-    ends = np.array([text[-1:].isalpha() for text in pieces])
-    if prefix:
-        return begins & np.array([name.startswith(prefix) for name in names]), ends
-    if suffix:
-        return begins, ends & ~np.array([name.endswith(suffix) for name in names])
-    return begins, ends & (not tokenizer.joins_with_spaces)
+    before = (np.cumsum(counts[order]) - counts[order]) / max(1, counts[order].sum())
+    return [
+        (int(place), "common words" if share < COMMON else "middle words" if share < MIDDLE else "rare words")
+        for place, share in zip(order, before, strict=True)
+    ]
