@@ -53,7 +53,7 @@ COUNTS = (
 NONE = ("model.segments",)
 """Sizes that may be 0."""
 
-COUNTS_OR_NULL = ("split.max_bytes", "trainer.threads")
+COUNTS_OR_NULL = ("split.max_bytes", "trainer.threads", "logger.pictures_every")
 """The same, or null."""
 
 WORDS = {
@@ -217,6 +217,8 @@ def _check_training(config: DictConfig, plain: dict[str, Any], model: Model) -> 
         )
     trained = model if list(model.parameters()) else torch.nn.Linear(1, 1)  # a head, if any
     _check_objective(plain["objective"])
+    if config.trainer.strategy == "fsdp" and config.logger.get("pictures_every") is not None:
+        raise RequestError("logger.pictures_every: of a model that is whole on a device; trainer=fsdp takes null")
     optimizer = _construct(plain["optimizer"], "optimizer", params=parameter_groups(trained))
     if config.trainer.strategy == "fsdp" and getattr(optimizer, "whole_matrices", False):
         raise RequestError(

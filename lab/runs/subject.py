@@ -11,6 +11,7 @@ from lab.errors import RequestError
 from lab.runs.folder import Run, load
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
     from torch import Tensor, nn
 
     from lab.data.store import Prepared
@@ -67,6 +68,19 @@ class Untrained(Run):
     @property
     def weights(self) -> dict[str, Tensor]:
         return self.model.state_dict()
+
+
+class Held(Run):
+    """A model that is at hand, as while it trains, in the place of a run.
+
+    Args:
+        folder, config: of its run.
+        model, tokenizer: of its run.
+    """
+
+    def __init__(self, folder: Path, config: DictConfig, model: nn.Module, tokenizer: Tokenizer) -> None:
+        super().__init__(folder, config, {"status": "running"})
+        vars(self).update(model=model, tokenizer=tokenizer)  # where a run keeps what it has read
 
 
 def subject(words: str | Path) -> Run:

@@ -5,6 +5,10 @@ const tints = () => { // of a byte, which is the root of a weight
   return Array.from({ length: 256 }, (_, n) => from.map((c, i) => Math.round(c + (n / 255) * (to[i] - c))));
 };
 const short = (text) => (text.length > 14 ? text.slice(0, 13) + "…" : text).replace(/\n/g, "⏎").replace(/\t/g, "⇥");
+const FONT = "11px ui-monospace, monospace";
+const ruler = document.createElement("canvas").getContext("2d");
+ruler.font = FONT;
+const margin = (words) => 14 + Math.ceil(Math.max(...words.map((word) => ruler.measureText(short(word)).width)));
 const percent = (byte) => `${(100 * (byte / 255) ** 2).toFixed(1)}%`;
 
 DATA.forEach((maps, number) => {
@@ -55,7 +59,8 @@ DATA.forEach((maps, number) => {
 
   function enlarge(map, scroll) {
     chosen = map;
-    const cell = Math.max(11, Math.min(22, Math.floor(900 / keys))), left = 112, top = 112;
+    const cell = Math.max(11, Math.min(22, Math.floor(900 / keys)));
+    const left = margin(maps.queries), top = margin(maps.keys);
     const title = document.createElement("p"), said = document.createElement("p");
     title.textContent = `${name(map)}: ${maps.figures[map].said}`;
     said.className = "faint";
@@ -72,7 +77,7 @@ DATA.forEach((maps, number) => {
     const paint = (row) => {
       const tint = tints(), ink = getComputedStyle(document.body).color;
       pen.clearRect(0, 0, width, height);
-      pen.font = "11px ui-monospace, monospace";
+      pen.font = FONT;
       pen.textBaseline = "middle";
       pen.fillStyle = ink;
       pen.textAlign = "right";

@@ -163,14 +163,24 @@ def attention(run: Run, text: str, target: str | None = None) -> list[Maps]:
         RequestError: a text that is empty, too long for the model or not to be represented, a target for a model that has
             none, or a model without attention.
     """
-    from lab.models.record import record
-
     model: Any = run.model
     if target is not None and model.family != "encoder_decoder":
         raise RequestError(f"--target: of encoder-decoders; {run.folder} holds model={run.config.choices.model}")
     if not any(name.endswith(".weights") for name, _ in model.named_modules()):
         raise RequestError(f"{run.folder}: {_without(run)}; there is no attention to show")
-    sides = pair(run, text, target) if model.family == "encoder_decoder" else {"text": _text(run, text)}
+    return over(run, pair(run, text, target) if model.family == "encoder_decoder" else {"text": _text(run, text)})
+
+
+def over(run: Run, sides: dict[str, list[int]]) -> list[Maps]:
+    """The attention maps over tokens.
+
+    Args:
+        run: of a model with attention.
+        sides: `text`; or for an encoder-decoder `source`, `target`, and what is `written` after each token of the target.
+    """
+    from lab.models.record import record
+
+    model: Any = run.model
     was_training, device = model.training, next(model.parameters()).device
     read = [torch.tensor([sides[side]], device=device) for side in ("text", "source", "target") if side in sides]
     model.eval()
@@ -230,6 +240,9 @@ def show(maps: Maps, layer: int | None = None, head: int | None = None, token: i
     """The figures of the heads; of one head the map in shades; of one token where it looks."""
     console = Console(highlight=False)
     maps.check(layer, head, token)
+    if len(maps.heads) == 1:
+        layer = head = 1
+        console.print(maps.heads[0].said())
     if layer is None or head is None:
         console.print(_figures(maps, layer, head))
     elif token is not None:

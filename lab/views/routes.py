@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lab.errors import RequestError
-from lab.views.chance import Told, told
+from lab.views.chance import Told, told, told_by_types
 from lab.views.kinds import KINDS
 
 SEEN = 10
@@ -95,12 +95,12 @@ class Layer:
 
     @cached_property
     def kind_told_of_words(self) -> Told:
-        """The same, if kinds were shuffled over the words of the vocabulary, each of which keeps its experts.
+        """The same, if each word went where another word of the vocabulary goes (`told_by_types`).
 
         More than this says that experts go by kinds, and not only that each word has experts of its own.
         """
-        types, first = np.unique(self.read.ids, return_index=True)
-        return told(self.read.kinds[first], self.by_token[1], len(KINDS)) if len(types) else self.kind_told
+        _, first = np.unique(self.read.ids, return_index=True)
+        return told_by_types(self.read.kinds[first], self.by_token[1], len(KINDS), SEEN * self.chosen.shape[1])
 
     @cached_property
     def by_token(self) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ def routing(run: Run, text: str | None = None, tokens: int = TOKENS, code: bool 
     return Routes(source, follow(run, inputs, tokens if text is None else None, code))
 
 
-def follow(run: Run, inputs: Iterable[Batch], tokens: int | None, code: bool) -> list[Layer]:
+def follow(run: Run, inputs: Iterable[Batch], tokens: int | None, code: bool = False) -> list[Layer]:
     """The choices of every layer of experts over some batches; of the first `tokens` of each side, if that is not none."""
     from lab.models.record import record
 

@@ -39,9 +39,10 @@ def to_html(routes: Routes, title: str) -> str:
         f"<h2>Load</h2><p class='faint'>% of the choices of each layer; {100 * even:.1f} is even.</p>",
         _grid("layer", [(layer.name, layer.load) for layer in routes.layers], even),
         "<h2>Do kinds of token tell?</h2><p class='faint'>What a token's kind says of its expert, in bits, beside the mean and "
-        "the 95% bound of shuffles: of kinds over tokens, and of kinds over words, each of which keeps its experts.</p>",
+        "the 95% bound of shuffles: of kinds over tokens, and of routes over words, each of which goes where another "
+        "goes. Uneven is the fullest expert's load over an even one.</p>",
         _table(
-            ("layer", "fullest / even", "kind", "shuffled", "shuffled by word", ""),
+            ("layer", "uneven", "kind", "tokens shuffled", "words shuffled", ""),
             (_told_row(layer) for layer in routes.layers),
         ),
         *_changes(routes),

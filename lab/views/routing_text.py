@@ -45,7 +45,7 @@ def show(routes: Routes, layer: str | None = None) -> None:
 def _summary(console: Console, routes: Routes) -> None:
     """What kinds tell of experts, and a layer of the next."""
     _say(console, "\nWhat a token's kind tells of its expert, in bits; shuffled: mean (95% bound)")
-    table = _table(("layer", "fullest / even", "kind", "shuffled", "shuffled by word", ""))
+    table = _table(("layer", "uneven", "kind", "tokens shuffled", "words shuffled", ""))
     for layer in routes.layers:
         one, words = layer.kind_told, layer.kind_told_of_words
         table.add_row(

@@ -12,6 +12,7 @@ from lab.views.chance import information, told
 from lab.views.kinds import KINDS, kind, kinds
 from lab.views.routes import Layer, Read, Routes
 from lab.views.routing import routing
+from lab.views.routing_text import verdict
 
 WORDS = "preset=tiny ffn=moe model.dim=32 model.inner=32 tokenizer=bpe tokenizer.vocab_size=400"
 
@@ -56,20 +57,36 @@ def test_what_does_not_depend_is_above_chance_about_once_in_twenty():
     assert told(labels, np.eye(4)[labels], 3).above
 
 
-def test_experts_by_kind_are_told_from_experts_by_word():
-    random = np.random.default_rng(2)
-    ids = random.integers(0, 120, 4000)
-    of_word = ids % 2  # a kind for each word
-    by_kind = of_word * 2 + random.integers(0, 2, 4000)
-    by_word = random.integers(0, 4, 120)[ids]  # any expert, but always the same for a word
-    kindly, wordly = routes(ids % 26, (ids % 26) % 2, by_kind[:, None], by_word[:, None]).layers
-    assert kindly.kind_told.above
-    assert kindly.kind_told_of_words.above
-    alone = routes(ids, of_word, by_word[:, None])
-    alone.layers[0].read.words.update({i: str(i) for i in range(120)})
-    assert alone.layers[0].kind_told.above
-    assert not alone.layers[0].kind_told_of_words.above
-    assert wordly.kind_told.bits >= 0
+def text_like(seed):
+    """3,000 tokens of 200 words as frequent as those of a text, the ten most frequent of one kind, and which are of which."""
+    random = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, 201)
+    ids = random.choice(200, 3000, p=shares / shares.sum())
+    return random, ids, np.where(ids < 10, 0, 1 + ids % 3)
+
+
+def test_experts_by_word_are_by_kind_no_oftener_than_by_chance():
+    above = told_apart = 0
+    for seed in range(60):
+        random, ids, of_kind = text_like(seed)
+        by_word = random.integers(0, 8, 200)[ids]  # any expert, but always the same for a word
+        layer = layer_of(ids, of_kind, by_word)
+        told_apart += layer.kind_told.above
+        above += layer.kind_told_of_words.above
+    assert told_apart == 60  # shuffled over tokens alone, every one of them would be called specialised
+    assert above <= 8  # 3 expected; 9 or more once in 300 times
+
+
+def test_experts_by_kind_are_by_kind():
+    random, ids, of_kind = text_like(1)
+    layer = layer_of(ids, of_kind, 2 * of_kind + random.integers(0, 2, 3000))
+    assert layer.kind_told_of_words.above
+    assert verdict(layer) == "by kind"
+    assert verdict(layer_of(ids, of_kind, random.integers(0, 8, 3000))) == "not above chance"
+
+
+def layer_of(ids, of_kind, experts):
+    return Layer("1", Read("text", ids, of_kind, {i: str(i) for i in range(200)}), 8, experts[:, None])
 
 
 def test_figures_of_a_layer_counted_by_hand():
