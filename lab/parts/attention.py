@@ -93,6 +93,10 @@ class Scored(nn.Module):
         self.sinks = nn.Parameter(torch.zeros(heads)) if sinks else None
         self.weights = nn.Identity()
 
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return f"heads={self.heads}"
+
     def scoring(self, position: Position | None, scale: float | None = None) -> Scoring:
         """How scores are made under a position."""
         bias = None if position is None or type(position).bias is Position.bias else position.bias
@@ -147,6 +151,10 @@ class Attention(Scored):
             raise ValueError("attention.qk_norm: true; takes a norm")
         self.query_norm = norm(dim=self.head_dim) if qk_norm and norm else None
         self.key_norm = norm(dim=self.head_dim) if qk_norm and norm else None
+
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return f"heads={self.heads}, kv_heads={self.kv_heads}"
 
     def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:
         """Attend within the rows of `x`, and to the tokens before them that the cache holds."""

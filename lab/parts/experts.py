@@ -85,6 +85,10 @@ class MixtureOfExperts(nn.Module):
         self.shared = expert(dim=dim, share=share * shared, layer=layer) if shared else None
         self.auxiliary: Tensor | None = None
 
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return f"top_k={self.top_k}"
+
     def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
         """`[batch, time, dim] -> [batch, time, dim]`."""
         if self.training and self.jitter:

@@ -36,6 +36,11 @@ class FeedForward(nn.Module):
             raise ValueError(f"ffn.activation: {activation}; choose from {', '.join(ACTIVATIONS)}")
         self.inner = inner
         self.activation = ACTIVATIONS[activation]
+        self.activation_name = activation
+
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return self.activation_name
 
     @property
     def maps(self) -> tuple[Linear, Linear]:

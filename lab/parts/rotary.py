@@ -54,6 +54,10 @@ class RoPE(Table):
                 f"must be even, got {head_dim}"
             )
 
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return f"base={self.base:,.0f}" + (f", share={self.share}" if self.share < 1 else "")
+
     def turning(self, width: int) -> int:
         """How many of the coordinates of a head of this width turn."""
         return max(2, 2 * int(width * self.share / 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,25 +25,53 @@ OPERATORS = frozenset("+-*/%=<>!&|^~@")
 BRACKETS = frozenset("()[]{}")
 
 KINDS = (
-    "common words", "middle words", "rare words", "digits", "punctuation", "white space", "keywords", "operators", "brackets",
-    "bytes", "special",
+    "common words", "middle words", "rare words", "inside words", "digits", "punctuation", "white space", "keywords",
+    "operators", "brackets", "bytes", "special",
 )  # fmt: skip
-"""In the order in which they are shown."""
+"""In the order in which they are shown. `inside words` begin with a letter that follows a letter of the same word."""
 
 
-def kinds(tokenizer: Tokenizer, ids: np.ndarray, code: bool = False) -> np.ndarray:
+def kinds(tokenizer: Tokenizer, ids: np.ndarray, code: bool = False, before: np.ndarray | None = None) -> np.ndarray:
     """`[tokens]`, the place in `KINDS` of each token of a text, `ids`.
 
     Args:
         tokenizer: that the numbers are of.
         ids: `[tokens]`, the text.
         code: the text is a program, whose keywords, operators and brackets are told apart.
+        before: `[tokens]`, the token before each, where that is not the one before it in `ids`.
     """
-    types, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    if before is None:
+        before = np.concatenate([[tokenizer.document_id], ids[:-1]])
+    types, places = np.unique(ids, return_inverse=True)
+    places = places.reshape(-1)
     names = [kind(tokenizer, int(token), code) for token in types]
+    word = np.array([name == "words" for name in names], bool)[places]
+    inside = word & _each(tokenizer, _attaches, ids) & _each(tokenizer, _open, before)
+    counts = np.bincount(places[~inside], minlength=len(types))
     for place, name in _classes(names, counts):
         names[place] = name
-    return np.array([KINDS.index(name) for name in names])[places.reshape(-1)]
+    found = np.array([KINDS.index(name) for name in names], int)[places]
+    return np.where(inside, KINDS.index("inside words"), found)
+
+
+def _each(tokenizer: Tokenizer, says: Callable[[Tokenizer, int], bool], ids: np.ndarray) -> np.ndarray:
+    types, places = np.unique(ids, return_inverse=True)
+    return np.array([says(tokenizer, int(token)) for token in types], bool)[places.reshape(-1)]
+
+
+def _attaches(tokenizer: Tokenizer, token: int) -> bool:
+    """It goes on with a word that the token before it leaves open."""
+    name, mark = tokenizer.inner.id_to_token(token) or "", tokenizer.inside_prefix
+    return name.startswith(mark) if mark else tokenizer.piece(token)[:1].isalpha()
+
+
+def _open(tokenizer: Tokenizer, token: int) -> bool:
+    """The next token may go on with its word."""
+    name, mark = tokenizer.inner.id_to_token(token) or "", tokenizer.word_suffix
+    if token in tokenizer.specials.values() or not tokenizer.piece(token)[-1:].isalpha():
+        return False
+    apart = tokenizer.joins_with_spaces and not tokenizer.inside_prefix
+    return not name.endswith(mark) if mark else not apart
 
 
 def kind(tokenizer: Tokenizer, token: int, code: bool = False) -> str:
@@ -76,7 +104,7 @@ def _classes(names: Sequence[str], counts: np.ndarray) -> list[tuple[int, str]]:
     if not len(words):
         return []
     order = words[np.argsort(-counts[words], kind="stable")]
-    before = (np.cumsum(counts[order]) - counts[order]) / counts[order].sum()
+    before = (np.cumsum(counts[order]) - counts[order]) / max(1, counts[order].sum())
     return [
         (int(place), "common words" if share < COMMON else "middle words" if share < MIDDLE else "rare words")
         for place, share in zip(order, before, strict=True)
