@@ -50,8 +50,8 @@ class RoPE(Table):
         self.base, self.share, self.interleaved = over_zero("base", base), share, interleaved
         if head_dim % 2:
             raise ValueError(
-                "position=rope turns pairs of coordinates: the head width, model.head_dim or model.dim / model.heads, "
-                f"must be even, got {head_dim}"
+                "position=rope turns pairs of coordinates: the head width (model.head_dim, or "
+                f"model.dim / model.heads) must be even, got {head_dim}"
             )
 
     def extra_repr(self) -> str:

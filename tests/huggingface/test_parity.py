@@ -61,6 +61,23 @@ def test_numbers_are_those_of_transformers_and_bytes_come_back(name, variant, tm
         torch.testing.assert_close(again(**given)[0], theirs(**given)[0], rtol=0, atol=1e-6)
 
 
+def test_noise_while_training_is_that_of_transformers(tmp_path):
+    """Of the same numbers; nothing else is left to chance."""
+    family = families()["mixtral"]
+    fields = family.fields("two experts of four") | {"router_jitter_noise": 0.3}
+    theirs = published(fields, "mixtral", tmp_path / "published").train()
+    ours = take_in(tmp_path / "published", tmp_path / "run").model.train()
+    tokens = torch.arange(3, 23).unsqueeze(0)
+    results = []
+    for model in (ours, theirs):
+        torch.manual_seed(0)
+        results.append(model(tokens))
+    reference = results[1].logits
+    torch.testing.assert_close(results[0], reference, rtol=0, atol=1e-5 * reference.abs().max().item())
+    still = theirs.eval()(tokens).logits
+    assert (reference - still).abs().max() > 0.01 * still.abs().max()
+
+
 def test_a_comparison_sees_what_is_wrong(tmp_path):
     family = families()["llama"]
     theirs = published(family.fields("grouped heads"), "llama", tmp_path / "published")
