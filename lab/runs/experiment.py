@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ from lab.runs.claim import Found, Statement, judge, verdict
 from lab.runs.comparison.collect import FINISHED, RunRecord, read_runs
 from lab.runs.comparison.configurations import key_of
 from lab.runs.decoding import Decoding, measure
-from lab.runs.fair import fair_sweep, joining, records, rewritten
+from lab.runs.fair import fair_sweep, records, rewritten
 from lab.runs.report import Report
 from lab.runs.sweep import Outcome, sweep
 from lab.runs.sweep_file import read_sweep
-from lab.runs.sweep_plan import Trial
+from lab.runs.sweep_plan import without_seed
 from lab.runs.terms import Terms
 
 FILE, RESULT = "experiment.yaml", "result.yaml"
@@ -308,16 +308,15 @@ def _again(
     if not seeds:
         raise RequestError(f"again: {compared} holds no seed that all configurations finished")
     terms = Terms.read(compared) or Terms()
-    join = joining(terms, [*words, "budget.steps=0", f"start={compared}"])
-
-    def adapt(trial: Trial) -> Trial:
-        joined = join(trial)
-        kept = [word for word in joined.overrides if word == "budget.steps=0" or not word.startswith("budget.")]
-        return replace(joined, overrides=kept)
-
+    described = read_sweep(experiment.sweep)
+    further = [*words, "budget.steps=0", f"start={compared}"]
+    own = {
+        key: [*(word for word in terms.words.get(key, ()) if not word.startswith("budget.")), *further]
+        for key in (without_seed(each.overrides) for each in records(described, overrides))
+    }
     say(f"{name}: every run again with {' '.join(words)}")
-    with rewritten(read_sweep(experiment.sweep), seeds) as file:
-        return driver(file, overrides, folder / name, experiment.terms.baseline, False, False, adapt=adapt)
+    with rewritten(described, seeds) as file:
+        return driver(file, overrides, folder / name, experiment.terms.baseline, False, False, own=own)
 
 
 def _write(

@@ -8,9 +8,9 @@ starting again: the terms are kept with the runs and can't change under them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +25,12 @@ from lab.runs.match import SIZES, match
 from lab.runs.report import Report, report
 from lab.runs.sweep import PAGE, Outcome, sweep
 from lab.runs.sweep_file import SweepFile, read_sweep
-from lab.runs.sweep_plan import Trial, plan
+from lab.runs.sweep_plan import plan, without_seed
 from lab.runs.terms import Terms
-from lab.runs.tune import SEED, Choice, Tuning, choose
+from lab.runs.tune import SEED, Tuning, choose
 
 TUNING = "-tuning"
 """What the folder of the tuning is called after that of the sweep."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A configuration of a sweep, whatever its seed: its overrides, and what it is called among the others."""
-
-    words: tuple[str, ...]
-    label: str
-
-    @property
-    def key(self) -> str:
-        return " ".join(self.words)
 
 
 def fair_sweep(
@@ -67,60 +55,53 @@ def fair_sweep(
         RequestError: as `lab.sweep`; or terms that contradict the file, each other, or those of the sweep so far.
     """
     terms = terms or Terms()
+    terms = replace(terms, size=terms.size or SIZES.get(terms.match or ""))
     folder = Path(folder or Path("runs") / Path(file).stem)
     described = read_sweep(file)
     _check(described, overrides, terms)
-    variants = _variants(described, overrides)
-    terms = replace(terms, size=terms.size or SIZES.get(terms.match or ""))
     before = Terms.read(folder)
     if before is not None and before.fixed != terms.fixed:
         raise RequestError(
             f"{folder}: this sweep has begun on other terms ({_said(before)}), and now {_said(terms)}; keep them, or name "
             "another --folder"
         )
-    if before is None:
+    if before is not None:
+        terms = replace(before, baseline=terms.baseline, margin=terms.margin)
+    elif terms.match or terms.tune:
+        variants = dict(zip(*_named(described, overrides), strict=True))
         terms = _matched(variants, terms)
         if terms.tune:
             outcome, terms = _tuned(described, overrides, folder, terms, variants, plan_only, run)
             if outcome is not None:
                 return outcome
-        if terms.asked and not plan_only:
-            terms.write(folder)
-    else:
-        terms = replace(before, baseline=terms.baseline, margin=terms.margin)
+    if terms != before and not (terms.plain or plan_only):
+        terms.write(folder)
 
     def go(file: Path) -> Outcome:
-        return run(file, overrides, folder, terms.baseline, plan_only, retry_failed, adapt=joining(terms))
+        return run(file, overrides, folder, terms.baseline, plan_only, retry_failed, own=terms.words)
 
     outcome = go(Path(file)) if terms.most_seeds is None else _until_decided(described, terms, go, enough or undecided)
-    if outcome.report is not None and terms.asked:
+    if outcome.report is not None and not terms.plain:
         outcome.report = report([folder], terms.baseline, terms.margin, (), terms.most_seeds)
         outcome.report.write_html(folder / PAGE)
     return outcome
 
 
-def joining(terms: Terms, more: Sequence[str] = ()) -> Callable[[Trial], Trial]:
-    """What gives a trial the words that its variant has of its own, and these after them."""
-    return _adding(lambda words: [*terms.words.get(" ".join(_apart(words)), []), *more])
-
-
-def _adding(own: Callable[[Sequence[str]], Sequence[str]]) -> Callable[[Trial], Trial]:
-    def adapt(trial: Trial) -> Trial:
-        words = own(trial.overrides)
-        return replace(trial, argv=[*trial.argv, *words], overrides=[*trial.overrides, *words])
-
-    return adapt
-
-
 def records(described: SweepFile, overrides: Sequence[str]) -> list[RunRecord]:
     """What the runs of each configuration of a sweep will say of themselves, as far as it is known before."""
-    return [_record(words) for words in dict.fromkeys(_apart(trial.overrides) for trial in plan(described, overrides))]
+    trials = {without_seed(trial.overrides): trial for trial in plan(described, overrides)}
+    return [_record(without(trial.overrides, "seed")) for trial in trials.values()]
 
 
-def _variants(described: SweepFile, overrides: Sequence[str]) -> list[Variant]:
-    """The configurations of a sweep, in its order."""
+def without(overrides: Sequence[str], *keys: str) -> tuple[str, ...]:
+    """The overrides of other keys than these."""
+    return tuple(word for word in overrides if word.lstrip("+").partition("=")[0] not in keys)
+
+
+def _named(described: SweepFile, overrides: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
+    """The configurations of a sweep, in its order, and what each is called among the others."""
     known = records(described, overrides)
-    return [Variant(each.overrides, name) for each, name in zip(known, labels.label_all(known), strict=True)]
+    return known, labels.label_all(known)
 
 
 def _record(words: Sequence[str]) -> RunRecord:
@@ -129,11 +110,6 @@ def _record(words: Sequence[str]) -> RunRecord:
     config = compose(*words)
     found = {"configuration": identity(config), "choices": dict(config.choices)}
     return RunRecord(Path(), NOT_STARTED, result=found, overrides=tuple(words))
-
-
-def _apart(overrides: Sequence[str], *without: str) -> tuple[str, ...]:
-    """The overrides but for the seed and these keys."""
-    return tuple(word for word in overrides if word.lstrip("+").partition("=")[0] not in ("seed", *without))
 
 
 def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None:
@@ -169,20 +145,19 @@ def _said(terms: Terms) -> str:
     return ", ".join(f"{key} {value}" for key, value in terms.fixed.items()) or "none"
 
 
-def _matched(variants: Sequence[Variant], terms: Terms) -> Terms:
-    """The terms with the words that make the variants cost the same."""
+def _matched(variants: Mapping[RunRecord, str], terms: Terms) -> Terms:
+    """The terms with the words that make the variants, and what they are called, cost the same."""
     if terms.match is None:
         return terms
-    place = 0
+    place, names = 0, list(variants.values())
     if terms.baseline not in (None, "first", "previous"):
-        records = [_record(each.words) for each in variants]
-        place = labels.find(str(terms.baseline), [each.label for each in variants], records, "--baseline")
-    fits = match([each.words for each in variants], place, terms.match, terms.size)
-    for each, fit in zip(variants, fits, strict=True):
-        if each is not variants[place]:
-            say(f"{each.label}: {' '.join(fit.words) or 'as it is'}, {fit.ratio:.3f} of the baseline's {terms.match}")
-    words = {each.key: list(fit.words) for each, fit in zip(variants, fits, strict=True) if fit.words}
-    return replace(terms, words=words)
+        place = labels.find(str(terms.baseline), names, list(variants), "--baseline")
+    fits = match([each.overrides for each in variants], place, terms.match, terms.size)
+    for name, fit in zip(names, fits, strict=True):
+        if name != names[place]:
+            say(f"{name}: {' '.join(fit.words) or 'as it is'}, {fit.ratio:.3f} of the baseline's {terms.match}")
+    own = zip(variants, fits, strict=True)
+    return replace(terms, words={without_seed(each.overrides): list(fit.words) for each, fit in own if fit.words})
 
 
 def _tuned(
@@ -190,7 +165,7 @@ def _tuned(
     overrides: Sequence[str],
     folder: Path,
     terms: Terms,
-    variants: Sequence[Variant],
+    variants: Mapping[RunRecord, str],
     plan_only: bool,
     run: Callable[..., Outcome],
 ) -> tuple[Outcome | None, Terms]:
@@ -198,25 +173,29 @@ def _tuned(
     tuning = Tuning.read(str(terms.tune))
     place = folder.with_name(folder.name + TUNING)
     say(f"tuning {tuning.key}: {len(tuning.words)} trials of each variant, with seed {SEED}")
+
+    def bare(words: Sequence[str]) -> frozenset[str]:
+        return frozenset(without(words, "seed", tuning.key))
+
+    matched = {bare(each.overrides): terms.words.get(without_seed(each.overrides), []) for each in variants}
+    called = {
+        words | set(matched[words]): name
+        for words, name in ((bare(each.overrides), name) for each, name in variants.items())
+    }
+    typed = without(overrides, "seed")
     with rewritten(described, [SEED], {tuning.key: {"values": [float(word) for word in tuning.words]}}) as file:
-        own = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
-        adapt = _adding(lambda words: own.get(_bare(words, tuning.key), []))
-        outcome = run(file, _apart(overrides), place, None, plan_only, False, adapt=adapt)
+        trials = plan(read_sweep(file), typed)
+        own = {without_seed(trial.overrides): matched[bare(trial.overrides)] for trial in trials}
+        outcome = run(file, typed, place, None, plan_only, False, own=own)
     if plan_only or outcome.stopped:
         return outcome, terms
-    called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each for each in variants}
-    found: dict[str, Choice] = choose(
-        tuning, read_runs([place]), lambda record: called[_bare(record.overrides, tuning.key)].label
-    )
-    for each in variants:
-        choice = found[each.label]
-        say(f"{each.label}: {tuning.key}={choice.value}{', an end of the range' if choice.edge else ''}")
-    words = {each.key: [*terms.words.get(each.key, []), f"{tuning.key}={found[each.label].value}"] for each in variants}
-    return None, replace(terms, words=words, choices={each.label: found[each.label] for each in variants})
-
-
-def _bare(words: Sequence[str], key: str) -> frozenset[str]:
-    return frozenset(_apart(words, key))
+    choices = choose(tuning, read_runs([place]), lambda record: called[bare(record.overrides)])
+    words = {}
+    for each, name in variants.items():
+        value, key = choices[name].value, without_seed(each.overrides)
+        say(f"{name}: {tuning.key}={value}{', an end of the range' if choices[name].edge else ''}")
+        words[key] = [*terms.words.get(key, []), f"{tuning.key}={value}"]
+    return None, replace(terms, words=words, choices={name: choices[name] for name in variants.values()})
 
 
 def undecided(report: Report) -> str:

@@ -21,7 +21,7 @@ from lab.runs.live import Live, spoken_time
 from lab.runs.report import Report, report
 from lab.runs.signals import Stop
 from lab.runs.sweep_file import SweepFile, read_sweep
-from lab.runs.sweep_plan import Trial, plan
+from lab.runs.sweep_plan import Trial, joined, plan
 from lab.runs.train import continue_run, data_module, train
 
 PLAN, SWEEP, PAGE = "plan.json", "sweep.yaml", "report.html"
@@ -103,7 +103,7 @@ def sweep(
     baseline: str | None = None,
     plan_only: bool = False,
     retry_failed: bool = False,
-    adapt: Callable[[Trial], Trial] | None = None,
+    own: Mapping[str, Sequence[str]] | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep, and compare all its trials.
 
@@ -114,7 +114,7 @@ def sweep(
         baseline: what the report compares with; see `lab.report`.
         plan_only: run nothing.
         retry_failed: run trials again that failed.
-        adapt: gives each trial what is its own beyond the file, as `lab.runs.fair` does; the same words each time.
+        own: further overrides of a configuration, as `lab.runs.fair` finds them; see `sweep_plan.joined`.
 
     Raises:
         RequestError: the file, an override, a configuration or the data is wrong, or the folder holds another sweep.
@@ -124,8 +124,7 @@ def sweep(
 
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
-    trials = plan(described, overrides)
-    planned = _compose(described, trials if adapt is None else list(map(adapt, trials)), folder)
+    planned = _compose(described, [joined(trial, own or {}) for trial in plan(described, overrides)], folder)
     _same_sweep(folder, planned)
     missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
     seconds = estimate_seconds([p.config for p in missing], _measured(planned))

@@ -8,8 +8,8 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.errors import RequestError
@@ -53,6 +53,17 @@ def plan(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Trial]:
             composed = train_overrides(argv)
             trials.append(Trial(index, _seed(composed), parameters, argv, composed))
     return trials[: sweep.run_cap] if sweep.method == "grid" else trials
+
+
+def without_seed(overrides: Sequence[str]) -> str:
+    """What tells a configuration from the others of its sweep, whatever its seed: its overrides as one text."""
+    return " ".join(word for word in overrides if not word.startswith("seed="))
+
+
+def joined(trial: Trial, own: Mapping[str, Sequence[str]]) -> Trial:
+    """A trial with the words that its configuration has of its own; `own` holds them by what `without_seed` gives."""
+    words = own.get(without_seed(trial.overrides), ())
+    return replace(trial, argv=[*trial.argv, *words], overrides=[*trial.overrides, *words])
 
 
 def _typed(sweep: SweepFile, overrides: Sequence[str]) -> set[str]:
