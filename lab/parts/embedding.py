@@ -59,7 +59,7 @@ class Embedding(nn.Module):
         self.head = None if tied else Linear(dim, size, bias=False)
         self.register_parameter("bias", None)
         self.scale = dim**0.5 if scaled else 1.0
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
 
     @property
     def scorer(self) -> Tensor:

@@ -52,6 +52,11 @@ class Terms:
         }
 
     @property
+    def plain(self) -> bool:
+        """Nothing is asked but what is compared with what."""
+        return not self.asked.keys() - {"baseline"}
+
+    @property
     def fixed(self) -> dict[str, Any]:
         """What can't change once there are results: not what the report alone needs, unless seeds are spent by it."""
         free = set() if self.most_seeds else {"margin"} if self.match else {"margin", "baseline"}

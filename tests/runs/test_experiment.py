@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lab.runs.sweep_file import read_sweep
 
 from lab.options import conf_folder
 from lab.runs.comparison.collect import read_runs
 from lab.runs.experiment import experiments, read
 from lab.runs.fair import records
+from lab.runs.sweep.file import read_sweep
 from tests.runs.test_fair import written
 
 OWN = sorted((conf_folder().parent / "experiments").glob("*/experiment.yaml"))
