@@ -265,6 +265,9 @@ def sweep(arguments: list[str]) -> int:
         "--jobs", type=int, metavar="N", help="run so many trials at once, each on its share of the cores"
     )
     parser.add_argument(
+        "--prune", metavar="HOW", help="give up what falls behind: `median` within runs, `wilcoxon` over seeds"
+    )
+    parser.add_argument(
         "--storage", metavar="URL", help="a database that workers on several machines share the sweep by"
     )
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
@@ -281,6 +284,7 @@ def sweep(arguments: list[str]) -> int:
         options.retry_failed,
         options.storage,
         options.jobs,
+        options.prune,
     )
     if options.json:
         print(json.dumps(outcome.to_json(), indent=2))

@@ -93,6 +93,7 @@ def sweep(
     retry_failed: bool = False,
     storage: str | None = None,
     jobs: int | None = None,
+    prune: str | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep, and compare all its trials.
 
@@ -105,6 +106,8 @@ def sweep(
         retry_failed: run trials again that failed.
         storage: URL of a database that several machines share the sweep by; by default a file in the folder.
         jobs: processes that run trials at once, dividing the threads; by default this one alone.
+        prune: `median` ends runs that fall behind those with the same seed, `wilcoxon` configurations that fall behind
+            over seeds; a file's `early_terminate` needs no word.
 
     Raises:
         RequestError: the file, an override, a configuration or the data is wrong, the folder holds another sweep, or the
@@ -116,9 +119,10 @@ def sweep(
         raise RequestError(f"--jobs: {jobs}; accepted: a whole number from 1")
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
-    job = Job(Plan(described, overrides), folder)
+    job = Job(Plan(described, overrides), folder, prune=prune)
     planned = job.all_planned()
     example = job.example()
+    job.check_pruning()
     _same_sweep(folder, planned, job)
     missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
     to_come = [p.config for p in missing] or [example.config] * _to_search(job)
@@ -155,7 +159,7 @@ def open_queue(job: Job, storage: str | None) -> Queue:
     """The study of a sweep, in its folder or in a database."""
     metric, maximize = job.measure()
     where = open_journal(job.folder) if storage is None else open_database(storage)
-    return Queue(where, job.name, Sampler(job.plan), metric, maximize, job.known)
+    return Queue(where, job.name, Sampler(job.plan), metric, maximize, job.known, job.pruning)
 
 
 @contextmanager
