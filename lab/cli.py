@@ -258,6 +258,7 @@ def sweep(arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("file", metavar="FILE", help="a YAML file: method, parameters, command")
+    parser.add_argument("--status", action="store_true", help="how far it is; FILE may be a sweep's folder")
     parser.add_argument("--folder", type=Path, help="where runs and report go (default: runs/ and the file's name)")
     parser.add_argument("--baseline", help="what the report compares with: a configuration, `first` or `previous`")
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
@@ -273,6 +274,8 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     options, others = parser.parse_known_args(arguments)
+    if options.status:
+        return _sweep_status(options, others)
     from lab.runs.sweep import sweep as run
 
     outcome = run(
@@ -291,6 +294,20 @@ def sweep(arguments: list[str]) -> int:
     else:
         outcome.print()
     return outcome.exit_code
+
+
+def _sweep_status(options: argparse.Namespace, others: list[str]) -> int:
+    """How far a sweep is."""
+    if others:
+        raise RequestError(f"{others[0]}: nothing to set; --status only looks")
+    from lab.runs.sweep.status import status
+
+    found = status(options.folder or options.file, options.storage)
+    if options.json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        found.print()
+    return 0
 
 
 def report(arguments: list[str]) -> int:
