@@ -272,6 +272,10 @@ def sweep(arguments: list[str]) -> int:
         "--storage", metavar="URL", help="a database that workers on several machines share the sweep by"
     )
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
+    parser.add_argument(
+        "--online", action="store_true", help="let W&B's server choose, and run its agent in this process"
+    )
+    parser.add_argument("--join", metavar="ID", help="the same for a sweep that is on W&B's server already")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     options, others = parser.parse_known_args(arguments)
     if options.status:
@@ -288,6 +292,8 @@ def sweep(arguments: list[str]) -> int:
         options.storage,
         options.jobs,
         options.prune,
+        options.online,
+        options.join,
     )
     if options.json:
         print(json.dumps(outcome.to_json(), indent=2))

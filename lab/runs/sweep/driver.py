@@ -94,6 +94,8 @@ def sweep(
     storage: str | None = None,
     jobs: int | None = None,
     prune: str | None = None,
+    online: bool = False,
+    join: str | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep, and compare all its trials.
 
@@ -108,6 +110,8 @@ def sweep(
         jobs: processes that run trials at once, dividing the threads; by default this one alone.
         prune: `median` ends runs that fall behind those with the same seed, `wilcoxon` configurations that fall behind
             over seeds; a file's `early_terminate` needs no word.
+        online: let W&B's server choose the runs, and run its agent in this process.
+        join: the same for a sweep that is on the server: ID, PROJECT/ID or ENTITY/PROJECT/ID.
 
     Raises:
         RequestError: the file, an override, a configuration or the data is wrong, the folder holds another sweep, or the
@@ -117,6 +121,10 @@ def sweep(
 
     if jobs is not None and jobs < 1:
         raise RequestError(f"--jobs: {jobs}; accepted: a whole number from 1")
+    if (online or join) and (storage or jobs or prune or retry_failed):
+        raise RequestError(
+            "--online: W&B's server says what runs; --storage, --jobs, --prune and --retry-failed go without"
+        )
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
     job = Job(Plan(described, overrides), folder, prune=prune)
@@ -130,6 +138,8 @@ def sweep(
     _say_plan(job, planned, missing, outcome.seconds)
     if plan_only:
         return outcome
+    if online or join:
+        return _online(outcome, job, example, join, baseline)
     with _alone(folder, storage):
         _prepare(missing or [example])
         _write_plan(job, planned)
@@ -150,8 +160,32 @@ def sweep(
         outcome.planned = job.deliver(queue)
         _write_plan(job, outcome.planned)
         outcome.stopped = stop.finishing
-    outcome.report = report([folder], baseline=baseline)
-    outcome.report.write_html(folder / PAGE)
+    return _reported(outcome, baseline)
+
+
+def _online(outcome: Outcome, job: Job, example: Planned, join: str | None, baseline: str | None) -> Outcome:
+    """Run what W&B's server sends."""
+    from lab.runs.sweep.online import AgentStop, check_online, work_online
+
+    check_online(job)
+    with _alone(outcome.folder, None):
+        _prepare([example])
+        _write_plan(job, outcome.planned)
+        job.threads = machine.cores()
+        title, (_, maximize) = job.plan.sweep.name or outcome.folder.name, job.measure()
+        with (
+            AgentStop() as stop,
+            Live(title, job, outcome.planned, outcome.planned, outcome.seconds, maximize) as live,
+        ):
+            ran = work_online(job, stop, live, join)
+        outcome.planned = list({run.folder: run for run in (*outcome.planned, *ran)}.values())
+        outcome.stopped = stop.finishing
+    return _reported(outcome, baseline)
+
+
+def _reported(outcome: Outcome, baseline: str | None) -> Outcome:
+    outcome.report = report([outcome.folder], baseline=baseline)
+    outcome.report.write_html(outcome.folder / PAGE)
     return outcome
 
 
