@@ -58,14 +58,17 @@ def fair_sweep(
     retry_failed: bool = False,
     storage: str | None = None,
     jobs: int | None = None,
+    prune: str | None = None,
+    online: bool = False,
+    join: str | None = None,
     run: Callable[..., Outcome] = sweep,
     enough: Callable[[Report], str] | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep on these terms, and compare.
 
     Args:
-        file, overrides, folder, plan_only, retry_failed, storage, jobs: as of `lab.sweep`. A plan ends where results would
-            be needed.
+        file, overrides, folder, plan_only, retry_failed, storage, jobs, prune, online, join: as of `lab.sweep`. A plan ends
+            where results would be needed.
         terms: what is asked; without any it is a plain sweep.
         run: what runs a sweep.
         enough: says of a report what is left to decide by another seed, empty for nothing; by default of its comparisons.
@@ -86,7 +89,20 @@ def fair_sweep(
         )
 
     def go(file: Path, folder: Path, words: Sequence[str], own: Words, baseline: str | None = None) -> Outcome:
-        return run(file, words, folder, baseline, plan_only, retry_failed, storage, jobs, own)
+        return run(
+            file,
+            words,
+            folder,
+            baseline,
+            plan_only,
+            retry_failed,
+            storage,
+            jobs,
+            own,
+            prune=prune,
+            online=online,
+            join=join,
+        )
 
     found = asked if before is None else replace(before, baseline=asked.baseline, margin=asked.margin)
     if before is None and (asked.match or asked.tune):

@@ -26,11 +26,16 @@ Observer = Callable[[Mapping[str, Any]], None]
 """Called with each measurement: `step`, `progress` from 0 to 1, what was spent, and what was measured."""
 
 
+class Pruned(Exception):
+    """What an observer raises to end a run before its budget is spent."""
+
+
 class Pace(pl.Callback):
     """Follows a run from step to step.
 
     Between two optimizer steps, never within one, it measures, validates, saves, and ends the run: when the budget is
-    spent, when `stop_requested` says so (status stopped) or when the loss is not finite (status diverged).
+    spent, when `stop_requested` says so (status stopped), when an observer raises `Pruned` (status pruned) or when the loss
+    is not finite (status diverged).
 
     Args:
         budget: how long to train.
@@ -67,6 +72,7 @@ class Pace(pl.Callback):
         self.latest: dict[str, Any] = {}
         self.unreported = (0.0, 0)
         self.status = "finished"
+        self.pruned = False
         self.validated = 0
         self.micro = 0
         self.flops = 0.0
@@ -135,7 +141,7 @@ class Pace(pl.Callback):
         self.micro += 1
         if self.micro % trainer.accumulate_grad_batches:
             return
-        stop = self._account(module)
+        stop, pruned = self._account(module)
         progress = self.budget.progress(self.spent)
         over = progress >= 1
         measured: dict[str, Any] = {}
@@ -146,24 +152,25 @@ class Pace(pl.Callback):
             self.validated = math.floor(min(progress, 1.0) * self.validations)
         if measured:
             self._tell({"progress": min(progress, 1.0), **measured})
-        if stop and not over and self.status != "diverged":
-            self.status = "stopped"
+        if (stop or pruned) and not over and self.status != "diverged":
+            self.status = "pruned" if pruned else "stopped"
         if self.status == "stopped" or time.perf_counter() - self.saved_at > 60 * self.checkpoint_minutes:
             self._save(trainer, module)
         if over or self.status != "finished":
             trainer.should_stop = True
 
-    def _account(self, module: pl.LightningModule) -> bool:
-        """Add the step to what is spent; whether any rank was asked to stop."""
+    def _account(self, module: pl.LightningModule) -> tuple[bool, bool]:
+        """Add the step to what is spent; whether any rank was asked to stop, and whether the run was pruned."""
         now = time.perf_counter()
-        local = torch.tensor([float(self.stop_requested()), now - self.clock, self.flops], dtype=torch.float64)
+        asked = [float(self.stop_requested()), float(self.pruned)]
+        local = torch.tensor([*asked, now - self.clock, self.flops], dtype=torch.float64)
         self.clock, self.flops = now, 0.0
-        stop, seconds, flops = _over_ranks(local, module.device).tolist()
+        stop, pruned, seconds, flops = _over_ranks(local, module.device).tolist()
         self.spent.steps += 1
         self.spent.tokens += self.step_tokens
         self.spent.flops += flops
         self.spent.minutes += seconds / _world() / 60
-        return stop > 0
+        return stop > 0, pruned > 0
 
     def _measure(self, module: Any, optimizer: Optimizer) -> dict[str, Any]:
         nats, targets = module.take_loss()
@@ -216,7 +223,10 @@ class Pace(pl.Callback):
         }
         if _rank() == 0:
             for observer in self.observers:
-                observer(row)
+                try:
+                    observer(row)
+                except Pruned:  # all ranks hear of it after the next step
+                    self.pruned = True
 
     def _save(self, trainer: pl.Trainer, module: Any) -> None:
         """Write the checkpoint whole or not at all, with the loss that no measurement has shown yet."""

@@ -39,6 +39,7 @@ COMBINATIONS = list(pairwise(PARTS))
 
 def build(*words, **choice):
     setting = choice.pop("setting", "seed=0")
+    words += ("objective=masked_nsp",) if setting == "model.pooler=true" else ()
     parts = [f"{group}={option}" for group, option in choice.items()]
     return lab.build(lab.compose(*SMALL, *parts, setting, *words), vocab_size=40)
 

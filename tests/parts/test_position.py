@@ -80,7 +80,7 @@ def test_fixed_tables_grow_beyond_the_context_and_learned_ones_refuse():
 
 
 def test_odd_widths_are_refused():
-    with pytest.raises(ValueError, match=r"head width .* must be even, got 5"):
+    with pytest.raises(ValueError, match=r"head width.* must be even, got 5"):
         RoPE(dim=10, head_dim=5, context=4)
     with pytest.raises(ValueError, match=r"model.dim must be even, got 5"):
         Sinusoidal(dim=5, head_dim=5, context=4)

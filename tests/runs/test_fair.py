@@ -84,7 +84,7 @@ class Simulated:
     calls: int = 0
     stopped: bool = False
 
-    def __call__(self, file, overrides, folder, baseline, plan_only, retry_failed, storage, jobs, own):
+    def __call__(self, file, overrides, folder, baseline, plan_only, retry_failed, storage, jobs, own, **online):
         self.calls += 1
         for seed in yaml.safe_load(file.read_text())["parameters"]["seed"]["values"]:
             for name, effect in (("mha", 0.0), ("mqa", self.effect)):

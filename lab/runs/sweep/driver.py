@@ -94,6 +94,9 @@ def sweep(
     storage: str | None = None,
     jobs: int | None = None,
     own: Mapping[str, Sequence[str]] | None = None,
+    prune: str | None = None,
+    online: bool = False,
+    join: str | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep, and compare all its trials.
 
@@ -107,6 +110,10 @@ def sweep(
         storage: URL of a database that several machines share the sweep by; by default a file in the folder.
         jobs: processes that run trials at once, dividing the threads; by default this one alone.
         own: what configurations have beyond the file, see `Plan`; the same each time.
+        prune: `median` ends runs that fall behind those with the same seed, `wilcoxon` configurations that fall behind
+            over seeds; a file's `early_terminate` needs no word.
+        online: let W&B's server choose the runs, and run its agent in this process.
+        join: the same for a sweep that is on the server: ID, PROJECT/ID or ENTITY/PROJECT/ID.
 
     Raises:
         RequestError: the file, an override, a configuration or the data is wrong, the folder holds another sweep, or the
@@ -116,11 +123,16 @@ def sweep(
 
     if jobs is not None and jobs < 1:
         raise RequestError(f"--jobs: {jobs}; accepted: a whole number from 1")
+    if (online or join) and (storage or jobs or prune or retry_failed):
+        raise RequestError(
+            "--online: W&B's server says what runs; --storage, --jobs, --prune and --retry-failed go without"
+        )
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
-    job = Job(Plan(described, overrides, own), folder)
+    job = Job(Plan(described, overrides, own), folder, prune=prune)
     planned = job.all_planned()
     example = job.example()
+    job.check_pruning()
     _same_sweep(folder, planned, job)
     missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
     to_come = [p.config for p in missing] or [example.config] * _to_search(job)
@@ -128,6 +140,8 @@ def sweep(
     _say_plan(job, planned, missing, outcome.seconds)
     if plan_only:
         return outcome
+    if online or join:
+        return _online(outcome, job, example, join, baseline)
     with _alone(folder, storage):
         _prepare(missing or [example])
         _write_plan(job, planned)
@@ -148,8 +162,32 @@ def sweep(
         outcome.planned = job.deliver(queue)
         _write_plan(job, outcome.planned)
         outcome.stopped = stop.finishing
-    outcome.report = report([folder], baseline=baseline)
-    outcome.report.write_html(folder / PAGE)
+    return _reported(outcome, baseline)
+
+
+def _online(outcome: Outcome, job: Job, example: Planned, join: str | None, baseline: str | None) -> Outcome:
+    """Run what W&B's server sends."""
+    from lab.runs.sweep.online import AgentStop, check_online, work_online
+
+    check_online(job)
+    with _alone(outcome.folder, None):
+        _prepare([example])
+        _write_plan(job, outcome.planned)
+        job.threads = machine.cores()
+        title, (_, maximize) = job.plan.sweep.name or outcome.folder.name, job.measure()
+        with (
+            AgentStop() as stop,
+            Live(title, job, outcome.planned, outcome.planned, outcome.seconds, maximize) as live,
+        ):
+            ran = work_online(job, stop, live, join)
+        outcome.planned = list({run.folder: run for run in (*outcome.planned, *ran)}.values())
+        outcome.stopped = stop.finishing
+    return _reported(outcome, baseline)
+
+
+def _reported(outcome: Outcome, baseline: str | None) -> Outcome:
+    outcome.report = report([outcome.folder], baseline=baseline)
+    outcome.report.write_html(outcome.folder / PAGE)
     return outcome
 
 
@@ -157,7 +195,7 @@ def open_queue(job: Job, storage: str | None) -> Queue:
     """The study of a sweep, in its folder or in a database."""
     metric, maximize = job.measure()
     where = open_journal(job.folder) if storage is None else open_database(storage)
-    return Queue(where, job.name, Sampler(job.plan), metric, maximize, job.known)
+    return Queue(where, job.name, Sampler(job.plan), metric, maximize, job.known, job.pruning)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from lab.errors import RequestError
 from lab.runs import folder as files
-from lab.runs.pace import Observer
+from lab.runs.pace import Observer, Pruned
 from lab.runs.sweep.job import ENDED, Job, Planned
+from lab.runs.sweep.pruning import Early
 from lab.runs.sweep.queue import Queue
 from lab.runs.sweep.stop import SweepStop
 from lab.runs.train import continue_run, train
@@ -53,10 +54,19 @@ def work(job: Job, queue: Queue, stop: SweepStop, watch: Watch) -> None:
                 queue.tell(claim, {"status": "failed", "error": str(error), "seed": claim.seed})
                 continue
             watch.begin(run)
-            result = run_one(run, lambda row, run=run: watch.observe(run, row))  # type: ignore[misc]
+            result = run_one(run, _observer(run, watch, queue.early(claim)))
             watch.end(run, result)
             if result["status"] in ENDED:
                 queue.tell(claim, result)
+
+
+def _observer(run: Planned, watch: Watch, early: Early | None) -> Observer:
+    def observe(row: Mapping[str, Any]) -> None:
+        watch.observe(run, row)
+        if early is not None and early(row):
+            raise Pruned
+
+    return observe
 
 
 def run_one(run: Planned, observer: Observer) -> Mapping[str, Any]:

@@ -14,7 +14,9 @@ from omegaconf import DictConfig
 from lab.config import compose, identity, trusted
 from lab.errors import RequestError
 from lab.runs import folder as files
+from lab.runs.sweep.hyperband import Hyperband
 from lab.runs.sweep.plan import Plan, Point, Trial
+from lab.runs.sweep.pruning import Pruning
 from lab.runs.sweep.queue import Queue, Results
 
 TRIES = 8
@@ -44,10 +46,15 @@ class Job:
         plan: of the file and the overrides typed beside it.
         folder: of the sweep; each run has its own within.
         threads: of every run that sets none itself.
+        prune: a way of pruning that the command line asks for.
+
+    Raises:
+        RequestError: it contradicts the file.
     """
 
-    def __init__(self, plan: Plan, folder: Path, threads: int | None = None) -> None:
-        self.plan, self.folder, self.threads = plan, folder, threads
+    def __init__(self, plan: Plan, folder: Path, threads: int | None = None, prune: str | None = None) -> None:
+        self.plan, self.folder, self.threads, self.prune = plan, folder, threads, prune
+        self.pruning = Pruning.of(plan.sweep, prune)
         self._composed: dict[str, DictConfig] = {}
 
     def planned(self, point: Point, seed: int) -> Planned:
@@ -107,6 +114,25 @@ class Job:
                 refused = error
         raise refused or RequestError(f"{self.plan.sweep.path}: parameters: nothing to search")
 
+    def check_pruning(self) -> None:
+        """See that runs can be looked at on their way.
+
+        Raises:
+            RequestError: they can't, so that nothing would ever be pruned.
+        """
+        rule, trainer = self.pruning.rule, self.example().config.trainer
+        if rule is None:
+            return
+        asked = "early_terminate" if self.prune is None else f"--prune {self.prune}"
+        if trainer.devices > 1:
+            raise RequestError(f"{asked}: looks at runs of one device; trainer.devices is {trainer.devices}")
+        first = rule.bands[0] if isinstance(rule, Hyperband) else 1
+        if self.measure()[0].startswith("val/") and trainer.validations <= first:
+            raise RequestError(
+                f"{asked}: looks at a run after validation {first} at the earliest, and trainer.validations is"
+                f" {trainer.validations}; accepted: more of them"
+            )
+
     def known(self, point: Point) -> Results:
         """What the folders hold of a configuration, by seed."""
         try:
@@ -140,9 +166,14 @@ class Job:
                 except RequestError:  # chosen by a search, and its failure
                     continue
                 runs.append(run)
-                if seed in results and run.status not in ENDED:
+                if seed in results and _is_news(results[seed]["status"], run.status):
                     _write_record(run, results[seed])
         return sorted(runs, key=lambda run: (self.plan.seeds.index(run.trial.seed), run.trial.configuration))
+
+
+def _is_news(status: str, here: str | None) -> bool:
+    """Whether the study knows of a run what its folder does not: how it ended, or that it was pruned since."""
+    return here not in ENDED or (status == "pruned" != here)
 
 
 def _write_record(run: Planned, result: Mapping[str, Any]) -> None:

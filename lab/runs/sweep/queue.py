@@ -27,10 +27,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.runs.sweep.plan import Point
+from lab.runs.sweep.pruning import Early, Pruning, behind_over_seeds
 from lab.runs.sweep.sampler import Sampler
 from lab.runs.sweep.storage import HEARTBEAT, patient
 
 Results = dict[int, dict[str, Any]]
+NO_PRUNING = Pruning()
 CRASHES = 2
 """After so many of its workers have died, a run has failed."""
 
@@ -55,6 +57,7 @@ class Queue:
         metric: what configurations are valued by.
         maximize: whether more of it is better.
         known: results of a configuration that its folders hold, by seed.
+        pruning: what ends runs and configurations early.
     """
 
     @patient
@@ -66,8 +69,9 @@ class Queue:
         metric: str,
         maximize: bool,
         known: Callable[[Point], Results],
+        pruning: Pruning = NO_PRUNING,
     ) -> None:
-        self.storage, self.sampler, self.metric, self.known = storage, sampler, metric, known
+        self.storage, self.sampler, self.metric, self.known, self.pruning = storage, sampler, metric, known, pruning
         self.plan = sampler.plan
         direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
@@ -120,6 +124,7 @@ class Queue:
                     "seeds": list(point.seeds),
                     "attempt": max((t.user_attrs["attempt"] for t in before), default=0) + failed,
                     **({} if chosen is None else {"parameters": chosen}),
+                    **{key: value for t in before for key, value in t.user_attrs.items() if key.startswith("history/")},
                     **{f"result/{seed}": result for seed, result in results.items()},
                 },
                 intermediate_values=self._steps(results, point.seeds),
@@ -176,7 +181,54 @@ class Queue:
         """End a claim: the trial waits again, or has its value if no seed is left."""
         results = _results(self.storage.get_trial(claim.trial_id))
         state, value = self._judged(results, claim.point.seeds)
+        waits = state == TrialState.WAITING and bool(results)
+        if waits and self.pruning.over_seeds and self._is_behind(results):
+            state = TrialState.PRUNED
+        if state == TrialState.PRUNED and not any(_is(result, "diverged") for result in results.values()):
+            self._withdraw(claim, results)
         self._set(claim.trial_id, state, None if value is None else [value])
+
+    def _is_behind(self, results: Results) -> bool:
+        complete = [t for t in self._trials() if t.state == TrialState.COMPLETE and t.value is not None]
+        if not complete:
+            return False
+        best = (max if self.maximize else min)(complete, key=lambda t: t.value or 0.0)
+        sign = -1 if self.maximize else 1
+        mine, theirs = (
+            {seed: sign * value for seed, result in each.items() if isinstance(value := result.get(self.metric), float)}
+            for each in (results, _results(best))
+        )
+        return behind_over_seeds(mine, theirs)
+
+    def _withdraw(self, claim: Claim, results: Results) -> None:
+        """Of a configuration that is pruned no seed counts."""
+        why = f"its configuration was pruned after {len(results)} of {len(claim.point.seeds)} seeds"
+        with suppress(UpdateFinishedTrialError):
+            for seed, result in results.items():
+                if _is(result, "finished"):
+                    pruned = {**result, "status": "pruned", "error": why}
+                    self.storage.set_trial_user_attr(claim.trial_id, f"result/{seed}", pruned)
+
+    # Pruning
+
+    def early(self, claim: Claim) -> Early | None:
+        """What looks at a run on its way, if anything does."""
+        if self.pruning.rule is None:
+            return None
+        key = f"history/{claim.seed}"
+
+        @patient
+        def remember(history: Mapping[int, float]) -> None:
+            with suppress(UpdateFinishedTrialError):
+                self.storage.set_trial_user_attr(claim.trial_id, key, dict(history))
+
+        @patient
+        def others() -> list[list[float]]:
+            others = [t for t in self._trials() if t.user_attrs["point"] != claim.point.number and key in t.user_attrs]
+            return [list(_history(trial, key).values()) for trial in others]
+
+        before = _history(self.storage.get_trial(claim.trial_id), key)
+        return Early(self.pruning.rule, self.metric, -1 if self.maximize else 1, before, remember, others)
 
     @contextmanager
     def kept(self, claim: Claim) -> Iterator[None]:
@@ -291,7 +343,8 @@ class Queue:
 
     def _turn(self, trial: FrozenTrial) -> tuple[int, int]:
         done = len(_results(trial))
-        return (done if self.plan.breadth_first else -done), trial.user_attrs["point"]
+        breadth = self.plan.breadth_first and not self.pruning.over_seeds
+        return (done if breadth else -done), trial.user_attrs["point"]
 
     def _trials(self) -> list[FrozenTrial]:
         return [t for t in self.study.get_trials(deepcopy=False) if "point" in t.user_attrs]
@@ -309,6 +362,11 @@ class Queue:
 
 def _results(trial: FrozenTrial) -> Results:
     return {int(k.removeprefix("result/")): v for k, v in trial.user_attrs.items() if k.startswith("result/")}
+
+
+def _history(trial: FrozenTrial, key: str) -> dict[int, float]:
+    """What a run measured on its way, in the order of its steps."""
+    return dict(sorted((int(step), value) for step, value in trial.user_attrs.get(key, {}).items()))
 
 
 def _gathered(trials: list[FrozenTrial]) -> Results:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
+from typing import Self
 
 from lab.console import say
 from lab.runs.ranks import orphaned
@@ -24,7 +25,7 @@ class SweepStop(Stop):
         self.quiet, self.asked = quiet, False
         self.outer: Stop | None = None
 
-    def __enter__(self) -> SweepStop:
+    def __enter__(self) -> Self:
         self.outer = Stop._open
         super().__enter__()
         return self

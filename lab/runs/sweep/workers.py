@@ -84,6 +84,7 @@ def work_together(job: Job, queue: Queue, stop: SweepStop, watch: Watch, jobs: i
         "folder": str(job.folder),
         "storage": storage,
         "threads": job.threads,
+        "prune": job.prune,
     }
     heard: events.SimpleQueue = events.SimpleQueue()
     workers = [Worker(number, request, heard) for number in range(jobs)]

@@ -1,0 +1,104 @@
+"""W&B's server chooses, its own agent runs here: its client is real, what it would reach by network is not."""
+
+import json
+
+import pytest
+import wandb
+import yaml
+from wandb.agents import pyagent
+from wandb.apis.public import sweeps as server_calls
+
+from lab.errors import RequestError
+from lab.runs import folder as files
+from lab.runs.sweep import sweep
+
+
+@pytest.fixture
+def file(tmp_path, small):
+    words = [word for word in small if word != "logger=none"]
+    parameters = {key: {"value": yaml.safe_load(value)} for key, _, value in (word.partition("=") for word in words)}
+    parameters |= {
+        "attention": {"values": ["mha", "mqa"]},
+        "optimizer": {"parameters": {"lr": {"value": 0.002}}},
+        "seed": {"values": [0, 1]},
+    }
+    path = tmp_path / "online.yaml"
+    command = ["${env}", "lab", "train", "${args_no_hyphens}"]
+    content = {"method": "grid", "project": "tests", "command": command, "parameters": parameters}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+class Server:
+    """What W&B's server answers: each point of the grid once, then the end."""
+
+    def __init__(self):
+        self.definition = None
+        self.sent = []
+
+    def upsert(self, api, config, **kwargs):
+        self.definition = json.loads(json.dumps(config))  # it arrives as JSON
+        values = self.definition["parameters"]
+        common = {name: value["value"] for name, value in values.items() if "value" in value}
+        common |= {"optimizer": {"lr": values["optimizer"]["parameters"]["lr"]["value"]}}
+        self.runs = [
+            {**common, "attention": attention, "seed": seed}
+            for attention in values["attention"]["values"]
+            for seed in values["seed"]["values"]
+        ]
+        return {"name": "abc123"}, []
+
+    def heartbeat(self, api, agent_id, metrics, run_states):
+        if any(run_states.values()):
+            return []
+        if not self.runs:
+            return [{"type": "exit"}]
+        self.sent.append(self.runs.pop(0))
+        args = {name: {"value": value} for name, value in sorted(self.sent[-1].items())}
+        return [{"type": "run", "run_id": f"run{len(self.sent)}", "args": args}]
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    class Api:
+        settings = {"base_url": "https://server", "entity": None, "project": None}
+        default_entity = None
+
+    made = Server()
+    monkeypatch.setattr(server_calls, "_upsert_sweep", made.upsert)
+    monkeypatch.setattr(server_calls, "_register_agent", lambda api, host, **kwargs: {"id": "agent"})
+    monkeypatch.setattr(server_calls, "_agent_heartbeat", made.heartbeat)
+    monkeypatch.setattr(wandb, "Api", Api)
+    monkeypatch.setattr("wandb.sdk.wandb_login._login", lambda **kwargs: True)
+    monkeypatch.setattr("lab.runs.tracker.server_answers", lambda: True)
+    monkeypatch.setattr(pyagent.Agent, "HEARTBEAT_SLEEP_SECONDS", 0.05)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def test_the_agent_runs_in_this_process_what_the_server_sends(file, server, tmp_path):
+    outcome = sweep(file, ["optimizer.weight_decay=0.02"], folder=tmp_path / "s", online=True)
+    assert server.definition["command"][-1] == "optimizer.weight_decay=0.02"
+    assert len(server.sent) == 4
+    assert [p.status for p in outcome.planned] == ["finished"] * 4
+    assert {(p.config.choices.attention, p.config.seed) for p in outcome.planned} == {
+        (attention, seed) for attention in ("mha", "mqa") for seed in (0, 1)
+    }
+    assert all(p.config.optimizer.lr == 0.002 and p.config.optimizer.weight_decay == 0.02 for p in outcome.planned)
+    assert outcome.exit_code == 0
+    assert (tmp_path / "s" / "report.html").exists()
+    places = [files.read_result(p.folder)["wandb"] for p in outcome.planned]
+    assert sorted(place[-4:] for place in places) == ["run1", "run2", "run3", "run4"]  # the server's own names
+
+
+def test_what_would_reach_no_server_is_refused(file, server, monkeypatch, tmp_path):
+    for words, named in (({"jobs": 2}, "--jobs"), ({"storage": "sqlite://"}, "--storage")):
+        with pytest.raises(RequestError, match=named):
+            sweep(file, folder=tmp_path / "s", online=True, **words)
+    with pytest.raises(RequestError, match=r"logger\.kind is none"):
+        sweep(file, ["logger=none"], folder=tmp_path / "s", online=True)
+    monkeypatch.setattr("lab.runs.tracker.server_answers", lambda: False)
+    with pytest.raises(RequestError, match="wandb login"):
+        sweep(file, folder=tmp_path / "s", online=True)
+    assert server.definition is None

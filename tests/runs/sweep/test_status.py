@@ -1,0 +1,57 @@
+"""How far a sweep is: before, while and after it runs."""
+
+import json
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from lab.runs import folder as files
+from lab.runs.sweep import sweep
+from lab.runs.sweep.status import status
+
+
+@pytest.fixture
+def file(tmp_path, small):
+    parameters = {key: {"value": yaml.safe_load(value)} for key, _, value in (word.partition("=") for word in small)}
+    parameters |= {"attention": {"values": ["mha", "mqa"]}, "seed": {"values": [0, 1]}}
+    path = tmp_path / "asked.yaml"
+    command = ["${env}", "lab", "train", "${args_no_hyphens}"]
+    content = {"name": "A question", "method": "grid", "command": command, "parameters": parameters}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_a_sweep_says_how_far_it_is(lab, file, tmp_path):
+    assert "no sweep there" in lab("sweep", "--status", "asked.yaml").err
+    outcome = sweep(file, folder=tmp_path / "runs" / "asked")
+    done = lab("sweep", "--status", "asked.yaml", "--json").json
+    assert done["counts"] == {"finished": 4}
+    assert done["active"] is False
+    assert done["seconds_left"] == 0
+    (table,) = outcome.report.to_json()["tables"]
+    assert done["best"]["mean"] == min(c["mean"] for c in table["configurations"])
+    assert done["best"]["seeds"] == 2
+    (study,) = done["studies"]
+    assert study["configurations"] == {"complete": 2}
+    assert study["workers"] == []
+
+    # Half of it undone, as if a run were under way.
+    one, two = sorted((tmp_path / "runs" / "asked").glob(f"*-seed1/{files.RESULT}"))
+    one.unlink()
+    (one.parent / files.METRICS).write_text("step,progress\n1,0.4\n")
+    for path in (two, two.parent / files.CONFIG):
+        path.unlink()
+    with FileLock(tmp_path / "runs" / "asked" / ".lock"):
+        under_way = status(tmp_path / "runs" / "asked")
+    assert under_way.active
+    assert under_way.counts == {"finished": 2, "running": 1, "waiting": 1}
+    took = [run.seconds for run in under_way.runs if run.status == "finished"]
+    assert under_way.seconds_left == pytest.approx(sum(took) / 2 * 1.6)
+    idle = status(tmp_path / "runs" / "asked")
+    assert idle.counts == {"finished": 2, "interrupted": 1, "waiting": 1}
+    said = lab("sweep", "--status", "runs/asked").out
+    assert "A question (runs/asked): nobody works on it here" in said
+    assert "4 runs: 2 finished, 1 interrupted, 1 waiting" in said
+    assert "interrupted at 40%" in said
+    assert json.loads((tmp_path / "runs" / "asked" / "plan.json").read_text())
