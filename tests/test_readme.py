@@ -86,11 +86,16 @@ def test_command(command, here, capsys):
             assert main(["sweep", before, *words[3:], *SMALL[:-4]]) == 0
         assert main([*words[1:], *SMALL[:-4], "--plan"]) == 0
     elif words[:2] == ["lab", "sweep"]:
+        if "--status" in words:
+            assert main(["sweep", words[2], *SMALL]) == 0
+            assert main(words[1:]) == 0
+            return
         assert main(["sweep", *words[2:], *[w for w in SMALL if not w.startswith("preset")]]) == 0
-    elif words[1] in ("show", "parts", "tokens"):
+    elif words[1] in ("show", "parts", "tokens", "experiment"):
         assert main(words[1:]) == 0
-    elif words[1] in ("attention", "generate"):
-        assert main(["train", *smaller([]), "folder=RUN"]) == 0
+    elif words[1] in ("attention", "generate", "routing", "embeddings", "probe"):
+        experts = ["ffn=moe"] if words[1] == "routing" else []
+        assert main(["train", *smaller([]), *experts, "folder=RUN"]) == 0
         assert main(words[1:]) == 0
     else:
         assert words[:2] == ["lab", "report"]
