@@ -34,7 +34,7 @@ TEXTS = [
 def folder_of(package: str) -> Path:
     """Where an installed package lies; nothing of it is run."""
     spec = find_spec(package)
-    assert spec is not None, f"{package} is not installed: pip install '.[test]'"
+    assert spec is not None, f"{package} is not installed: pip install '.[dev]'"
     return Path(next(iter(spec.submodule_search_locations or ())))
 
 
