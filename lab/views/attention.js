@@ -21,7 +21,6 @@ DATA.forEach((maps, number) => {
   const figures = Array.from({ length: layers * heads }, (_, map) => small(map));
   let chosen = layers * heads === 1 ? 0 : null;
 
-  home.style.gridTemplateColumns = `repeat(${heads}, minmax(5rem, 11rem))`; // a layer is a row
   home.hidden = layers * heads === 1;
 
   function small(map) {
@@ -37,6 +36,8 @@ DATA.forEach((maps, number) => {
 
   function arrange() {
     const by = order ? order.value : "";
+    const columns = by ? "auto-fill, minmax(5rem, 1fr)" : `${heads}, minmax(5rem, 11rem)`; // unordered, a layer is a row
+    home.style.gridTemplateColumns = `repeat(${columns})`;
     const places = [...figures.keys()];
     const value = (map) => maps.figures[map][by] ?? -1;
     if (by) places.sort((a, b) => value(b) - value(a));

@@ -261,10 +261,10 @@ def _figures(maps: Maps, layer: int | None, head: int | None) -> Table:
         table.add_column(heading, justify="right")
     for each in maps.heads:
         if layer in (None, each.layer) and head in (None, each.head):
-            own = (f"{each.layer}", f"{each.head}", f"{each.entropy:.2f}", f"{each.first:.2f}")
+            own = [f"{each.layer}", f"{each.head}", f"{each.entropy:.2f}", f"{each.first:.2f}"]
             if maps.within:
-                own += (f"{each.distance:.1f}", f"{each.previous:.2f}")  # type: ignore[assignment]
-                own += ("" if each.induction is None else f"{each.induction:.2f}",)  # type: ignore[assignment]
+                induction = "" if each.induction is None else f"{each.induction:.2f}"
+                own += [f"{each.distance:.1f}", f"{each.previous:.2f}", induction]
             table.add_row(*own)
     return table
 

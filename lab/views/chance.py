@@ -87,4 +87,5 @@ def _told(table: np.ndarray, shuffled: Sequence[np.ndarray]) -> Told:
 
 
 def _summed(labels: np.ndarray, counts: np.ndarray, kinds: int) -> np.ndarray:
-    return np.stack([np.bincount(labels, column, minlength=kinds) for column in counts.T], axis=1)
+    """`[kinds, columns]`, the counts of all items with each label."""
+    return np.eye(kinds, dtype=counts.dtype)[labels].T @ counts

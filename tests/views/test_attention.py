@@ -14,7 +14,14 @@ from lab.views.attention_page import to_html
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    words = ("preset=tiny", "tokenizer=byte", "budget.steps=2", "logger=none", "trainer.validations=1")
+    words = (
+        "preset=tiny",
+        "tokenizer=byte",
+        "budget.steps=1",
+        "logger=none",
+        "trainer.validations=1",
+        "split.max_bytes=9000",
+    )
     return api.train(api.compose(*words), tmp_path_factory.mktemp("attention") / "run")
 
 
