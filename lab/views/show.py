@@ -217,11 +217,19 @@ def _grids(model: nn.Module, tokens: int) -> list[Grid]:
         Grid(
             where,
             layers,
-            spoken(visibility) + ("" if visibility.causal else ", both sides"),
+            _pattern(visibility, layout),
             ["".join("■" if s else "·" for s in row) for row in visibility.sees(layout, layout)[0].tolist()],
         )
         for (where, _), (layers, visibility) in found.items()
     ]
+
+
+def _pattern(visibility: Visibility, layout: Layout) -> str:
+    """What it is called; and where a grid is too small to show it, that."""
+    said = spoken(visibility) + ("" if visibility.causal else ", both sides")
+    seen = visibility.sees(layout, layout)
+    hidden = visibility.narrow and bool((seen == Visibility(visibility.causal).sees(layout, layout)).all())
+    return f"{said}, beyond this grid" if hidden else said
 
 
 def print_grids(grids: Iterable[tuple[str, Grid]], console: Console) -> None:

@@ -88,7 +88,7 @@ def tree(model: Model, length: int) -> Node:
         model: of any family.
         length: of the document that FLOPs and cache are of, in tokens.
     """
-    return _Walk(length).root(model)
+    return _Walk(length, model.head_flops).root(model)
 
 
 def numbers(layers: Sequence[int]) -> str:
@@ -112,14 +112,15 @@ def spoken(visibility: Visibility) -> str:
 class _Walk:
     """Nodes of modules, each parameter counted where it is met first."""
 
-    def __init__(self, length: int) -> None:
-        self.length, self.lengths = length, np.array([length])
+    def __init__(self, length: int, head_flops: int) -> None:
+        self.length, self.lengths, self.head_flops = length, np.array([length]), head_flops
         self.met: set[int] = set()
 
     def root(self, model: Model) -> Node:
         node = self.node("", model)
         flops = float(model.flops(self.lengths).sum()) / self.length
-        return replace(node, flops=flops, cache_bytes=model.cache_bytes(self.length) / self.length)
+        kept = model.cache_bytes(self.length) / self.length if model.generates else None
+        return replace(node, flops=flops, cache_bytes=kept)
 
     def node(self, name: str, module: Any, share: float = 1.0, costed: bool = False, causal: bool = True) -> Node:
         """`share`: of experts, those that serve a token; `costed`: some part above has said what this one costs."""
@@ -182,13 +183,13 @@ class _Walk:
         """What a part says that it costs; none for a part that says nothing."""
         if name == "cross" or (hasattr(module, "cross_flops") and not isinstance(module, Scored)):
             return float(module.cross_flops(self.lengths, self.lengths).sum()) / self.length
-        if hasattr(module, "head_flops"):
-            return float(module.head_flops)
+        if name == "embedding":
+            return float(self.head_flops) or None
         return float(module.flops(self.lengths).sum()) / self.length if hasattr(module, "flops") else None
 
     def kept(self, name: str, module: Any, causal: bool) -> float | None:
-        """Bytes that a part keeps of a token while generating."""
-        if name == "attention" and causal and hasattr(module, "cached"):
+        """Bytes that a part keeps of a token while generating; what looks across, of a token of the source."""
+        if name in ("attention", "cross") and causal and hasattr(module, "cached"):
             numbers = module.visibility.kept(self.length) * sum(int(np.prod(shape)) for shape in module.cached)
             return numbers * next(module.parameters()).element_size() / self.length
         if name != "encoder" and hasattr(module, "state_bytes"):

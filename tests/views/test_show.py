@@ -1,13 +1,18 @@
 """What is shown of a composition, against the built model."""
 
 import html.parser
+import json
 import re
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import lab as api
+from lab.config import meta_model
 from lab.views.against import Against
 from lab.views.flow import Step, steps
 from lab.views.show import show
@@ -19,11 +24,13 @@ from lab.views.tree import numbers
 )
 def test_parts_add_up_to_the_model(preset):
     config = api.compose(f"preset={preset}")
-    shown, model = show(config), api.build(config)
+    shown, model = show(config), meta_model(config)
     root = shown.tree
     assert root.parameters == shown.total["parameters"] == model.parameters_total
     assert shown.total["active"] == model.parameters_active
-    assert root.cache_bytes == model.cache_bytes(model.context) / model.context
+    kept = model.cache_bytes(model.context) / model.context if model.generates else 0
+    assert (root.cache_bytes or 0) == sum(part.cache_bytes or 0 for part in root.parts) == pytest.approx(kept)
+    assert root.flops == pytest.approx(float(model.flops(np.array([model.context])).sum()) / model.context)
     assert sum(part.flops for part in root.parts) == pytest.approx(root.flops)
     for path, node in root.walk():
         own = sum(torch.Size(shape).numel() for _, shape in node.shapes) * node.count
@@ -60,6 +67,22 @@ def test_grids_say_which_stack_they_are_of():
         "Decoder layers 1, 2: full",
         "Decoder cross layers 1, 2: full, both sides",
     ]
+
+
+def test_a_grid_too_small_for_its_pattern_says_so():
+    (grid,) = show(api.compose("pattern=sliding", "model.window=8"), tokens=8).grids
+    assert grid.pattern == "sliding (window 8), beyond this grid"
+    assert show(api.compose("pattern=sliding", "model.window=8"), tokens=9).grids[0].pattern == "sliding (window 8)"
+
+
+def test_nothing_slow_is_imported_to_show_a_model_of_billions():
+    code = (
+        "import sys; from lab.cli import main; main(['show', 'preset=llama31_405b', '--json']); "
+        "print([m for m in ('pytorch_lightning', 'torch._dynamo', 'datasets') if m in sys.modules], file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(ended.stdout)["total"]["parameters"] == 405_853_388_800
+    assert ended.stderr.strip() == "[]"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.token is not None and None in (options.layer, options.head):
         raise RequestError("--token: goes with --layer and --head, whose map it is a row of")
-    from lab.runs.folder import write_atomically
     from lab.runs.subject import subject
     from lab.views import attention as views
 
@@ -45,8 +44,9 @@ def main(arguments: list[str]) -> int:
     maps = _asked(views.attention(run, given_text(options.text), options.target), options)
     if options.html:
         from lab.views.attention_page import to_html
+        from lab.views.web import write_page
 
-        write_atomically(options.html, to_html(maps, f"Attention of {run.folder}"))
+        write_page(options.html, to_html(maps, f"Attention of {run.folder}"))
     if options.json:
         print(json.dumps([one.to_json() for one in maps], ensure_ascii=False))
         return 0

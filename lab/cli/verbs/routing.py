@@ -29,7 +29,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--html", type=Path, metavar="FILE", help="a page with all of it")
     parser.add_json()
     options = parser.parse_args(arguments)
-    from lab.runs.folder import write_atomically
     from lab.runs.subject import subject
     from lab.views.routing import TOKENS, routing
 
@@ -40,8 +39,9 @@ def main(arguments: list[str]) -> int:
         routes.layer(options.layer)
     if options.html:
         from lab.views.routing_page import to_html
+        from lab.views.web import write_page
 
-        write_atomically(options.html, to_html(routes, f"Routes of {run.folder}"))
+        write_page(options.html, to_html(routes, f"Routes of {run.folder}"))
     if options.json:
         print_json(routes.to_json())
     else:

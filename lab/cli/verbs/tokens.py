@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--html", type=Path, metavar="FILE", help="a page")
     parser.add_json()
     options, others = parser.parse_known_args(arguments)
-    from lab.runs.folder import write_atomically
     from lab.views import tokens as views
+    from lab.views.web import write_page
 
     overrides = [override(text) for text in others]
     text = given_text(options.text)
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     else:
         cuts = [views.cut(views.composed(overrides), text, "as composed")]
     if options.html:
-        write_atomically(options.html, views.to_html(cuts))
+        write_page(options.html, views.to_html(cuts))
     if options.json:
         print_json([cut.to_json() for cut in cuts])
     else:
