@@ -11,8 +11,8 @@ from rich.console import Console
 from benchmarks.measure import facts, prepare_machine, show
 
 NAMES = (
-    "step", "masked", "translation", "recurrent", "huggingface", "block", "attention", "experts", "trainer", "memory", "data",
-    "words", "sweep",
+    "step", "decoding", "masked", "translation", "recurrent", "huggingface", "block", "attention", "experts", "trainer",
+    "memory", "data", "words", "sweep",
 )  # fmt: skip
 
 prepare_machine()

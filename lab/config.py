@@ -53,7 +53,7 @@ COUNTS = (
 NONE = ("model.segments",)
 """Sizes that may be 0."""
 
-COUNTS_OR_NULL = ("split.max_bytes", "trainer.threads")
+COUNTS_OR_NULL = ("split.max_bytes", "trainer.threads", "logger.pictures_every")
 """The same, or null."""
 
 WORDS = {
@@ -66,18 +66,20 @@ WORDS = {
 """Keys that are one of these words."""
 
 
-def compose(*overrides: str) -> DictConfig:
+def compose(*overrides: str, trained: bool = True) -> DictConfig:
     """The complete configuration of one run.
 
     Args:
         overrides: as on the command line of `lab train`: `attention=gqa`, `model.dim=256`, `seed=3`.
+        trained: check that it can be trained, too; else that its model can be built, which takes half of the time: nothing
+            of Lightning is imported.
 
     Raises:
         RequestError: an override that Hydra's grammar cannot read, an unknown group, option or key, a value of another
             kind than the one it replaces, or a combination that cannot be built.
     """
     config = _composed(list(overrides))
-    check(config)
+    check(config, trained)
     return config
 
 
@@ -141,19 +143,21 @@ def _one_budget(config: DictConfig, keys: list[str]) -> None:
             config.budget[unit] = None
 
 
-def check(config: DictConfig) -> None:
-    """Raise a RequestError where this configuration cannot become a run. Builds the model without memory to see it."""
+def check(config: DictConfig, trained: bool = True) -> None:
+    """Raise a RequestError where this configuration cannot become a run. Builds the model without memory to see it.
+
+    Args:
+        config: a configuration.
+        trained: as for `compose`.
+    """
     try:
-        _check(config)
+        _check(config, trained)
     except (ConfigKeyError, ConfigAttributeError) as error:
         raise RequestError(f"{error.full_key}: is missing") from None
 
 
-def _check(config: DictConfig) -> None:
-    import torch
-
-    from lab.data.split import Split
-    from lab.optim.groups import parameter_groups
+def _check(config: DictConfig, trained: bool) -> None:
+    from lab.models.shapes import without_memory
 
     expected: dict[str, Any] = {str(key): value for key, value in _default().items()} | {"overrides": []}
     for key in {*map(str, config), *expected}:
@@ -163,7 +167,7 @@ def _check(config: DictConfig) -> None:
             raise RequestError(f"{key}: is missing")
         if isinstance(expected[key], DictConfig) and not isinstance(config[key], DictConfig):
             raise RequestError(f"{key}: {config[key]}; expected keys of its own ({', '.join(map(str, expected[key]))})")
-    plain = resolved(config)
+    plain = resolved(config, () if trained else ("objective",))
     if not isinstance(config.start, str) or not config.start:
         raise RequestError(f"start: {config.start}; the folder of a run, or none")
     _check_budget(config)
@@ -186,8 +190,19 @@ def _check(config: DictConfig) -> None:
     if not (is_number(config.optimizer.lr) and 0 < config.optimizer.lr < math.inf):
         raise RequestError(f"optimizer.lr: {config.optimizer.lr}; a rate over 0")
     _check_trainer(config.trainer, config.batch)
-    with torch.device("meta"):
+    with without_memory():
         model = _construct(plain["model"]["build"], "model.build", vocab_size=config.tokenizer.vocab_size)
+    if trained:
+        _check_training(config, plain, model)
+
+
+def _check_training(config: DictConfig, plain: dict[str, Any], model: Model) -> None:
+    """What is around the model: data, objective, optimizer."""
+    import torch
+
+    from lab.data.split import Split
+    from lab.optim.groups import parameter_groups
+
     made = {key: _construct(plain[key], key) for key in ("init", "schedule", "packing", "tokenizer", "data")}
     if "masking" in plain["objective"]:
         _construct(plain["objective"]["masking"], "objective.masking")
@@ -201,7 +216,9 @@ def _check(config: DictConfig) -> None:
             " would measure wrong distances; set packing.mask=true or packing.restart=false"
         )
     trained = model if list(model.parameters()) else torch.nn.Linear(1, 1)  # a head, if any
-    _check_objective(plain["objective"])
+    _check_objective(plain["objective"], model)
+    if config.trainer.strategy == "fsdp" and config.logger.get("pictures_every") is not None:
+        raise RequestError("logger.pictures_every: of a model that is whole on a device; trainer=fsdp takes null")
     optimizer = _construct(plain["optimizer"], "optimizer", params=parameter_groups(trained))
     if config.trainer.strategy == "fsdp" and getattr(optimizer, "whole_matrices", False):
         raise RequestError(
@@ -209,10 +226,11 @@ def _check(config: DictConfig) -> None:
         )
 
 
-def _check_objective(values: dict[str, Any]) -> None:
+def _check_objective(values: dict[str, Any], model: Model) -> None:
     objective: Any = trusted("objective._target_", values["_target_"])
     try:
         objective.check(**{key: value for key, value in values.items() if not key.startswith("_")})
+        objective.check_model(model)
     except ValueError as error:
         raise RequestError(_say("objective", error)) from None
 
@@ -250,8 +268,12 @@ def _at_least(config: DictConfig, key: str, least: int) -> None:
         raise RequestError(f"{key}: {value}; a whole number, at least {least}")
 
 
-def resolved(config: DictConfig) -> dict:
+def resolved(config: DictConfig, unchecked: tuple[str, ...] = ()) -> dict:
     """The configuration as plain values, every interpolation followed, every `_target_` checked.
+
+    Args:
+        config: a configuration.
+        unchecked: groups whose classes are not looked up; building one looks it up again.
 
     Raises:
         RequestError: an interpolation that leads nowhere, or a class that may not be built.
@@ -261,7 +283,7 @@ def resolved(config: DictConfig) -> dict:
     except OmegaConfBaseException as error:
         raise RequestError(str(error)) from None
     for key, value in flatten(plain).items():
-        if key.endswith("_target_"):
+        if key.endswith("_target_") and key.split(".")[0] not in unchecked:
             trusted(key, value)
     return plain
 
@@ -336,9 +358,9 @@ def build(config: DictConfig, vocab_size: int | None = None) -> Model:
 
 def meta_model(config: DictConfig, vocab_size: int | None = None) -> Model:
     """The model of a configuration without memory: its shapes and what it costs. Arguments and errors as `build`."""
-    import torch
+    from lab.models.shapes import without_memory
 
-    with torch.device("meta"):
+    with without_memory():
         return construct(config, "model.build", vocab_size=vocab_size or int(config.tokenizer.vocab_size))
 
 

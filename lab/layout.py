@@ -104,6 +104,21 @@ class Layout:
         return begins
 
     @property
+    def numbered(self) -> Tensor:
+        """`[batch, time]` int64: the number of each token's document among those of all rows."""
+        return self.once("numbered", lambda: self._begins().flatten().cumsum(0).view_as(self.documents) - 1)
+
+    @property
+    def lengths(self) -> Tensor:
+        """`[batch, time]` int64: of each token's document, one more than its largest position."""
+        return self.once("lengths", self._measure)
+
+    def _measure(self) -> Tensor:
+        number = self.numbered.flatten()
+        largest = number.new_zeros(number.numel()).scatter_reduce(0, number, self.positions.flatten() + 1, "amax")
+        return largest[number].view_as(self.documents)
+
+    @property
     def segments(self) -> list[tuple[int, int, int]]:
         """Row, start and stop of every document, or of what a part of rows holds of it, in order; padding is in none."""
         return self.once("segments", self._find_segments)

@@ -57,7 +57,7 @@ class ExampleCoder(DocumentCoder):
         self.chosen, self.labels = labels_of(data, examples, (drawn(document) for document in train))
 
     def texts(self, document: str) -> list[str]:
-        return list(Example.from_json(document).texts)
+        return list(self.data.read(Example.from_json(document)))
 
     def scored(self, documents: Sequence[str]) -> Sequence[str]:
         return [scored for document in documents for scored in self.data.scored(Example.from_json(document))]

@@ -31,7 +31,7 @@ class Example:
     """One row.
 
     Attributes:
-        texts: source and target, one or two texts with a label, or the words of a sentence.
+        texts: source and target, and their score if they have one, one or two texts with a label, or the words of a sentence.
         labels: none, one, or one for each word.
         group: the value of `split.by`, if asked for.
     """
@@ -55,7 +55,7 @@ class ExampleData(ABC):
     """Where examples come from.
 
     Attributes:
-        kind: what an objective asks for: `pairs`, `labelled`, `tagged`, `chat`.
+        kind: what an objective asks for: `pairs`, `scored`, `labelled`, `tagged`, `chat`.
         fields: arrays that an example becomes.
         too_long: of an example longer than the model: `cut`, with a count in the result, or `refuse`.
     """
@@ -86,6 +86,10 @@ class ExampleData(ABC):
     def scored(self, example: Example) -> Sequence[str]:
         """The texts that losses per byte count: those that the tokens of the last text stand for."""
         return example.texts[-1:]
+
+    def read(self, example: Example) -> Sequence[str]:
+        """The texts that a tokenizer learns from."""
+        return example.texts
 
     def decisive(self, example: Example) -> str:
         """The text whose hash decides whether the example is held out."""

@@ -117,12 +117,12 @@ class SpanModule(Batches):
 
     Args:
         packing: how documents are laid into rows, each of which is one text here.
-        share: of the tokens, that is taken out.
-        mean: length of the spans.
+        share: of the tokens, that is taken out; over 0 and under 1.
+        mean: length of the spans; at least 1.
         sizes: as `Batches`.
 
     Raises:
-        RequestError: a share or a length out of range, or too few sentinels.
+        RequestError: rows too short for a span, or too few sentinels.
     """
 
     def __init__(
@@ -136,10 +136,6 @@ class SpanModule(Batches):
         share: float = 0.15,
         mean: float = 3.0,
     ) -> None:
-        if not 0 < share < 1:
-            raise RequestError(f"objective.share: {share}; a share of the tokens, over 0 and under 1")
-        if not mean >= 1:
-            raise RequestError(f"objective.mean: {mean}; tokens of a span, at least 1")
         if context < 4:
             raise RequestError(f"model.context={context}: too short for spans of text; 4 at least")
 

@@ -151,6 +151,10 @@ class Tokenizer:
         except UnicodeDecodeError:
             return "".join(f"\\x{byte:02X}" for byte in raw)
 
+    def piece(self, token: int) -> str:
+        """What one token stands for in a text, without what marks its place in a word; else as `spelt`."""
+        return self.spelt(token) if self._spelt is None else self._spelt[token]
+
     @cached_property
     def lossless(self) -> bool:
         """Whether every text comes back from `decode(encode(text))` byte by byte.
@@ -179,11 +183,7 @@ class Tokenizer:
             return 0
         lost = 0
         for text, encoding in zip(texts, self.inner.encode_batch(list(texts), add_special_tokens=False), strict=True):
-            if (
-                not self._joins_with_spaces
-                and self.unknown_id not in encoding.ids
-                and self.decode(encoding.ids) == text
-            ):
+            if not self.joins_with_spaces and self.unknown_id not in encoding.ids and self.decode(encoding.ids) == text:
                 continue
             known, end = 0, 0
             for token, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
@@ -216,7 +216,8 @@ class Tokenizer:
         return json.loads(self.inner.to_str())
 
     @cached_property
-    def _joins_with_spaces(self) -> bool:
+    def joins_with_spaces(self) -> bool:
+        """Its tokens stand apart: white space between them is not in any."""
         return (self._steps["decoder"] or {}).get("type") in (None, "WordPiece", "BPEDecoder")
 
     @cached_property
@@ -227,13 +228,27 @@ class Tokenizer:
         return model.get("unk_id") if unknown is None else self.inner.token_to_id(unknown)
 
     @cached_property
+    def byte_level(self) -> bool:
+        """Its tokens are of bytes, whose letters are not the text's."""
+        return "ByteLevel" in json.dumps([self._steps["pre_tokenizer"], self._steps["decoder"]])
+
+    @cached_property
+    def inside_prefix(self) -> str:
+        """What the name of a token inside a word begins with; empty where nothing marks it."""
+        return self._steps["model"].get("continuing_subword_prefix") or ""
+
+    @cached_property
+    def word_suffix(self) -> str:
+        """What the name of the last token of a word ends with; empty where nothing marks it."""
+        return self._steps["model"].get("end_of_word_suffix") or ""
+
+    @cached_property
     def _spelt(self) -> list[str] | None:
-        """What each token spells inside a text, None for tokenizers of bytes, whose letters are not the text's."""
-        if "ByteLevel" in json.dumps([self._steps["pre_tokenizer"], self._steps["decoder"]]):
+        """What each token spells inside a text, None for tokenizers of bytes."""
+        if self.byte_level:
             return None
         pieces = [self.inner.id_to_token(token) or "" for token in range(self.vocab_size)]
-        prefix = self._steps["model"].get("continuing_subword_prefix") or ""
-        suffix = self._steps["model"].get("end_of_word_suffix") or ""
+        prefix, suffix = self.inside_prefix, self.word_suffix
         if (self._steps["decoder"] or {}).get("type") == "Metaspace":
             pieces = [piece.replace("\N{LOWER ONE EIGHTH BLOCK}", " ") for piece in pieces]
         return [piece.removeprefix(prefix).removesuffix(suffix) for piece in pieces]

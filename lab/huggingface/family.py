@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
@@ -46,6 +47,7 @@ class Weight:
         rows: how much of it each of them is.
         transposed: theirs are turned around.
         skipped: rows of theirs before ours.
+        flipped: theirs have their rows in the opposite order.
     """
 
     ours: str
@@ -54,11 +56,50 @@ class Weight:
     rows: tuple[int, ...]
     transposed: bool = False
     skipped: int = 0
+    flipped: bool = False
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each of theirs."""
         each = [(rows + self.skipped, *self.shape[1:]) for rows in self.rows]
         return {n: s[::-1] if self.transposed else s for n, s in zip(self.theirs, each, strict=True)}
+
+    @property
+    def alike(self) -> bool:
+        """Theirs hold the very bytes of ours."""
+        return not (self.transposed or self.skipped or self.flipped)
+
+    def here(self, theirs: Tensor) -> Tensor:
+        """One of theirs, or its gradient, as ours holds it."""
+        kept = theirs.T if self.transposed else theirs[self.skipped :]
+        return kept.flip(0) if self.flipped else kept
+
+    def there(self, ours: Tensor) -> list[Tensor]:
+        """The rows of ours that one of theirs holds as it does, in parts."""
+        kept = ours.flip(0) if self.flipped else ours
+        return [ours.new_zeros(self.skipped, *ours.shape[1:]), kept.T if self.transposed else kept]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A published class: what it puts on the body that its family shares, and the run that it becomes.
+
+    Attributes:
+        objective: of the run.
+        words: what it takes beside.
+        names: as those of a family.
+        labels: it scores the classes of `id2label`.
+        dropout: the field of the dropout before it; none, or a field that is null, for the model's.
+        flipped: modules whose rows stand there in the opposite order.
+        bare: the class is the body itself, whose names do not begin with the family's `base`.
+    """
+
+    objective: str
+    words: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    labels: bool = False
+    dropout: str | None = None
+    flipped: tuple[str, ...] = ()
+    bare: bool = False
 
 
 class Family:
@@ -66,8 +107,12 @@ class Family:
 
     Attributes:
         model_type: what `config.json` calls it.
-        architectures: classes of transformers whose weights are read; the first is the one that is written.
+        architectures: classes of transformers whose weights are read; the first is the one that is written, unless a run
+            asks for the head of another.
+        heads: of a family whose classes differ in their heads, what is known of each class.
         base: what names of tensors begin with, which checkpoints without a head leave off.
+        sizes: fields of `config.json` that are one word of ours each, and the word.
+        defaults: of those fields, where they are missing; null for what a family finds out itself.
         names: modules of the lab's model and what they are called there, layers numbered `{}`. A merged map has a line for
             each of its pieces, or one for all.
         built: the lab's class for its models.
@@ -81,7 +126,10 @@ class Family:
 
     model_type: ClassVar[str]
     architectures: ClassVar[tuple[str, ...]]
+    heads: ClassVar[Mapping[str, Head]] = {}
     base: ClassVar[str]
+    sizes: ClassVar[Mapping[str, str]]
+    defaults: ClassVar[Mapping[str, Any]]
     names: ClassVar[Mapping[str, str]]
     built: ClassVar[type[Model]] = Decoder
     transposed: ClassVar[re.Pattern[str] | None] = None
@@ -91,6 +139,25 @@ class Family:
     ignored: ClassVar[Mapping[str, str]] = {}
     small: ClassVar[Mapping[str, Any]]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def __init__(self) -> None:
+        self.architecture = self.architectures[0]
+
+    @property
+    def head(self) -> Head | None:
+        """Of the class that is read or written."""
+        return self.heads.get(self.architecture)
+
+    @property
+    def adds_head(self) -> bool:
+        """The class has what an objective adds to a model."""
+        return self.head is not None and "objective.head" in self.head.names
+
+    def of(self, architecture: str) -> Family:
+        """The same family with the head of another class."""
+        made = copy.copy(self)
+        made.architecture = architecture
+        return made
 
     def read(self, fields: Fields) -> list[str]:
         """The words that compose the model of a `config.json`.
@@ -103,6 +170,19 @@ class Family:
     def write(self, model: Any) -> dict[str, Any]:
         """The fields of a model, if it is of this family; whether it is shows when they are read again."""
         raise NotImplementedError
+
+    def read_sizes(self, fields: Fields) -> dict[str, Any]:
+        """What `sizes` say, by our words.
+
+        Raises:
+            RequestError: a value of another kind than the default's.
+        """
+        return {ours: fields.take(theirs, self.defaults[theirs]) for theirs, ours in self.sizes.items()}
+
+    def write_sizes(self, model: Any) -> dict[str, Any]:
+        """The fields of `sizes`."""
+        known = sizes_of(model)
+        return {theirs: known[ours] for theirs, ours in self.sizes.items()}
 
     def settle(self, fields: Fields, tensors: Tensors, tokenizer: Tokenizer) -> None:
         """Put right what only the weights or the tokenizer can tell, before the fields are read.
@@ -123,6 +203,22 @@ class Family:
     def causal(self) -> bool:
         """Whether its models are decoders alone."""
         return self.built is Decoder
+
+    def labels(self, fields: Fields) -> tuple[str, ...]:
+        """The classes that the head scores; none where it scores none.
+
+        Raises:
+            RequestError: they are not numbered, or one of them alone, which is a regression.
+        """
+        if self.head is None or not self.head.labels:
+            return ()
+        number = fields.size("num_labels", 2)
+        names = fields.left.pop("id2label", None) or {str(i): f"LABEL_{i}" for i in range(number or 2)}
+        found = [names.get(str(i)) for i in range(len(names))] if isinstance(names, dict) else []
+        if not all(isinstance(name, str) for name in found) or len(set(found)) < max(2, len(found)):
+            fields.refuse("id2label", names, "expected names of at least two classes, numbered from 0, all different")
+        fields.only("problem_type", [None, "single_label_classification"], "the lab's texts have one label each")
+        return tuple(map(str, found))
 
     def fields(self, variant: str) -> dict[str, Any]:
         """Of a model for tests."""
@@ -165,12 +261,21 @@ class Family:
         full = tuple(f"{base}.{kind}" for base in theirs)
         turned = bool(self.transposed and tensor.ndim == 2 and self.transposed.search(full[0]))
         return Weight(
-            f"{path}.{kind}", tuple(tensor.shape), full, tuple(pieces.values()), turned, self.skipped.get(path, 0)
+            f"{path}.{kind}",
+            tuple(tensor.shape),
+            full,
+            tuple(pieces.values()),
+            turned,
+            self.skipped.get(path, 0),
+            self.head is not None and path in self.head.flipped,
         )
 
     def _named(self, path: str) -> str | None:
         numbers = re.findall(r"(?<=\.)\d+(?=\.|$)", path)
-        found = self.names.get(re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", path))
+        names = {**self.names, **(self.head.names if self.head else {})}
+        found = names.get(re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", path))
+        if found is not None and self.head is not None and self.head.bare:
+            found = found.removeprefix(self.base)
         return None if found is None else found.format(*numbers)
 
 
@@ -179,6 +284,32 @@ def _persistent(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, buffer in module.named_buffers(recurse=False):
         if name not in module._non_persistent_buffers_set:
             yield name, buffer
+
+
+def sizes_of(model: Any) -> dict[str, Any]:
+    """The sizes of a model of blocks, by the words that set them; of what it lacks, what a published model would have."""
+    stack = getattr(model, "encoder", model)
+    block, embedding = stack.blocks[0], model.embedding
+    attention, feed_forward = block.attention, getattr(block.ffn, "experts", [block.ffn])[0]
+    return {
+        "model.dim": model.dim,
+        "model.layers": len(stack.blocks),
+        "model.heads": attention.heads,
+        "model.head_dim": stack.position.head_dim,
+        "model.inner": getattr(feed_forward, "inner", 1),
+        "model.context": model.context,
+        "model.dropout": block.dropout.p,
+        "attention.dropout": attention.dropout,
+        "embedding.rows": embedding.table.num_embeddings,
+        "embedding.dropout": embedding.dropout.p,
+        "embedding.tied": embedding.head is None,
+        "norm.eps": getattr(block.attention_norm, "eps", 1e-5),
+    }
+
+
+def said(words: Mapping[str, Any]) -> list[str]:
+    """Words and their values as they are typed."""
+    return [f"{word}={str(value).lower() if isinstance(value, bool) else value}" for word, value in words.items()]
 
 
 @cache
@@ -201,7 +332,9 @@ def family_of(fields: Fields) -> Family:
     name = fields.left.get("model_type")
     if name not in families():
         fields.refuse("model_type", name, f"the lab reads {', '.join(families())}")
-    return families()[name]
+    family = families()[name]
+    named = fields.left.get("architectures") or []
+    return family.of(named[0]) if named and named[0] in family.heads else family
 
 
 def written(layer: Any, names: Mapping[str, str] = ACTIVATIONS) -> str:

@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.config import compose, construct
 from lab.data.tokenizers import Tokenizer
@@ -39,11 +40,11 @@ def take_in(source: str | Path, into: str | Path | None = None) -> Run:
     if not source.is_dir():
         raise RequestError(f"{source}: no such folder")
     fields = Fields.load(source)
-    model_type = fields.left.get("model_type")
     family = family_of(fields)
     with Tensors(source) as tensors:
         path, tokenizer = _tokenizer(source)
         family.settle(fields, tensors, tokenizer)
+        labels = family.labels(fields)
         words = family.words(fields)
         rows, tokens = table_rows(words), max(tokenizer.inner.get_vocab(with_added_tokens=True).values()) + 1
         if tokens > rows:
@@ -52,11 +53,14 @@ def take_in(source: str | Path, into: str | Path | None = None) -> Run:
         config = composed(words, str((target / files.TOKENIZER).absolute()))
         with made_whole(target, "--into") as made:
             model = meta_model(config, tokens)
+            if family.adds_head:
+                add_head(model, config, labels)
             (made / files.WEIGHTS.parent).mkdir()
             write(made / files.WEIGHTS, _pieces(family, model, tensors))
             shutil.copyfile(path, made / files.TOKENIZER)
             files.write_config(made, config)
-            _write_result(made, config, model, tokens, {"folder": str(source.absolute()), "model_type": model_type})
+            origin = {"folder": str(source.absolute()), "model_type": family.model_type}
+            _write_result(made, config, model, tokens, {"imported": origin, **({"labels": labels} if labels else {})})
     return files.load(target)
 
 
@@ -64,6 +68,20 @@ def meta_model(config: DictConfig, vocab_size: int) -> Any:
     """The model without its memory."""
     with torch.device("meta"):
         return construct(config, "model.build", vocab_size=vocab_size)
+
+
+def add_head(model: Any, config: DictConfig, labels: Sequence[str]) -> None:
+    """Put the head that an objective adds, if any, into a model without memory, where a record has it."""
+    known = SimpleNamespace(labels=labels, tokenizer=None)
+    with torch.device("meta"):
+        head = construct(config, "objective", model=model, optimizer=None, prepared=known).head
+    attach(model, head)
+
+
+def attach(model: Any, head: nn.Module | None) -> None:
+    """Put a head into a model as `objective.head`, its name in a record."""
+    if head is not None:
+        model.objective = nn.ModuleDict({"head": head})
 
 
 def composed(words: Sequence[str], tokenizer: str = "there") -> DictConfig:
@@ -132,7 +150,9 @@ def _pieces(family: Family, model: Any, tensors: Tensors) -> list[Piece]:
 
 
 def _called(family: Family, tensors: Tensors, expected: dict[str, Any]) -> dict[str, str]:
-    """What each tensor of the folder is called in full, and its name there: without a head the names' beginning is missing."""
+    """What each tensor of the folder is called where the class is the one that is read, and its name there: classes with a
+    head begin names with the family's base, and the body alone does not.
+    """
     bare = not any(name.startswith(family.base) for name in tensors.files)
     called = {}
     for name in tensors.files:
@@ -140,6 +160,7 @@ def _called(family: Family, tensors: Tensors, expected: dict[str, Any]) -> dict[
         for old, new in family.spelt.items():
             full = full.removesuffix(old) + new if full.endswith(old) else full
         full = f"{family.base}{full}" if bare and f"{family.base}{full}" in expected else full
+        full = full.removeprefix(family.base) if full.removeprefix(family.base) in expected else full
         derived = full not in expected and family.derived is not None and family.derived.search(full)
         if not derived and not _repeats_the_table(full, name, expected, tensors):
             called[full] = name
@@ -164,15 +185,12 @@ def _piece(weight: Weight, called: dict[str, str], tensors: Tensors) -> Piece:
 
     def parts() -> Iterator[Tensor | Span]:
         for name in there:
-            if weight.transposed or weight.skipped:
-                yield tensors[name].T if weight.transposed else tensors[name][weight.skipped :]
-            else:
-                yield tensors.span(name)
+            yield tensors.span(name) if weight.alike else weight.here(tensors[name])
 
     return Piece(weight.ours, weight.shape, kinds[0], parts)
 
 
-def _write_result(made: Path, config: DictConfig, model: Any, tokens: int, origin: dict[str, Any]) -> None:
+def _write_result(made: Path, config: DictConfig, model: Any, tokens: int, facts: dict[str, Any]) -> None:
     """What is known of a run that was trained elsewhere; the rest is null."""
     from lab.config import trusted
     from lab.runs.train import new_record
@@ -184,7 +202,7 @@ def _write_result(made: Path, config: DictConfig, model: Any, tokens: int, origi
         "parameters": model.parameters_total,
         "parameters_active": model.parameters_active,
         "vocab_size": tokens,
-        "imported": origin,
+        **facts,
         **dict.fromkeys(("data_fingerprint", "start", "flops", "tokens_seen", "steps", "tokens_per_second")),
         **dict.fromkeys(("peak_memory_bytes", "seconds", "threads")),
     }

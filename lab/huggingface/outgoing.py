@@ -15,8 +15,9 @@ from lab.errors import RequestError
 from lab.huggingface.alike import differences
 from lab.huggingface.family import Family, Weight, families
 from lab.huggingface.fields import CONFIG, Fields
-from lab.huggingface.incoming import composed, made_whole, meta_model
+from lab.huggingface.incoming import add_head, composed, made_whole, meta_model
 from lab.huggingface.weights import TYPES, Piece, Tensors, write_shards
+from lab.parts.embedding import BertEmbedding
 from lab.runs import folder as files
 from lab.runs.folder import Run
 
@@ -60,6 +61,11 @@ def give_out(run: Run, folder: str | Path, model_type: str | None = None, shard:
     model = meta_model(run.config, run.tokenizer.vocab_size)
     family, fields = _fitting(run, model, model_type)
     with Tensors(run.folder / files.WEIGHTS.parent) as tensors, made_whole(target, "FOLDER") as made:
+        if not family.adds_head and any(name.startswith(files.HEAD) for name in tensors.files):
+            raise RequestError(
+                f"{run.folder}: objective={run.config.choices.objective} added a head, for which model_type="
+                f"{family.model_type} has no name"
+            )
         pieces = [piece for weight in family.weights(model) for piece in _pieces(weight, tensors)]
         written = write_shards(made, pieces, shard)
         kind = str(TYPES[pieces[0].dtype]).removeprefix("torch.")
@@ -81,9 +87,10 @@ def _fitting(run: Run, model: Any, model_type: str | None) -> tuple[Family, dict
     names = [model_type] if model_type else sorted(families(), key=lambda name: name != origin)
     obstacles: dict[str, dict[str, str]] = {}
     for name in names:
-        fields, differing = _try(families()[name], model)
+        family = _with_the_head(families()[name], run)
+        fields, differing = _try(family, run, model)
         if not differing:
-            return families()[name], fields
+            return family, fields
         obstacles[name] = {_choice(run, path): words for path, words in reversed(differing)}
     nearest = min(obstacles, key=lambda name: (NOT_SAID in obstacles[name], len(obstacles[name])))
     shown = "; ".join(f"{choice} ({words})" for choice, words in reversed(obstacles[nearest].items()))
@@ -91,16 +98,36 @@ def _fitting(run: Run, model: Any, model_type: str | None) -> tuple[Family, dict
     raise RequestError(f"{run.folder}: no class of transformers computes this; {whose} has another {shown}")
 
 
-def _try(family: Family, model: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _with_the_head(family: Family, run: Run) -> Family:
+    """The family with the head that a run was trained for; with its first one if it has no such head."""
+    asked = run.config.choices.objective
+    return family.of(
+        next((name for name, head in family.heads.items() if head.objective == asked), family.architecture)
+    )
+
+
+def _try(family: Family, run: Run, model: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """The fields of a family for a model, and where what they compose is another one."""
     if type(model) is not family.built:
         return {}, [(NOT_SAID, f"{type(model).__name__} here, {family.built.__name__} there")]
+    labels = run.result.get("labels", ())
+    if family.adds_head:
+        add_head(model, run.config, labels)
     fields = family.write(model)
     try:
-        twin = meta_model(composed(family.words(Fields(fields))), 1)
+        config = composed(family.words(Fields(fields)))
+        twin = meta_model(config, 1)
     except RequestError as error:
         return fields, [(NOT_SAID, str(error))]
-    return fields, differences(model, twin)
+    if family.adds_head:
+        add_head(twin, config, labels)
+    if getattr(twin.embedding, "headless", False) and isinstance(model.embedding, BertEmbedding):
+        model.embedding.remove_head()  # which the objective leaves alone
+    found = differences(model, twin)
+    pools = [of.objective.get("pool") for of in (run.config, config)]
+    if family.head and family.head.labels and pools[0] != pools[1]:
+        found.append(("objective", f"pool {pools[0]} here, {pools[1] or 'what the family does'} there"))
+    return fields, found
 
 
 def _choice(run: Run, path: str) -> str:
@@ -109,6 +136,10 @@ def _choice(run: Run, path: str) -> str:
         return NOT_SAID
     if not path:
         return f"model={run.config.choices.model}"
+    if path.startswith(("pooler", "segments")):
+        return f"model={run.config.choices.model}"
+    if path.startswith("objective"):
+        return f"objective={run.config.choices.objective}"
     places = ("visibility", "attention", "cross", "ffn", "position", "embedding")
     last = path.split(".")
     group = next((part for part in reversed(last) if part in places), "block")
@@ -123,8 +154,7 @@ def _pieces(weight: Weight, tensors: Tensors) -> Iterator[Piece]:
     for (name, shape), rows in zip(weight.shapes().items(), weight.rows, strict=True):
 
         def parts(start: int = at, stop: int = at + rows) -> list[Tensor]:
-            found = tensors[weight.ours][start:stop]
-            return [found.new_zeros(weight.skipped, *found.shape[1:]), found.T if weight.transposed else found]
+            return weight.there(tensors[weight.ours][start:stop])
 
         yield Piece(name, shape, tensors.dtypes[weight.ours], parts)
         at += rows
@@ -133,11 +163,19 @@ def _pieces(weight: Weight, tensors: Tensors) -> Iterator[Piece]:
 def _of_the_file(run: Run, family: Family, kind: str) -> dict[str, Any]:
     """Fields that say nothing of what is computed."""
     return {
-        "architectures": [family.architectures[0]],
+        "architectures": [family.architecture],
+        **_label_fields(run, family),
         **family.write_tokens(run.tokenizer),
         "model_type": family.model_type,
         "dtype": kind,
     }
+
+
+def _label_fields(run: Run, family: Family) -> dict[str, Any]:
+    if family.head is None or not family.head.labels:
+        return {}
+    labels = run.result["labels"]
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
 
 
 def _tokenizer_fields(run: Run) -> dict[str, Any]:

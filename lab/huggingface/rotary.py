@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from lab.huggingface.fields import Fields
 from lab.parts import rotary
 from lab.parts.position import Position
+
+TRAINED = "original_max_position_embeddings"
+LISTS = ("short", "long")
+"""Settings that have a number for each pair."""
 
 KINDS: dict[str, tuple[str, type[Position], dict[str, tuple[str, Any]]]] = {
     "default": ("rope", rotary.RoPE, {}),
@@ -18,7 +23,7 @@ KINDS: dict[str, tuple[str, type[Position], dict[str, tuple[str, Any]]]] = {
             "factor": ("factor", None),
             "low_freq_factor": ("low", None),
             "high_freq_factor": ("high", None),
-            "original_max_position_embeddings": ("trained", None),
+            TRAINED: ("trained", None),
         },
     ),
     "yarn": (
@@ -26,9 +31,19 @@ KINDS: dict[str, tuple[str, type[Position], dict[str, tuple[str, Any]]]] = {
         rotary.YaRN,
         {
             "factor": ("factor", None),
-            "original_max_position_embeddings": ("trained", None),
+            TRAINED: ("trained", None),
             "beta_fast": ("fast", 32.0),
             "beta_slow": ("slow", 1.0),
+        },
+    ),
+    "longrope": (
+        "rope_long",
+        rotary.LongRoPE,
+        {
+            "factor": ("factor", None),
+            TRAINED: ("trained", None),
+            "short_factor": ("short", None),
+            "long_factor": ("long", None),
         },
     ),
 }
@@ -36,12 +51,18 @@ KINDS: dict[str, tuple[str, type[Position], dict[str, tuple[str, Any]]]] = {
 is missing, null for none."""
 
 
-def read(fields: Fields, base: float, partial: bool = False) -> list[str]:
+OLD = {"su": "longrope"}
+"""Names of kinds in old files."""
+
+
+def read(fields: Fields, base: float, context: int, kinds: Collection[str], partial: bool = False) -> list[str]:
     """The words for a rotary position.
 
     Args:
         fields: with `rope_theta` and `rope_scaling` as until 2025, or `rope_parameters`.
         base: where none is given.
+        context: tokens in a row.
+        kinds: that the family's class has.
         partial: the family knows rotations of a part of each head.
 
     Raises:
@@ -56,8 +77,13 @@ def read(fields: Fields, base: float, partial: bool = False) -> list[str]:
     base = inner.take("rope_theta", fields.take("rope_theta", base))
     kind = inner.left.pop("type", "default")
     kind = inner.left.pop("rope_type", kind)
-    if kind not in KINDS:
-        inner.refuse("rope_type", kind, f"the lab has {', '.join(KINDS)}")
+    kind = OLD.get(kind, kind)
+    if kind not in kinds:
+        inner.refuse("rope_type", kind, f"the lab has {', '.join(kinds)} for this family")
+    if kind == "longrope":
+        trained = inner.left.setdefault(TRAINED, fields.left.get(TRAINED))
+        if type(trained) is int and trained > 0:
+            inner.left.setdefault("factor", context / trained)
     option, _, settings = KINDS[kind]
     words = [f"position={option}", f"position.base={base}"]
     share = inner.take("partial_rotary_factor", fields.take("partial_rotary_factor", 1.0) if partial else 1.0)
@@ -67,21 +93,26 @@ def read(fields: Fields, base: float, partial: bool = False) -> list[str]:
         words.append(f"position.share={share}")
     for theirs, (ours, default) in settings.items():
         value = inner.left.pop(theirs, default)
-        if type(value) not in (int, float):
-            inner.refuse(theirs, value, f"rope_type={kind} takes a number")
-        words.append(f"position.{ours}={value if ours == 'trained' else float(value)}")
+        numbers = value if ours in LISTS and isinstance(value, list) else [value]
+        if not numbers or any(type(number) not in (int, float) for number in numbers):
+            inner.refuse(theirs, value, f"rope_type={kind} takes {'numbers' if ours in LISTS else 'a number'}")
+        written = value if ours == "trained" else [float(n) for n in numbers] if ours in LISTS else float(value)
+        words.append(f"position.{ours}={written}".replace(" ", ""))
     inner.finish()
     return words
 
 
 def write(position: Any, partial: bool = False) -> dict[str, Any]:
     """The field of a position; without a rotation none."""
+    more: dict[str, Any] = {}
     for kind, (_, made, settings) in KINDS.items():
         if type(position) is made:
             values = {theirs: getattr(position, ours) for theirs, (ours, _) in settings.items()}
-            if "original_max_position_embeddings" in values:
-                values["original_max_position_embeddings"] = int(values["original_max_position_embeddings"])
+            if TRAINED in values:
+                values[TRAINED] = int(values[TRAINED])
+            if kind == "longrope":
+                more = {TRAINED: values[TRAINED]}
             if partial:
                 values["partial_rotary_factor"] = position.share
-            return {"rope_parameters": {"rope_type": kind, "rope_theta": position.base, **values}}
+            return {"rope_parameters": {"rope_type": kind, "rope_theta": position.base, **values}, **more}
     return {}

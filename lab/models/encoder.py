@@ -12,7 +12,10 @@ from lab.models.model import LanguageModel
 from lab.models.stack import Stack
 from lab.parts.cache import Cache
 from lab.parts.embedding import Embedding
-from lab.parts.linear import Linear
+from lab.parts.linear import Linear, matmul_flops
+
+POOLERS = {"tanh": torch.tanh, "relu": torch.relu}
+"""What a pooler does to each number."""
 
 
 class Encoder(Stack, LanguageModel):
@@ -25,7 +28,11 @@ class Encoder(Stack, LanguageModel):
         segments: texts of an example that are told apart by a vector added to their tokens, further ones counting as the
             last; 0 for none.
         pooler: a row has a vector of its own, made from that of its first token (BERT's code).
+        pooler_activation: `tanh`, or `relu` as where DistilBERT classifies.
         stack: as `Stack`.
+
+    Raises:
+        ValueError: another activation of the pooler.
     """
 
     family = "encoder"
@@ -39,13 +46,16 @@ class Encoder(Stack, LanguageModel):
         embedding: Callable[..., Embedding],
         segments: int = 2,
         pooler: bool = False,
+        pooler_activation: str = "tanh",
         **stack,
     ) -> None:
         super().__init__(dim=dim, causal=False, **stack)
         self.vocab_size = vocab_size
         self.embedding = embedding(vocab_size=vocab_size, dim=dim)
         self.segments = nn.Embedding(segments, dim) if segments else None
-        self.pooler = Linear(dim, dim) if pooler else None
+        if pooler_activation not in POOLERS:
+            raise ValueError(f"model.pooler_activation: {pooler_activation}; choose from {', '.join(POOLERS)}")
+        self.pooler, self.pooler_activation = Linear(dim, dim) if pooler else None, pooler_activation
 
     def hidden(
         self,
@@ -69,4 +79,20 @@ class Encoder(Stack, LanguageModel):
         pooler if there is one.
         """
         first = vectors[:, 0]
-        return first if self.pooler is None else torch.tanh(self.pooler(first))
+        return first if self.pooler is None else POOLERS[self.pooler_activation](self.pooler(first))
+
+    def represent(
+        self,
+        tokens: Tensor,
+        layout: Layout | None = None,
+        segments: Tensor | None = None,
+        pool: str | None = None,
+    ) -> Tensor:
+        """As of every model; where no pool is named, through the pooler if there is one."""
+        if pool is None:
+            return self.pooled(self.vectors(tokens, layout, segments))
+        return super().represent(tokens, layout, segments, pool)
+
+    @property
+    def pool_flops(self) -> int:
+        return 0 if self.pooler is None else matmul_flops(self.pooler)

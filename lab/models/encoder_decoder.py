@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lab.layout import Layout
@@ -26,15 +27,18 @@ class Reading:
     Attributes:
         memory: of the source.
         cache: of the target; after the first step it holds keys and values of the memory too.
+        tokens: of the target, `[batch, time]`; none before the first step.
     """
 
     memory: Memory
     cache: Cache
+    tokens: Tensor | None = None
 
     def reorder(self, rows: Tensor) -> None:
         """Each row becomes a copy of the one with that number, `[batch]` int64."""
         self.memory = Memory(self.memory.states[rows], self.memory.layout.rows(rows))
         self.cache.reorder(rows)
+        self.tokens = None if self.tokens is None else self.tokens[rows]
 
 
 class EncoderDecoder(SequenceToSequence):
@@ -90,8 +94,13 @@ class EncoderDecoder(SequenceToSequence):
         return Reading(self.read(source, source_layout), self.decoder.new_cache(len(source), length))
 
     def step(self, tokens: Tensor, state: Reading) -> Tensor:
-        layout = state.cache.advance(tokens)
-        return self.decoder.run(self.embedding(tokens), layout, state.cache, state.memory, self.embedding.enter)
+        state.tokens = tokens if state.tokens is None else torch.cat([state.tokens, tokens], dim=1)
+        given = tokens
+        if self.decoder.renews(state.tokens.shape[1]):
+            given, state.cache = state.tokens, self.decoder.new_cache(len(tokens), state.cache.length)
+        layout = state.cache.advance(given)
+        x = self.decoder.run(self.embedding(given), layout, state.cache, state.memory, self.embedding.enter)
+        return x[:, -tokens.shape[1] :]
 
     def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
         return self.read(tokens, layout).states

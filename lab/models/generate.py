@@ -100,10 +100,11 @@ def stream(
                 new, layout = _padded(rows, device)
                 kept = model.new_cache(len(rows), length) if cache else None
             x = model.hidden(new, layout, kept)
-            new, layout, begins = sampling.choose(model.embedding.logits(x[:, -1]), drawing, seen), None, False
+            new, layout = sampling.choose(model.embedding.logits(x[:, -1]), drawing, seen), None
             chosen: list[int] = new[:, 0].tolist()
             for row, token in zip(rows, chosen, strict=True):
                 row.append(token)
+            begins = any(model.renews(len(row)) for row in rows)
             ended = [end or token in stops for end, token in zip(ended, chosen, strict=True)]
             yield [None if end else token for end, token in zip(ended, chosen, strict=True)]
             if all(ended):

@@ -110,6 +110,11 @@ class Model(nn.Module):
         """Forward FLOPs of scoring the vocabulary at one place."""
         return 0
 
+    @property
+    def pool_flops(self) -> int:
+        """Forward FLOPs of making what stands for a row of its vectors, where no pool is named."""
+        return 0
+
     def cache_bytes(self, length: int) -> int:
         """Bytes that the KV cache of one row of so many tokens takes."""
         return 0
@@ -140,6 +145,10 @@ class LanguageModel(Model):
 
     def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
         return self.hidden(tokens, layout)
+
+    def renews(self, length: int) -> bool:
+        """A row of so many tokens is computed anew, whatever a cache holds of it."""
+        return False
 
     def new_cache(self, batch: int, length: int) -> Cache:
         """A cache of what is kept of up to `length` tokens of `batch` rows while generating."""

@@ -36,7 +36,9 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Seen]:
         seen["blocks.1.attention.weights"]  # [batch, heads, queries, keys]
 
     Among the places are `embedding`, `blocks.N` (the stream after a block), `blocks.N.attention.weights` (computed
-    explicitly while recorded; the output is the fused one's but for rounding), `blocks.N.ffn.router` (a `Routing`) and `norm`.
+    explicitly while recorded; the output is the fused one's but for rounding), `blocks.N.ffn.router` (a `Routing`) and `norm`;
+    in two stacks the same under `encoder` and `decoder`, and `decoder.blocks.N.cross.weights`; in a recurrent translator that
+    looks at its source `looks.weights`.
 
     Args:
         model: of any family.

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.models.model import Costed
-from lab.parts.attention import Memory
+from lab.parts.attention import Memory, width_of_heads
 from lab.parts.block import Block
 from lab.parts.cache import Cache, LayerCache
 from lab.parts.position import Position
-from lab.parts.visibility import Full
+from lab.parts.visibility import Full, Visibility
 
 
 class Stack(nn.Module):
@@ -25,11 +25,12 @@ class Stack(nn.Module):
         dim: width.
         layers: number of blocks.
         heads: query heads in each attention.
+        head_dim: width of a head; none for `dim / heads`.
         context: tokens in a row, as trained.
         causal: tokens see earlier ones alone; else both sides.
         position: called with `dim`, `head_dim`, `context`, `heads`, `causal`.
         pattern: called with `causal`, `layer`; gives a visibility.
-        attention: called with `dim`, `heads`, `visibility`, `norm`, `rotates`.
+        attention: called with `dim`, `heads`, `head_dim`, `visibility`, `norm`, `rotates`.
         ffn: called with `dim`, `layer`.
         norm: called with `dim`.
         block: called with `dim`, `attention`, `cross`, `ffn`, `norm`, `layers`, `encoder_layers`, `decoder_layers`.
@@ -37,7 +38,7 @@ class Stack(nn.Module):
         decoder_layers: of the stack that looks at this one; 0 for none.
 
     Raises:
-        ValueError: a size under 1, or heads that do not divide the width.
+        ValueError: a size under 1, or heads of no width of their own that do not divide the model's.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Stack(nn.Module):
         ffn: Callable[..., nn.Module],
         norm: Callable[..., nn.Module],
         block: Callable[..., Block],
+        head_dim: int | None = None,
         encoder_layers: int = 0,
         decoder_layers: int = 0,
     ) -> None:
@@ -60,21 +62,18 @@ class Stack(nn.Module):
         for name, size in {"dim": dim, "layers": layers, "heads": heads, "context": context}.items():
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"model.{name}: {size}; a whole number, at least 1")
-        if dim % heads:
-            raise ValueError(f"model.heads: {heads} does not divide model.dim {dim}")
+        head_dim = width_of_heads(dim, heads, head_dim)
         self.dim, self.context, self.causal = dim, context, causal
-        self.position = position(dim=dim, head_dim=dim // heads, context=context, heads=heads, causal=causal)
+        self.position = position(dim=dim, head_dim=head_dim, context=context, heads=heads, causal=causal)
 
-        def across() -> nn.Module:
-            return attention(dim=dim, heads=heads, visibility=Full(causal=False), norm=norm, rotates=False)
+        def attend(visibility: Visibility, rotates: bool) -> nn.Module:
+            return attention(dim=dim, heads=heads, head_dim=head_dim, visibility=visibility, norm=norm, rotates=rotates)
 
         def layer(i: int) -> Block:
-            visibility = pattern(causal=causal, layer=i)
-            rotates = self.position.at(i).rotates
             return block(
                 dim=dim,
-                attention=attention(dim=dim, heads=heads, visibility=visibility, norm=norm, rotates=rotates),
-                cross=across() if encoder_layers else None,
+                attention=attend(pattern(causal=causal, layer=i), self.position.at(i).rotates),
+                cross=attend(Full(causal=False), False) if encoder_layers else None,
                 ffn=ffn(dim=dim, layer=i),
                 norm=norm,
                 layers=layers,
@@ -107,6 +106,10 @@ class Stack(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, layout, self.position.at(i), None if cache is None else cache.layers[i], memory)
         return self.norm(x)
+
+    def renews(self, length: int) -> bool:
+        """As the position says."""
+        return self.position.renews(length)
 
     def new_cache(self, batch: int, length: int) -> Cache:
         """A cache for `batch` rows of up to `length` tokens; a pattern that forgets keeps no more than it can see."""

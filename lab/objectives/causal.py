@@ -9,13 +9,15 @@ from torch import Tensor
 from lab.data.arrange import Answers
 from lab.data.chat import Turns
 from lab.objectives.objective import Objective
+from lab.parts.kernels import IGNORE
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
 
 
 class Causal(Objective):
-    """The loss is the cross-entropy of each next token; of pairs and conversations, of the answers alone.
+    """The loss is the cross-entropy of each next token; of pairs and conversations, of the answers alone, and the head is
+    computed at their places alone.
 
     Arguments as `Objective`.
     """
@@ -26,4 +28,11 @@ class Causal(Objective):
     reaches_all = True
 
     def nats(self, batch: Batch) -> Tensor:
-        return self.model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum")
+        hidden, targets = self.model.hidden(batch.tokens, batch.layout), batch.targets
+        if batch.counted < targets.numel():
+            asked = targets != IGNORE
+            hidden, targets = hidden[asked], targets[asked]
+        return self.model.embedding.loss(hidden, targets)
+
+    def flops(self, batch: Batch) -> float:
+        return float(self.model.body_flops(batch.lengths).sum()) + self.model.head_flops * batch.counted

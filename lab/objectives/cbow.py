@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lab.objectives.negative_sampling import NegativeSampling
 from lab.objectives.windows import Windows
+from lab.parts.rows import summed
 
 
 class Cbow(NegativeSampling):
@@ -23,17 +24,18 @@ class Cbow(NegativeSampling):
         self.corrected = corrected
         super().__init__(**settings)
 
-    def score(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        embedding, time = self.model.embedding, windows.words.shape[1]
-        total = windows.near @ self.look_up(embedding.table, windows.words)
-        weights = windows.near.sum(-1, keepdim=True)
-        mean = total / weights.clamp_min(1e-9)
+    def score(self, windows: Windows) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        sizes = windows.sizes
+        places, near = windows.pairs
+        near = windows.words.flatten().index_select(0, near)
+        total = summed(self.model.embedding.table.weight, near, places, sizes.numel(), windows.counts, self.sparse)
+        mean = total / sizes.view(-1, 1).clamp_min(1e-9)
         if not self.corrected:
             mean = total + (mean - total).detach()
-        others = self.look_up(embedding.head, torch.cat([windows.words, windows.noise], dim=1))
-        true = (mean * others[:, :time]).sum(-1, keepdim=True)
-        counts = windows.weight * (weights[..., 0] > 0)
-        return torch.cat([true, mean @ others[:, time:].transpose(1, 2)], dim=-1), counts[..., None], counts
+        mean = mean.view(*sizes.shape, -1)
+        words, noise = self.others(windows)
+        counts = windows.weight * (sizes > 0)
+        return torch.linalg.vecdot(mean, words), counts, mean @ noise.transpose(1, 2), counts
 
     def word_flops(self) -> float:
         return self.model.dim * ((self.window + 1) + 2 * (1 + self.negatives))

@@ -77,4 +77,5 @@ class Classify(Objective):
         return {"val/accuracy": accuracy(predicted, true), "val/macro_f1": macro_f1(predicted, true)}
 
     def flops(self, batch: Batch) -> float:
-        return float((self.model.body_flops(batch.lengths) + self.head.flops(batch.lengths)).sum())
+        pool = self.model.pool_flops * len(batch.lengths) if self.pool is None else 0
+        return float((self.model.body_flops(batch.lengths) + self.head.flops(batch.lengths)).sum()) + pool

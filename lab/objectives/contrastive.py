@@ -31,7 +31,33 @@ FOUND = (1, 10)
 """How many of the closest answers are looked through."""
 
 
-class Contrastive(Objective):
+class SentencePairs(Objective):
+    """What objectives share that give each of two texts a vector of its own.
+
+    Attributes:
+        pool: what stands for a text; set before the rest.
+    """
+
+    families = ("encoder", "decoder", "bag_of_words", "word_vectors")
+    pool: str | None
+
+    def sides(self, batch: PairBatch) -> tuple[Any, Any]:
+        """What stands for the first texts and for the second, `[rows, dim]` both."""
+        return (
+            self.model.represent(batch.source, batch.source_layout, pool=self.pool),
+            self.model.represent(batch.tokens, batch.layout, pool=self.pool),
+        )
+
+    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
+        """The loss alone: nothing is predicted token by token."""
+        return super().scores(sums, None)
+
+    def flops(self, batch: PairBatch) -> float:  # type: ignore[override]
+        sides = (batch.lengths, batch.source_lengths)
+        return float(sum(self.model.body_flops(lengths).sum() for lengths in sides))
+
+
+class Contrastive(SentencePairs):
     """The loss is the mean over both directions of the cross-entropy of a pair's other side among those of its batch.
 
     A batch's negatives are those of all devices, and of one micro-batch: `batch.accumulate` leaves fewer. In validation
@@ -46,7 +72,6 @@ class Contrastive(Objective):
         ValueError: another pool, or a temperature that is not over 0.
     """
 
-    families = ("encoder", "decoder", "bag_of_words", "word_vectors")
     takes = {"pairs": Both}
     headline = {"name": "val/recall_at_1", "unit": "share of queries", "direction": "max"}
 
@@ -64,13 +89,6 @@ class Contrastive(Objective):
     @classmethod
     def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:
         return partial(Both, frame=model.frame)
-
-    def sides(self, batch: PairBatch) -> tuple[Any, Any]:
-        """What stands for the queries and for their answers, `[rows, dim]` both."""
-        return (
-            self.model.represent(batch.source, batch.source_layout, pool=self.pool),
-            self.model.represent(batch.tokens, batch.layout, pool=self.pool),
-        )
 
     def nats(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
         queries, answers = (F.normalize(side.float(), dim=-1) for side in self.sides(batch))
@@ -100,14 +118,6 @@ class Contrastive(Objective):
         places = places_of(queries, answers)
         recalls = {f"val/recall_at_{k}": share for k, share in recall_at(places, FOUND).items()}
         return recalls | {"val/mrr": mean_reciprocal_rank(places)}
-
-    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
-        """The loss alone: nothing is predicted token by token."""
-        return super().scores(sums, None)
-
-    def flops(self, batch: PairBatch) -> float:  # type: ignore[override]
-        sides = (batch.lengths, batch.source_lengths)
-        return float(sum(self.model.body_flops(lengths).sum() for lengths in sides))
 
 
 def places_of(queries: Vectors, answers: Vectors) -> np.ndarray:

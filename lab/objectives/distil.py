@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lab.console import say
 from lab.objectives.masked import Masked, pieces
+from lab.overrides import is_number
 from lab.parts.kernels import IGNORE
 
 if TYPE_CHECKING:
@@ -45,21 +46,9 @@ class Distil(Masked):
         cosine: float = 1.0,
         **settings,
     ) -> None:
+        self.check(temperature=temperature, soft=soft, hard=hard, cosine=cosine)
         super().__init__(**settings)
-        weights = {"soft": soft, "hard": hard, "cosine": cosine}
-        if min(weights.values()) < 0 or not max(weights.values()) > 0:
-            raise ValueError(f"objective.soft, hard, cosine: {soft}, {hard}, {cosine}; each 0 or more, and one over 0")
-        if not temperature > 0:
-            raise ValueError(f"objective.temperature: {temperature}; a number over 0")
-        if teacher.family != self.model.family:
-            raise ValueError(
-                f"objective.teacher: its model is of another family, {teacher.family}; needs {self.model.family}"
-            )
-        if teacher.context < self.model.context:
-            raise ValueError(
-                f"objective.teacher: reads rows of {teacher.context} tokens at most, fewer than model.context of "
-                f"{self.model.context}"
-            )
+        self.check_teacher(teacher, self.model)
         if cosine and teacher.dim != self.model.dim:
             say(
                 f"objective.cosine={cosine}: left out, since the teacher is {teacher.dim} wide and the student {self.model.dim}"
@@ -67,6 +56,36 @@ class Distil(Masked):
             cosine = 0.0
         self.temperature, self.soft, self.hard, self.cosine = temperature, soft, hard, cosine
         self.kept: list[Any] = [teacher.eval().requires_grad_(False)]  # in a list, so that it is no part of this module
+
+    @classmethod
+    def check(
+        cls,
+        *,
+        temperature: float = 2.0,
+        soft: float = 5.0,
+        hard: float = 2.0,
+        cosine: float = 1.0,
+        **values,
+    ) -> None:
+        super().check(**values)
+        weights = (soft, hard, cosine)
+        if not all(is_number(weight) and weight >= 0 for weight in weights) or not any(weights):
+            raise ValueError(f"objective.soft, hard, cosine: {soft}, {hard}, {cosine}; each 0 or more, and one over 0")
+        if not (is_number(temperature) and temperature > 0):
+            raise ValueError(f"objective.temperature: {temperature}; a number over 0")
+
+    @staticmethod
+    def check_teacher(teacher: Model, model: Model) -> None:
+        """Raise `ValueError` for a teacher whose model the student cannot learn from; asked before anything is made."""
+        if teacher.family != model.family:
+            raise ValueError(
+                f"objective.teacher: its model is of another family, {teacher.family}; needs {model.family}"
+            )
+        if teacher.context < model.context:
+            raise ValueError(
+                f"objective.teacher: reads rows of {teacher.context} tokens at most, fewer than model.context of "
+                f"{model.context}"
+            )
 
     @property
     def teacher(self) -> Any:

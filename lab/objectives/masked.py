@@ -15,8 +15,9 @@ from lab.data.module import MaskedModule
 from lab.metrics.classification import accuracy
 from lab.metrics.likelihood import one_by_one, perplexity
 from lab.objectives.objective import Objective
+from lab.parts.classifier import Classifier
 from lab.parts.kernels import IGNORE
-from lab.parts.linear import Linear, matmul_flops
+from lab.parts.linear import matmul_flops
 
 if TYPE_CHECKING:
     from lab.data.masking import Masking, PairedBatch
@@ -38,7 +39,7 @@ class Masked(Objective):
         settings: as `Objective`.
 
     Raises:
-        ValueError: a number under 0, or a pooler that nothing would train.
+        ValueError: a number under 0, no head for the vocabulary, or a pooler that nothing would train.
     """
 
     families = ("encoder",)
@@ -49,13 +50,22 @@ class Masked(Objective):
     def __init__(
         self, masking: Masking | None = None, pseudo_texts: int = 8, pseudo_tokens: int = 48, **settings
     ) -> None:
-        if pseudo_texts < 0 or pseudo_tokens < 1:
-            raise ValueError(
-                f"objective.pseudo_texts: {pseudo_texts} of objective.pseudo_tokens: {pseudo_tokens}; at least 0 and 1"
-            )
+        self.check(pseudo_texts=pseudo_texts, pseudo_tokens=pseudo_tokens)
         self.pseudo_texts, self.pseudo_tokens = pseudo_texts, pseudo_tokens
         super().__init__(**settings)
-        if self.model.pooler is not None and not self.pools:
+        self.check_model(self.model)
+
+    @classmethod
+    def check(cls, *, pseudo_texts: int = 8, pseudo_tokens: int = 48, **values) -> None:
+        for key, value, least in (("pseudo_texts", pseudo_texts, 0), ("pseudo_tokens", pseudo_tokens, 1)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"objective.{key}: {value}; a whole number, at least {least}")
+
+    @classmethod
+    def check_model(cls, model: Model) -> None:
+        if getattr(model.embedding, "headless", False):
+            raise ValueError("embedding.headless: true; this objective scores the vocabulary: set it to false")
+        if model.pooler is not None and not cls.pools:
             raise ValueError(
                 "model.pooler: true; objective=masked_nsp trains it, this objective does not: set it to false"
             )
@@ -144,7 +154,7 @@ class MaskedNextSentence(Masked):
     pools = True
 
     def make_head(self) -> nn.Module:
-        return Linear(self.model.dim, 2)
+        return Classifier(self.model.dim, 2)
 
     def nats(self, batch: PairedBatch) -> Tensor:  # type: ignore[override]
         vectors, hidden = self.vectors(batch), batch.targets != IGNORE
@@ -168,8 +178,7 @@ class MaskedNextSentence(Masked):
         return {"val/next_sentence_accuracy": accuracy(said, so)}
 
     def flops(self, batch: Batch) -> float:
-        head = matmul_flops(self.head) + (matmul_flops(self.model.pooler) if self.model.pooler is not None else 0)
-        return super().flops(batch) + head * len(batch.tokens)
+        return super().flops(batch) + (matmul_flops(self.head) + self.model.pool_flops) * len(batch.tokens)
 
 
 def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 from lab.errors import RequestError
 from lab.layout import PADDING
 from lab.objectives.objective import Objective
-from lab.objectives.windows import Windows, compacted, distances, near
+from lab.objectives.windows import Windows, compacted, near
 from lab.overrides import is_number
+from lab.parts.rows import gathered, looked_up
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
@@ -107,12 +108,12 @@ class NegativeSampling(Objective):
         if sample is not None and not (is_number(sample) and 0 < sample <= 1):
             raise ValueError(f"objective.sample: {sample}; a share of the text, over 0 to 1, or null")
 
-    def score(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+    def score(self, windows: Windows) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """What is to be told apart.
 
         Returns:
-            Scores, `[rows, words, true ones + noise]`; how much each true one counts, `[rows, words, true ones]`; and how
-            much they count together, `[rows, words]`.
+            Scores of true ones, `[true ones]`; how much each counts, none for 1; scores of the noise of each word,
+            `[rows, words, noise]`; and how much the word's true ones count together, `[rows, words]`.
         """
         raise NotImplementedError
 
@@ -133,7 +134,8 @@ class NegativeSampling(Objective):
         words, documents, radius = compacted(
             chance < self.kept[batch.tokens], batch.tokens, batch.layout.documents, radius
         )
-        return Windows(words, (documents != PADDING).float(), near(documents, radius).float(), noise)
+        pairs, _ = near(documents, radius, self.window)
+        return Windows(words, (documents != PADDING).float(), pairs, None, noise)
 
     def weighed(self, batch: Batch, window: int, kept: Tensor) -> Windows:
         """Windows with nothing drawn: words and pairs count as often as drawing would give them.
@@ -145,21 +147,18 @@ class NegativeSampling(Objective):
         """
         weight = kept[batch.tokens]
         words, documents, weight = compacted(weight > 0, batch.tokens, batch.layout.documents, weight)
-        reach = 1 - (distances(words) - 1) / window
-        pairs = near(documents, torch.full_like(words, window)) * reach
-        noise = self.compared.expand(len(words), -1)
-        return Windows(words, weight, pairs * weight[:, :, None] * weight[:, None], noise)
+        pairs, distances = near(documents, torch.full_like(words, window), window)
+        counts = (1 - (distances - 1) / window) * weight.flatten()[pairs].prod(0)
+        return Windows(words, weight, pairs, counts, self.compared.expand(len(words), -1))
 
     # What is minimised
 
     def losses(self, windows: Windows) -> tuple[Tensor, Tensor]:
         """Nats of all true scores and their noise, and how many true ones there are."""
-        scores, counts, true = self.score(windows)
-        noise = windows.noise.shape[1]
-        weight = torch.cat([counts, (true * (self.negatives / noise))[..., None].expand(*true.shape, noise)], dim=-1)
-        wanted = torch.zeros_like(scores)
-        wanted[..., :-noise] = 1.0
-        return F.binary_cross_entropy_with_logits(scores, wanted, weight, reduction="sum"), true.sum()
+        scores, counts, noise, true = self.score(windows)
+        found = F.softplus(-scores) if counts is None else F.softplus(-scores) * counts
+        told = F.softplus(noise).sum(-1) * true
+        return found.sum() + told.sum() * (self.negatives / noise.shape[-1]), true.sum()
 
     def nats(self, batch: Batch) -> Tensor:
         """Of all pairs of a batch, as drawn for a first step."""
@@ -167,7 +166,14 @@ class NegativeSampling(Objective):
 
     def look_up(self, table: Any, words: Tensor) -> Tensor:
         """`[...]` int64 to `[..., dim]`."""
-        return F.embedding(words, table.weight, sparse=self.sparse)
+        return looked_up(table.weight, words, self.sparse)
+
+    def others(self, windows: Windows) -> tuple[Tensor, Tensor]:
+        """What stands for the words, `[rows, words, dim]`, and for the noise, `[rows, noise, dim]`."""
+        both = [windows.words, windows.noise]
+        found = self.look_up(self.model.embedding.head, torch.cat(both, dim=1))
+        words, noise = found.split([numbers.shape[1] for numbers in both], dim=1)
+        return words, noise
 
     def on_train_start(self) -> None:
         """See whether the optimizer takes sparse gradients. Several processes add up whole tables."""
@@ -189,7 +195,7 @@ class NegativeSampling(Objective):
         squares: Any = 0.0
         for parameter in self.parameters():
             if parameter.grad.is_sparse:  # type: ignore[union-attr]
-                parameter.grad = parameter.grad.coalesce()  # type: ignore[union-attr]
+                parameter.grad = gathered(parameter.grad)  # type: ignore[arg-type]
             gradient: Any = parameter.grad
             rows = gradient.values() if gradient.is_sparse else gradient
             norms = rows.norm(dim=-1, keepdim=True)

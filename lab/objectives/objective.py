@@ -78,6 +78,10 @@ class Objective(pl.LightningModule):
     def check(cls, **values: Any) -> None:
         """Raise `ValueError` for a value of the configuration that is out of range; asked before anything is made."""
 
+    @classmethod
+    def check_model(cls, model: Model) -> None:
+        """Raise `ValueError` for a model of the right family that cannot be trained so; asked before anything is made."""
+
     def make_head(self) -> nn.Module | None:
         """What the objective adds to the model; its initial values come from `init`."""
         return None

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lab.objectives.negative_sampling import NegativeSampling
 from lab.objectives.windows import Windows
+from lab.parts.rows import products
 
 
 class SkipGram(NegativeSampling):
     """A word's vector is scored against what stands for each word near it. Arguments as `NegativeSampling`."""
 
-    def score(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        embedding = self.model.embedding
-        vectors = self.look_up(embedding.table, windows.words)
-        others = self.look_up(embedding.head, torch.cat([windows.words, windows.noise], dim=1))
-        return vectors @ others.transpose(1, 2), windows.near, windows.near.sum(-1)
+    def score(self, windows: Windows) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        vectors = self.look_up(self.model.embedding.table, windows.words)
+        words, noise = self.others(windows)
+        true = products(vectors.flatten(0, 1), words.flatten(0, 1), windows.pairs)
+        return true, windows.counts, vectors @ noise.transpose(1, 2), windows.sizes
 
     def word_flops(self) -> float:
         return 2 * self.model.dim * (self.window + 1) * (1 + self.negatives)

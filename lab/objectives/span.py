@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lab.data.spans import SpanModule
 from lab.objectives.seq2seq import TeacherForcing
+from lab.overrides import is_number
 
 if TYPE_CHECKING:
     from lab.models.model import Model
@@ -22,14 +23,26 @@ class Span(TeacherForcing):
         share: of the tokens, that is taken out.
         mean: length of the spans.
         settings: as `TeacherForcing`.
+
+    Raises:
+        ValueError: a share or a length out of range.
     """
 
     takes = {"text": SpanModule}
     headline = {"name": "val/loss", "unit": "nats per token taken out", "direction": "min"}
 
     def __init__(self, share: float = 0.15, mean: float = 3.0, **settings) -> None:
+        self.check(share=share, mean=mean)
         super().__init__(**settings)
         self.share, self.mean = share, mean
+
+    @classmethod
+    def check(cls, *, share: float = 0.15, mean: float = 3.0, **values) -> None:
+        super().check(**values)
+        if not (is_number(share) and 0 < share < 1):
+            raise ValueError(f"objective.share: {share}; a share of the tokens, over 0 and under 1")
+        if not (is_number(mean) and mean >= 1):
+            raise ValueError(f"objective.mean: {mean}; tokens of a span, at least 1")
 
     @classmethod
     def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:

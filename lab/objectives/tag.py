@@ -14,22 +14,41 @@ from lab.data.arrange import Tags
 from lab.metrics.classification import accuracy
 from lab.metrics.entities import entity_scores
 from lab.objectives.objective import Objective
+from lab.overrides import is_number
+from lab.parts.classifier import Classifier
 from lab.parts.kernels import IGNORE
-from lab.parts.linear import Linear
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
 
 
 class Tag(Objective):
-    """The loss is the cross-entropy of each word's tag. Arguments as `Objective`."""
+    """The loss is the cross-entropy of each word's tag.
+
+    Args:
+        dropout: on the vector of each token, before it is scored.
+        settings: as `Objective`.
+
+    Raises:
+        ValueError: a dropout that is no share.
+    """
 
     families = ("encoder",)
     takes = {"tagged": Tags}
     headline = {"name": "val/entity_f1", "unit": "F1 of entities", "direction": "max"}
 
+    def __init__(self, dropout: float = 0.0, **settings) -> None:
+        self.check(dropout)
+        self.dropout = dropout
+        super().__init__(**settings)
+
+    @classmethod
+    def check(cls, dropout: float = 0.0, **values) -> None:
+        if not (is_number(dropout) and 0 <= dropout < 1):
+            raise ValueError(f"objective.dropout: {dropout}; a share, from 0 and under 1")
+
     def make_head(self) -> nn.Module:
-        return Linear(self.model.dim, len(self.prepared.labels))
+        return Classifier(self.model.dim, len(self.prepared.labels), self.dropout)
 
     def logits(self, batch: Batch) -> Tensor:
         """`[words, tags]`, of the places that have a tag."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lab.layout import PADDING
@@ -17,23 +18,40 @@ class Windows:
     Attributes:
         words: `[rows, words]` int64.
         weight: `[rows, words]`, how much each counts; 0 for what only fills the row.
-        near: `[rows, words, words]`, how much the pair of a word and one in its window counts; 0 for no pair.
+        pairs: `[2, pairs]` int64, the places of a word and of one in its window, counted through all rows; in the order of
+            the first.
+        counts: `[pairs]`, how much each counts; none for 1.
         noise: `[rows, noise]` int64.
     """
 
     words: Tensor
     weight: Tensor
-    near: Tensor
+    pairs: Tensor
+    counts: Tensor | None
     noise: Tensor
+
+    @property
+    def sizes(self) -> Tensor:
+        """`[rows, words]`, how much the pairs of each word count together."""
+        found = self.pairs[0].bincount(self.counts, self.words.numel())
+        return found.to(self.weight.dtype).view_as(self.words)
+
+    @property
+    def near(self) -> Tensor:
+        """`[rows, words, words]`, how much the pair of a word and one in its window counts; 0 for no pair."""
+        rows, words = self.words.shape
+        row, first, second = self.pairs[0] // words, self.pairs[0] % words, self.pairs[1] % words
+        found = torch.zeros(rows, words, words, device=self.words.device)
+        found[row, first, second] = 1.0 if self.counts is None else self.counts
+        return found
 
 
 def compacted(kept: Tensor, words: Tensor, documents: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The kept places of each row moved together, all `[rows, time]` to `[rows, most that a row keeps]`.
-
-    What a row leaves free is word 0 of document `PADDING` with value 0.
+    """The kept places of each row moved together, all `[rows, time]` to `[rows, most that a row keeps]`,
+    1 at least. What a row leaves free is word 0 of document `PADDING` with value 0.
     """
     places = kept.cumsum(1) - 1
-    width = int(places.max()) + 1 if places.numel() else 0
+    width = max(int(places.max()) + 1, 1)
     places = places.masked_fill(~kept, width)
 
     def moved(numbers: Tensor, fill: int) -> Tensor:
@@ -42,16 +60,21 @@ def compacted(kept: Tensor, words: Tensor, documents: Tensor, values: Tensor) ->
     return moved(words, 0), moved(documents, PADDING), moved(values, 0)
 
 
-def distances(words: Tensor) -> Tensor:
-    """`[words, words]`, how many places lie from each place of a row `[rows, words]` to each."""
-    places = torch.arange(words.shape[1], device=words.device)
-    return (places[:, None] - places).abs()
+def near(documents: Tensor, radius: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Which words are in the window of which: in its document, not itself, and at most its radius away.
 
+    Args:
+        documents: `[rows, words]`, the document of each word, `PADDING` where there is none.
+        radius: `[rows, words]`.
+        window: none is larger.
 
-def near(documents: Tensor, radius: Tensor) -> Tensor:
-    """`[rows, words, words]` bool, whether the second word is in the window of the first: in its document, not itself, and
-    at most its radius away, `[rows, words]`.
+    Returns:
+        `Windows.pairs`, and `[pairs]` int64, how many places lie from the first to the second.
     """
-    distance = distances(documents)
-    within = (distance <= radius[:, :, None]) & (distance > 0)
-    return within & (documents[:, :, None] == documents[:, None]) & (documents != PADDING)[:, :, None]
+    steps = torch.arange(-window, window + 1, device=documents.device)
+    around = F.pad(documents, (window, window), value=PADDING).unfold(1, len(steps), 1)
+    there = (around == documents[..., None]) & (documents != PADDING)[..., None]
+    there &= (steps.abs() <= radius[..., None]) & (steps != 0)
+    found = there.flatten().nonzero()[:, 0]
+    first, step = found // len(steps), found % len(steps) - window
+    return torch.stack([first, first + step]), step.abs()

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lab.parts.embedding import Embedding
+from lab.parts.classifier import output_heads
 from lab.parts.linear import named_matrices
 
 ROLES = ("hidden", "head", "table", "vector")
@@ -21,19 +21,15 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
     Every group says
 
-    - `role`: `hidden` (a matrix between two layers), `head` (scores the vocabulary), `table` (embeddings, and with them a
-      head tied to one) or `vector` (norms, biases);
+    - `role`: `hidden` (a matrix between two layers), `head` (scores the vocabulary or labels), `table` (embeddings, and with
+      them a head tied to one) or `vector` (norms, biases);
     - `width`: the parameters' last size over the base width that muP gave the model (`lab.parts.init`), 1.0 under other
       initial values;
     - `matrices`, where they are hidden: of each parameter, the matrices that are merged in it, each as its size, strides and
       offset in the parameter.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    heads = {
-        id(module.head.weight)
-        for module in model.modules()
-        if isinstance(module, Embedding) and module.head is not None
-    }
+    heads = {id(head.weight) for head in output_heads(model)}
     base: Any = next((module.base_dim for module in model.modules() if hasattr(module, "base_dim")), None)
 
     def role(parameter: nn.Parameter) -> str:

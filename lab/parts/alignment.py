@@ -47,6 +47,7 @@ class Alignment(nn.Module):
 
     Attributes:
         inputs: numbers that the decoder's first layer reads at each step.
+        weights: in those that look at states, a named place where `lab.record` sees `[batch, time, source time]`.
     """
 
     def __init__(self, dim: int) -> None:
@@ -130,6 +131,7 @@ class Luong(Alignment):
         self.inputs = 2 * dim if feeding else dim
         self.query = Linear(dim, dim, bias=False) if general else nn.Identity()
         self.combine = Linear(2 * dim, dim, bias=False)
+        self.weights = nn.Identity()
 
     def begin(self, encoded: Tensor, layout: Layout, states: Sequence[State]) -> Progress:
         fed = torch.zeros_like(encoded[:, 0]) if self.feeding else None
@@ -139,7 +141,8 @@ class Luong(Alignment):
         self, decoder: Recurrence, x: Tensor, progress: Progress, layout: Layout | None = None
     ) -> tuple[Tensor, Tensor | None]:
         if not self.feeding:
-            return self._look(self._run(decoder, x, progress, layout), progress.source)
+            y, weight = self._look(self._run(decoder, x, progress, layout), progress.source)
+            return y, self.weights(weight)
         steps, known, weights = Steps(decoder, x), [], []
         for number in range(x.shape[1]):
             assert progress.fed is not None
@@ -148,7 +151,7 @@ class Luong(Alignment):
             progress.fed = y[:, 0]
             known.append(y)
             weights.append(weight)
-        return torch.cat(known, dim=1), torch.cat(weights, dim=1)
+        return torch.cat(known, dim=1), self.weights(torch.cat(weights, dim=1))
 
     def _look(self, y: Tensor, source: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`[batch, time, dim]` to the same, and the weights."""
@@ -180,6 +183,7 @@ class Bahdanau(Alignment):
         self.key = Linear(dim, dim, bias=False)
         self.score = Linear(dim, 1, bias=False)
         self.combine = Linear(3 * dim, 2 * dim)
+        self.weights = nn.Identity()
 
     def begin(self, encoded: Tensor, layout: Layout, states: Sequence[State]) -> Progress:
         return Progress(states, {"states": encoded, "keys": self.key(encoded)} | hidden_places(layout, encoded))
@@ -202,7 +206,9 @@ class Bahdanau(Alignment):
             contexts.append(context)
             weights.append(weight)
         together = torch.cat([torch.stack(known, dim=1), x, torch.stack(contexts, dim=1)], dim=-1)
-        return self.combine(together).unflatten(-1, (self.dim, 2)).amax(dim=-1), torch.stack(weights, dim=1)
+        return self.combine(together).unflatten(-1, (self.dim, 2)).amax(dim=-1), self.weights(
+            torch.stack(weights, dim=1)
+        )
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         return 2 * (self.query.weight.numel() + self.combine.weight.numel()) * np.asarray(lengths)

@@ -30,6 +30,25 @@ class Memory:
     layout: Layout
 
 
+def width_of_heads(dim: int, heads: int, head_dim: int | None = None) -> int:
+    """Width of each of `heads` heads in a model of width `dim`: as given, or an equal part.
+
+    Raises:
+        ValueError: no heads, a width under 1, or heads that do not divide the width where none is given.
+    """
+    if head_dim is not None:
+        if type(head_dim) is not int or head_dim < 1:
+            raise ValueError(
+                f"model.head_dim: {head_dim}; a whole number, at least 1, or null for model.dim / model.heads"
+            )
+        return head_dim
+    if heads < 1 or dim % heads:
+        raise ValueError(
+            f"model.heads: {heads} does not divide model.dim {dim}; model.head_dim gives heads a width of their own"
+        )
+    return dim // heads
+
+
 class Scored(nn.Module):
     """What every attention says of its scores.
 
@@ -74,6 +93,10 @@ class Scored(nn.Module):
         self.sinks = nn.Parameter(torch.zeros(heads)) if sinks else None
         self.weights = nn.Identity()
 
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return f"heads={self.heads}"
+
     def scoring(self, position: Position | None, scale: float | None = None) -> Scoring:
         """How scores are made under a position."""
         bias = None if position is None or type(position).bias is Position.bias else position.bias
@@ -91,6 +114,7 @@ class Attention(Scored):
         heads: of the queries.
         kv_heads: of keys and values; each serves `heads / kv_heads` query heads.
         visibility: who sees whom.
+        head_dim: width of a head; none for `dim / heads`.
         norm: makes a norm from `dim`.
         qk_norm: queries and keys are normalised head by head, before they turn (Henry et al. 2020; Gemma 3, Qwen 3).
         bias: the projections have one.
@@ -99,7 +123,7 @@ class Attention(Scored):
     Shapes: `[batch, time, dim] -> [batch, time, dim]`.
 
     Raises:
-        ValueError: heads that do not divide the width, or `kv_heads` that do not divide `heads`.
+        ValueError: heads of no width of their own that do not divide the model's, or `kv_heads` that do not divide `heads`.
     """
 
     def __init__(
@@ -108,26 +132,29 @@ class Attention(Scored):
         heads: int,
         kv_heads: int,
         visibility: Visibility,
+        head_dim: int | None = None,
         norm: Callable[..., nn.Module] | None = None,
         qk_norm: bool = False,
         bias: bool = False,
         **settings,
     ) -> None:
         super().__init__(heads, visibility, **settings)
-        if heads < 1 or dim % heads:
-            raise ValueError(f"model.heads: {heads} does not divide model.dim {dim}")
+        self.head_dim = width_of_heads(dim, heads, head_dim)
         if kv_heads < 1 or heads % kv_heads:
             raise ValueError(f"attention.kv_heads: {kv_heads} does not divide model.heads {heads}")
-        self.kv_heads, self.head_dim = kv_heads, dim // heads
-        self.score_dim = self.head_dim
-        shared = kv_heads * self.head_dim
-        self.project = Merged(dim, {"query": dim, "key": shared, "value": shared}, bias=bias)
-        self.output = Linear(dim, dim, bias=bias)
+        self.kv_heads, self.score_dim = kv_heads, self.head_dim
+        own, shared = heads * self.head_dim, kv_heads * self.head_dim
+        self.project = Merged(dim, {"query": own, "key": shared, "value": shared}, bias=bias)
+        self.output = Linear(own, dim, bias=bias)
         self.output.writes_residual = True  # type: ignore[assignment]
         if qk_norm and norm is None:
             raise ValueError("attention.qk_norm: true; takes a norm")
         self.query_norm = norm(dim=self.head_dim) if qk_norm and norm else None
         self.key_norm = norm(dim=self.head_dim) if qk_norm and norm else None
+
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return f"heads={self.heads}, kv_heads={self.kv_heads}"
 
     def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:
         """Attend within the rows of `x`, and to the tokens before them that the cache holds."""

@@ -54,7 +54,7 @@ class Block(nn.Module):
         self.cross_norm: nn.Module | None = None if cross is None else norm(dim=dim)
         self.cross: Any = cross
         self.ffn_norm, self.ffn = norm(dim=dim), ffn
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def gain(self, role: str) -> float:
         """What initial values of the matrix with this name in its layer are multiplied by."""

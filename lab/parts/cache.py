@@ -119,12 +119,17 @@ class LayerCache:
         if self.remembered is not None:
             self.remembered = tuple(kept[rows] for kept in self.remembered)
 
-    def extend(self, *new: Tensor) -> tuple[list[Tensor], Layout]:
+    def extend(self, *new: Tensor) -> tuple[Sequence[Tensor], Layout | None]:
         """Take in what new tokens bring, each `[batch, time, ...]`; gives all that they may see, themselves included, and its
-        layout.
+        layout, or none where that is themselves alone.
         """
         assert self.whole is not None  # Cache.advance comes first
         time = new[0].shape[1]
+        if not self.held:
+            self.held = min(time, self.length)
+            for kept, more in zip(self.kept, new, strict=True):
+                kept[:, : self.held] = more[:, -self.held :]
+            return new, None
         end = self.held + time
         if end <= self.length:
             for kept, more in zip(self.kept, new, strict=True):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.parts.feedforward import FeedForward
+from lab.parts.function import Function
 from lab.parts.kernels import in_precision, spare_rows
 
 
@@ -60,10 +61,10 @@ class Dispatch:
         """
         tokens, *every = in_precision(tokens, *(weight for expert in experts for weight in expert.weights()))
         weights = weights if self.kept is None else weights * self.kept
-        return _Serve.apply(self, experts, torch.is_grad_enabled(), tokens, weights.to(tokens.dtype), *every)
+        return _Serve.run(self, experts, torch.is_grad_enabled(), tokens, weights.to(tokens.dtype), *every)
 
 
-class _Serve(torch.autograd.Function):
+class _Serve(Function):
     """One node for all experts: what one of them reads and writes stays in the cache from its gather to its last product."""
 
     @staticmethod

@@ -59,7 +59,7 @@ class Embedding(nn.Module):
         self.head = None if tied else Linear(dim, size, bias=False)
         self.register_parameter("bias", None)
         self.scale = dim**0.5 if scaled else 1.0
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     @property
     def scorer(self) -> Tensor:
@@ -110,10 +110,11 @@ class BertEmbedding(Embedding):
         norm: makes a norm from `dim`; of what enters and of what is scored.
         activation: in the head.
         bias: the head's linear map has one.
+        headless: nothing scores the vocabulary, as in published models of sentences or labels.
         settings: as `Embedding`.
 
     Raises:
-        ValueError: another activation.
+        ValueError: another activation; or scores are asked for where there is no head.
     """
 
     def __init__(
@@ -123,20 +124,30 @@ class BertEmbedding(Embedding):
         norm: Callable[..., nn.Module],
         activation: str = "gelu",
         bias: bool = True,
+        headless: bool = False,
         **settings,
     ) -> None:
         super().__init__(vocab_size, dim, **settings)
         if activation not in ACTIVATIONS:
             raise ValueError(f"embedding.activation: {activation}; choose from {', '.join(ACTIVATIONS)}")
         self.norm = norm(dim=dim)
-        self.transform, self.head_norm = Linear(dim, dim, bias=bias), norm(dim=dim)
+        self.transform: Linear | None = Linear(dim, dim, bias=bias)
+        self.head_norm: nn.Module | None = norm(dim=dim)
         self.activation = ACTIVATIONS[activation]
         self.bias = nn.Parameter(torch.zeros(self.table.num_embeddings))
+        self.headless = False
+        if headless:
+            self.remove_head()
+
+    def remove_head(self) -> None:
+        """Leave nothing that scores the vocabulary."""
+        self.headless = True
+        self.head = self.transform = self.head_norm = self.bias = None
 
     @property
     def head_flops(self) -> int:
         """Forward FLOPs of scoring the vocabulary at one place."""
-        return super().head_flops + 2 * self.transform.weight.numel()
+        return 0 if self.transform is None else super().head_flops + 2 * self.transform.weight.numel()
 
     def enter(self, x: Tensor) -> Tensor:
         """`dropout(norm(x))`."""
@@ -144,4 +155,6 @@ class BertEmbedding(Embedding):
 
     def leave(self, x: Tensor) -> Tensor:
         """`norm(activation(transform(x)))`."""
+        if self.transform is None or self.head_norm is None:
+            raise ValueError("embedding.headless: true; there is no head that scores the vocabulary")
         return super().leave(self.head_norm(self.activation(self.transform(x))))

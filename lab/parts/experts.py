@@ -34,6 +34,11 @@ class MixtureOfExperts(nn.Module):
             nothing from that expert, and its other weights stay. First choices go before second ones, earlier tokens
             before later ones (GShard, Lepikhin et al. 2021, algorithm 1; Switch, section 2.2). A row is a group, as in
             Hugging Face's Switch, so that nothing depends on how rows are spread over devices and parts of a step.
+        limit: an expert takes no more than so many of a document's tokens, in training and after; null for no limit. The
+            first ones are taken, and the others are dropped as by the capacity. A document, and not a row, is a group: packed
+            ones are then as each alone. As in Hugging Face's Switch a step of generation counts anew.
+        jitter: while training, what the router and the experts read is multiplied by numbers from `1 - jitter` to
+            `1 + jitter` (Hugging Face's Mixtral).
         equal_active: each expert is `1 / (top_k + shared)` as wide, so that a token meets the parameters of one layer.
         layer: number of the block, from 0.
 
@@ -54,6 +59,8 @@ class MixtureOfExperts(nn.Module):
         balance: Callable[..., Balance] = Balance,
         shared: int = 0,
         capacity: float | None = None,
+        limit: int | None = None,
+        jitter: float = 0.0,
         equal_active: bool = True,
         layer: int = 0,
     ) -> None:
@@ -66,7 +73,11 @@ class MixtureOfExperts(nn.Module):
             raise ValueError(f"ffn.shared: {shared}; a whole number, 0 or more")
         if capacity is not None and not (type(capacity) in (int, float) and 0 < capacity < math.inf):
             raise ValueError(f"ffn.capacity: {capacity}; a factor over 0, or null for no limit")
-        self.layer, self.top_k, self.capacity = layer, top_k, capacity
+        if limit is not None and not (type(limit) is int and limit > 0):
+            raise ValueError(f"ffn.limit: {limit}; a whole number, at least 1, or null for no limit")
+        if not 0 <= jitter < 1:
+            raise ValueError(f"ffn.jitter: {jitter}; choose from 0 to under 1")
+        self.layer, self.top_k, self.capacity, self.limit, self.jitter = layer, top_k, capacity, limit, jitter
         self.router = router(dim=dim, experts=experts, top_k=top_k)
         self.balance = balance(experts=experts)
         share = 1 / (top_k + shared) if equal_active else 1.0
@@ -74,34 +85,52 @@ class MixtureOfExperts(nn.Module):
         self.shared = expert(dim=dim, share=share * shared, layer=layer) if shared else None
         self.auxiliary: Tensor | None = None
 
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return f"top_k={self.top_k}"
+
     def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
         """`[batch, time, dim] -> [batch, time, dim]`."""
+        if self.training and self.jitter:
+            x = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter)
         tokens = x.flatten(0, -2)
-        if layout is None or not layout.padded:
-            return self.mix(tokens, x.shape[-2]).view_as(x)
+        layout = layout or Layout.full(len(tokens) // x.shape[-2], x.shape[-2], x.device)
+        if not layout.padded:
+            return self.mix(tokens, layout).view_as(x)
         real = layout.once("real", lambda: (~layout.padding).flatten().nonzero().squeeze(1))
-        mixed = self.mix(tokens[real], x.shape[-2], real)
+        mixed = self.mix(tokens[real], layout, real)
         return mixed.new_zeros(tokens.shape).index_copy(0, real, mixed).view_as(x)
 
-    def mix(self, tokens: Tensor, time: int, places: Tensor | None = None) -> Tensor:
+    def mix(self, tokens: Tensor, layout: Layout, real: Tensor | None = None) -> Tensor:
         """`[tokens, dim] -> [tokens, dim]`.
 
         Args:
             tokens: none of them padding.
-            time: places in a row.
-            places: `[tokens]`, where each stands in the rows one after the other; none where they stand at every place.
+            layout: of the rows that they are from.
+            real: `[tokens]`, where each stands in the rows one after the other; none where they stand at every place.
         """
         routing = self.router(tokens, self.balance.bias)
-        kept = None
-        if self.training and self.capacity is not None:
-            places = torch.arange(len(tokens), device=tokens.device) if places is None else places
-            kept = within_capacity(routing.chosen, places // time, len(self.experts), self.capacity)
+        kept = self._kept(routing.chosen, layout, real)
         learning = self.training and torch.is_grad_enabled()
         self.auxiliary = self.balance(routing, kept) if learning else None
 
         dispatch = Dispatch.of(routing.chosen, len(self.experts), kept)
         mixed = dispatch.serve(tokens, routing.weights, list(self.experts))  # type: ignore[arg-type]
         return mixed if self.shared is None else mixed + self.shared(tokens)
+
+    def _kept(self, chosen: Tensor, layout: Layout, real: Tensor | None) -> Tensor | None:
+        """Which choices are not dropped, `[tokens, top_k]` bool; none for all."""
+        kept = None
+        if self.training and self.capacity is not None:
+            rows = torch.arange(len(layout.documents), device=chosen.device).repeat_interleave(
+                layout.documents.shape[1]
+            )
+            kept = within_capacity(chosen, rows if real is None else rows[real], len(self.experts), self.capacity)
+        if self.limit is not None:
+            documents = layout.numbered.flatten()
+            ahead = first_come(chosen, documents if real is None else documents[real], len(self.experts))
+            kept = ahead < self.limit if kept is None else kept & (ahead < self.limit)
+        return kept
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         """Forward FLOPs on documents of these lengths: the router, `top_k` experts and the shared one, nothing dropped."""
@@ -119,7 +148,7 @@ def within_capacity(chosen: Tensor, rows: Tensor, experts: int, capacity: float)
     """Which choices fit: of each row and expert the first `ceil(capacity * tokens of the row * top_k / experts)`.
 
     Args:
-        chosen: `[tokens, top_k]` int64; all first choices go before all second ones, and earlier tokens before later ones.
+        chosen: `[tokens, top_k]` int64, in the order of `first_come`.
         rows: `[tokens]` int64, the row of each token.
         experts: how many there are.
         capacity: the factor.
@@ -127,13 +156,25 @@ def within_capacity(chosen: Tensor, rows: Tensor, experts: int, capacity: float)
     Returns:
         `[tokens, top_k]` bool.
     """
-    top_k = chosen.shape[1]
-    queues = (rows.unsqueeze(1) * experts + chosen).T.flatten()  # one for each row and expert
+    # Rounded first: 1.1 * 40 * 2 / 8 is 11, whatever binary fractions make of it.
+    limit = (torch.bincount(rows).double() * capacity * chosen.shape[1] / experts).round(decimals=6).ceil()
+    return first_come(chosen, rows, experts) < limit[rows].unsqueeze(1)
+
+
+def first_come(chosen: Tensor, groups: Tensor, experts: int) -> Tensor:
+    """How many choices of the same expert go before each, in its group.
+
+    Args:
+        chosen: `[tokens, top_k]` int64; all first choices go before all second ones, and earlier tokens before later ones.
+        groups: `[tokens]` int64, the group of each token.
+        experts: how many there are.
+
+    Returns:
+        `[tokens, top_k]` int64.
+    """
+    queues = (groups.unsqueeze(1) * experts + chosen).T.flatten()  # one for each group and expert
     order = queues.argsort(stable=True)
     ordered = queues[order]
     before = torch.empty_like(queues)
     before[order] = torch.arange(len(queues), device=queues.device) - torch.searchsorted(ordered, ordered)
-    # Rounded first: 1.1 * 40 * 2 / 8 is 11, whatever binary fractions make of it.
-    limit = (torch.bincount(rows).double() * capacity * top_k / experts).round(decimals=6).ceil()
-    ahead = before.view(top_k, -1).T
-    return ahead < limit[rows].unsqueeze(1)
+    return before.view(chosen.shape[1], -1).T

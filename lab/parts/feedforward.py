@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.parts.activation import ACTIVATIONS, Activation, Gate
+from lab.parts.function import Function
 from lab.parts.kernels import in_precision, outer, product
 from lab.parts.linear import Linear, Merged, count, matmul_flops
 
@@ -35,6 +36,11 @@ class FeedForward(nn.Module):
             raise ValueError(f"ffn.activation: {activation}; choose from {', '.join(ACTIVATIONS)}")
         self.inner = inner
         self.activation = ACTIVATIONS[activation]
+        self.activation_name = activation
+
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return self.activation_name
 
     @property
     def maps(self) -> tuple[Linear, Linear]:
@@ -43,7 +49,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
         """Each token through both maps."""
-        return _Apply.apply(self, *in_precision(x, *self.weights()))
+        return _Apply.run(self, *in_precision(x, *self.weights()))
 
     def weights(self) -> Weights:
         """What `compute` takes."""
@@ -151,7 +157,7 @@ class Gated(FeedForward):
         return self.project, self.down
 
 
-class _Apply(torch.autograd.Function):
+class _Apply(Function):
     """One layer on `[..., dim]`."""
 
     @staticmethod

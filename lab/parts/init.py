@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lab.parts.attention import Scored
 from lab.parts.block import Block
+from lab.parts.classifier import Classifier, output_heads
 from lab.parts.embedding import Embedding
 from lab.parts.linear import named_matrices
 
@@ -92,7 +93,7 @@ class Mup(Normal):
     | --- | --- | --- | --- |
     | hidden matrices, a router too | `1 / sqrt(inputs)` | | `base_dim / inputs` |
     | tables of embeddings | `1 / sqrt(base_dim)` | | 1 |
-    | the head, tied or not | `1 / sqrt(base_dim)` | logits by `base_dim / dim` | 1 |
+    | the head, tied or not, and a classifier's | `1 / sqrt(base_dim)` | logits by `base_dim / dim` | 1 |
     | norms, biases | 1 and 0 | | 1 |
     | scores of attention | | `sqrt(base_head_dim) / head_dim` | |
 
@@ -125,7 +126,7 @@ class Mup(Normal):
         """Set every parameter and multiplier of the model."""
         embeddings = [module for module in model.modules() if isinstance(module, Embedding)]
         tables = {module for module in model.modules() if isinstance(module, nn.Embedding)}
-        self.constant = tables | {embedding.head for embedding in embeddings if embedding.head is not None}
+        self.constant = tables | set(output_heads(model))
         super().__call__(model, seed, layers)
         model.base_dim = self.base_dim  # type: ignore[assignment]
         for embedding in embeddings:
@@ -133,5 +134,7 @@ class Mup(Normal):
             if embedding.scale != 1.0:
                 embedding.scale = self.base_dim**0.5
         for module in model.modules():
+            if isinstance(module, Classifier):
+                module.logit_scale = self.base_dim / module.in_features
             if isinstance(module, Scored) and module.scale is None:
                 module.scale = self.base_head_dim**0.5 / module.score_dim

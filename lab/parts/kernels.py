@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lab.layout import Layout
 from lab.parts import onednn
+from lab.parts.function import Function
 from lab.parts.tiled import Piece, pieces, tiled_attention
 from lab.parts.visibility import Tile, Visibility, additive
 
@@ -26,6 +27,12 @@ ROWS = 256
 
 PART = 64
 """Of the model's width, for which the head's gradient is computed at a time there."""
+
+LARGE = 1 << 16
+"""Numbers in a weight from which on a product with few rows is sliced."""
+
+SLICES = 8
+"""Of such a weight; as many whatever the number of threads, which therefore changes no result."""
 
 QUERIES = 128
 """Queries whose scores are held at a time where attention is computed explicitly."""
@@ -72,13 +79,34 @@ PLAIN = Scoring()
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias`: `[..., inputs]` with `[outputs, inputs]` and `[outputs]` to `[..., outputs]`."""
     if onednn.fits(x, weight):
-        return onednn.LinearByOneDNN.apply(x, weight, bias)
-    return F.linear(x, weight, bias)
+        return onednn.LinearByOneDNN.run(x, weight, bias)
+    return _sliced(x, weight, bias) if _few(x, weight) else F.linear(x, weight, bias)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`linear` of `[rows, inputs]`, inside functions that bring their own gradient."""
-    return onednn.product(x, weight, bias) if onednn.fits(x, weight) else F.linear(x, weight, bias)
+    if onednn.fits(x, weight):
+        return onednn.product(x, weight, bias)
+    return _sliced(x, weight, bias) if _few(x, weight) else F.linear(x, weight, bias)
+
+
+def _few(x: Tensor, weight: Tensor) -> bool:
+    """Whether rows are so few that torch's product of them and a large weight leaves cores idle."""
+    return (
+        x.device.type == "cpu"
+        and x.numel() < onednn.ROWS * x.shape[-1]
+        and weight.numel() >= LARGE
+        and len(weight) % SLICES == 0
+        and weight.is_contiguous()
+    )
+
+
+def _sliced(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`linear` as a batch of products with slices of the weight, of which each core takes some."""
+    rows = x.reshape(-1, x.shape[-1])
+    slices = weight.unflatten(0, (SLICES, -1)).mT
+    out = torch.bmm(rows.expand(SLICES, -1, -1), slices).transpose(0, 1).reshape(*x.shape[:-1], len(weight))
+    return out if bias is None else out + bias
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
@@ -304,7 +332,10 @@ def linear_cross_entropy(
         bias: `[vocab]`; none for none.
     """
     x, weight, bias = in_precision(x, weight, bias)
-    return _LinearCrossEntropy.apply(x, weight, bias, targets, softcap, smoothing, torch.is_grad_enabled())
+    spare = spare_rows(len(x) % ROWS, x)
+    if spare:
+        x, targets = F.pad(x, (0, 0, 0, spare)), F.pad(targets, (0, spare), value=IGNORE)
+    return _LinearCrossEntropy.run(x, weight, bias, targets, softcap, smoothing, torch.is_grad_enabled())
 
 
 def _loss_of(
@@ -334,7 +365,7 @@ def _loss_of(
     return loss, shares.to(dtype)
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
+class _LinearCrossEntropy(Function):
     @staticmethod
     def forward(
         ctx,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.layout import Layout
-from lab.parts.attention import Memory, Scored
+from lab.parts.attention import Memory, Scored, width_of_heads
 from lab.parts.cache import LayerCache
 from lab.parts.kernels import attend
 from lab.parts.linear import Linear, Merged, matmul_flops
@@ -28,19 +28,20 @@ class LatentAttention(Scored):
         dim: width of the model.
         heads: of queries, keys and values.
         visibility: who sees whom.
+        head_dim: width of the part of a head that does not turn; none for `dim / heads`.
         norm: makes a norm from `dim`, for the latents.
         kv_rank: width of the latent of keys and values; null for 4 heads' widths, as published.
         q_rank: width of the latent of queries; null for queries straight from the stream.
         rope_dim: width of the part of queries and keys that turns; null for half a head's width, as published;
             counts as 0 where the position does not rotate.
-        value_dim: width of a head's value; null for `dim / heads`, which is the width of the part that does not turn.
+        value_dim: width of a head's value; null for `head_dim`.
         bias: the output has one.
         settings: of the scores, see `Scored`.
 
     Shapes: `[batch, time, dim] -> [batch, time, dim]`.
 
     Raises:
-        ValueError: heads that do not divide the width, a width under 1, or an odd `rope_dim`.
+        ValueError: heads of no width of their own that do not divide the model's, a width under 1, or an odd `rope_dim`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class LatentAttention(Scored):
         heads: int,
         visibility: Visibility,
         norm: Callable[..., nn.Module],
+        head_dim: int | None = None,
         kv_rank: int | None = None,
         q_rank: int | None = None,
         rope_dim: int | None = None,
@@ -57,14 +59,12 @@ class LatentAttention(Scored):
         **settings,
     ) -> None:
         super().__init__(heads, visibility, **settings)
-        if dim % heads:
-            raise ValueError(f"model.heads: {heads} does not divide model.dim {dim}")
         for name, value in {"kv_rank": kv_rank, "q_rank": q_rank, "value_dim": value_dim}.items():
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"attention.{name}: {value}; a whole number, at least 1")
         if rope_dim is not None and (rope_dim < 0 or rope_dim % 2):
             raise ValueError(f"attention.rope_dim: {rope_dim}; an even number, 0 or more, or null")
-        self.plain_dim = dim // heads
+        self.plain_dim = width_of_heads(dim, heads, head_dim)
         rope_dim = max(2, self.plain_dim // 4 * 2) if rope_dim is None else rope_dim
         self.rope_dim = rope_dim if self.rotates else 0
         self.score_dim = self.plain_dim + self.rope_dim
@@ -87,12 +87,13 @@ class LatentAttention(Scored):
         latent = self.latent_norm(latent)
         key = position.rotate(shared[0].unsqueeze(2), layout) if shared else latent.new_empty(*latent.shape[:2], 1, 0)
         scoring = self.scoring(position, self.scale or self.score_dim**-0.5)
-        if cache is None:
+        held, seen = (None, None) if cache is None else cache.extend(latent, key.squeeze(2))
+        if held is None or seen is None:
             keys, values = self._made(latent)
             keys = torch.cat([keys, key.expand(-1, -1, self.heads, -1)], dim=-1)
             out = attend(torch.cat([plain, turned], dim=-1), keys, values, layout, self.visibility, scoring)
         else:
-            (latents, turning), seen = cache.extend(latent, key.squeeze(2))
+            latents, turning = held
             query = torch.cat([self._taken_in(plain), turned], dim=-1)
             keys = torch.cat([latents, turning], dim=-1).unsqueeze(2)
             out = self._values(attend(query, keys, latents.unsqueeze(2), layout, self.visibility, scoring, seen))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lab.parts.function import Function
+
 
 class LayerNorm(nn.LayerNorm):
     """Zero mean and unit variance over the width, then a gain and a bias (Ba et al. 2016).
@@ -39,10 +41,10 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x / sqrt(mean(x^2) + eps) * weight`."""
-        return _UnitRootMeanSquare.apply(x, self.weight, self.eps)
+        return _UnitRootMeanSquare.run(x, self.weight, self.eps)
 
 
-class _UnitRootMeanSquare(torch.autograd.Function):
+class _UnitRootMeanSquare(Function):
     """Torch's own is a chain of small operations on the CPU; here both directions pass over memory half as often."""
 
     @staticmethod

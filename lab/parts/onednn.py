@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lab.parts.function import Function
+
 ROWS = 16
 """Under so many rows a product waits for memory, and oneDNN's start shows."""
 
@@ -30,11 +32,12 @@ def preferred() -> bool:
 
 
 def fits(x: Tensor, weight: Tensor) -> bool:
-    """Whether `product` takes these, and is worth it."""
+    """Whether `product` takes these, and is worth it. A part of a weight's columns is copied number by number: not that."""
     return (
         x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.numel() >= ROWS * x.shape[-1]
+        and (weight.is_contiguous() or weight.mT.is_contiguous())
         and not torch.is_autocast_enabled("cpu")
         and preferred()
     )
@@ -74,7 +77,7 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
     return product(right.T, left.T).T
 
 
-class LinearByOneDNN(torch.autograd.Function):
+class LinearByOneDNN(Function):
     """`x @ weight.T + bias` of `[..., inputs]`, and its gradients."""
 
     @staticmethod

@@ -47,6 +47,10 @@ class Position(nn.Module):
         """Queries or keys `[batch, time, heads, head_dim]`, turned by their position."""
         return x
 
+    def renews(self, length: int) -> bool:
+        """What was computed of a document turns out otherwise once it has so many tokens, and did not with one less."""
+        return False
+
     def bias(self, query: Layout, key: Layout) -> Tensor | None:
         """What is added to scores, broadcastable to `[batch, heads, queries, keys]`; none for nothing."""
         return None
@@ -148,6 +152,10 @@ class PerLayer(Position):
     def at(self, layer: int) -> Position:
         """The option of this layer."""
         return self.options[layer % len(self.options)].at(layer)  # type: ignore[operator]
+
+    def renews(self, length: int) -> bool:
+        """If any of them does."""
+        return any(option.renews(length) for option in self.options)  # type: ignore[operator]
 
     def embed(self, x: Tensor, layout: Layout) -> Tensor:
         """Embeddings with what each option adds."""

@@ -6,11 +6,13 @@ The kinds differ in how fast each pair of coordinates turns, which is what decid
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lab.layout import Layout
+from lab.parts.function import Function
 from lab.parts.position import Table, frequencies, over_zero
 
 
@@ -48,8 +50,13 @@ class RoPE(Table):
         self.base, self.share, self.interleaved = over_zero("base", base), share, interleaved
         if head_dim % 2:
             raise ValueError(
-                f"position=rope turns pairs of coordinates: the head width model.dim / model.heads must be even, got {head_dim}"
+                "position=rope turns pairs of coordinates: the head width (model.head_dim, or "
+                f"model.dim / model.heads) must be even, got {head_dim}"
             )
+
+    def extra_repr(self) -> str:
+        """What its printed form says of it."""
+        return f"base={self.base:,.0f}" + (f", share={self.share}" if self.share < 1 else "")
 
     def turning(self, width: int) -> int:
         """How many of the coordinates of a head of this width turn."""
@@ -71,7 +78,7 @@ class RoPE(Table):
     def rotate(self, x: Tensor, layout: Layout) -> Tensor:
         """`[batch, time, heads, width]`, each pair turned by its angle."""
         cosine, sine = self.rows(layout, self.turning(x.shape[-1])).to(x.dtype).unbind(2)
-        return _Rotation.apply(x, cosine, sine, self.interleaved)
+        return _Rotation.run(x, cosine, sine, self.interleaved)
 
 
 class Stretched(RoPE):
@@ -164,7 +171,70 @@ class Llama3RoPE(Stretched):
         return plain / self.factor * (1 - kept) + plain * kept
 
 
-class _Rotation(torch.autograd.Function):
+class LongRoPE(Stretched):
+    """LongRoPE (Ding et al. 2024, sections 3.3-3.4; Phi-3, Abdin et al. 2024): each pair is slowed by a factor of its own, in
+    documents of up to the trained length by another than in longer ones; scores grow a little.
+
+    Every document is judged by itself, however it is packed. In transformers the longest row of a batch decides for all.
+
+    Args:
+        short: factors of the pairs, as many as turn, in documents of up to `trained` tokens; null for 1.
+        long: in longer ones; null for `factor`.
+        settings: of `Stretched`.
+
+    Raises:
+        ValueError: factors that are not over 0 or not as many as pairs, or a trained length of one token.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        head_dim: int,
+        context: int,
+        short: Sequence[float] | None = None,
+        long: Sequence[float] | None = None,
+        **settings,
+    ) -> None:
+        super().__init__(dim, head_dim, context, **settings)
+        if not self.trained > 1:
+            raise ValueError(f"position.trained: {self.trained}; more than 1 token")
+        pairs = self.turning(head_dim) // 2
+        self.short, self.long = list(short or [1.0] * pairs), list(long or [self.factor] * pairs)
+        for name, factors in {"short": self.short, "long": self.long}.items():
+            if len(factors) != pairs or not all(factor > 0 for factor in factors):
+                raise ValueError(f"position.{name}: {factors}; a number over 0 for each of the {pairs} pairs that turn")
+
+    def amplitude(self) -> float:
+        """`sqrt(1 + ln(factor) / ln(trained))`, as in its authors' code."""
+        return math.sqrt(1 + math.log(self.factor) / math.log(self.trained))
+
+    def values(self, positions: Tensor, width: int) -> Tensor:
+        """`[positions, 2 lengths, 2, 1, width / 2]`: as of every rotation, for short documents and for long ones."""
+        plain = self.speeds(width, positions.device)
+        kinds = [plain / self._of_pairs(factors, plain) for factors in (self.short, self.long)]
+        angles = torch.stack([torch.outer(positions.float(), speeds) for speeds in kinds], dim=1)
+        return torch.stack([angles.cos(), angles.sin()], dim=2).unsqueeze(-2) * self.amplitude()
+
+    def _of_pairs(self, factors: list[float], plain: Tensor) -> Tensor:
+        """As many factors as pairs, which latent attention has fewer of; factors that are all the same serve any number."""
+        if len(factors) != len(plain) and len(set(factors)) > 1:
+            raise ValueError(f"position.short, position.long: {len(factors)} factors, for {len(plain)} pairs that turn")
+        return plain.new_tensor(factors if len(factors) == len(plain) else factors[:1])
+
+    def rows(self, layout: Layout, width: int) -> Tensor:
+        """Of short or long documents, each by its own length."""
+        both = super().rows(layout, width)
+        if layout.span <= self.trained:
+            return both[:, :, 0]
+        beyond = layout.once((id(self), "beyond"), lambda: layout.lengths > self.trained)
+        return torch.where(beyond[:, :, None, None, None], both[:, :, 1], both[:, :, 0])
+
+    def renews(self, length: int) -> bool:
+        """With the first token beyond the trained length, all of its document turns otherwise."""
+        return self.trained < length <= self.trained + 1
+
+
+class _Rotation(Function):
     """The gradient is the same turn backwards, so nothing of `x` is kept."""
 
     @staticmethod

@@ -37,21 +37,29 @@ class Router(nn.Module):
         experts: how many there are.
         top_k: how many are chosen.
         normalise: the weights of a token sum to `scale` (Mixtral, Jiang et al. 2024, section 2.1), else they are the scores.
-            A single one stays the score (Switch): if it were always 1, the router would learn nothing.
+            A single one stays the score (Switch): if it were always 1, the router would learn nothing but by the balance.
+        alone: where they are normalised, a single one is 1 all the same (Hugging Face's Mixtral).
         scale: of the weights (DeepSeek-V2 and V3: the routed scaling factor).
         jitter: while training, what the router reads is multiplied by numbers from `1 - jitter` to `1 + jitter`
             (Switch, appendix C).
     """
 
     def __init__(
-        self, dim: int, experts: int, top_k: int, normalise: bool = True, scale: float = 1.0, jitter: float = 0.0
+        self,
+        dim: int,
+        experts: int,
+        top_k: int,
+        normalise: bool = True,
+        alone: bool = False,
+        scale: float = 1.0,
+        jitter: float = 0.0,
     ) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"ffn.router.scale: {scale}; a factor over 0")
         if not 0 <= jitter < 1:
             raise ValueError(f"ffn.router.jitter: {jitter}; choose from 0 to under 1")
-        self.top_k, self.normalise, self.scale, self.jitter = top_k, normalise and top_k > 1, scale, jitter
+        self.top_k, self.normalise, self.scale, self.jitter = top_k, normalise and (top_k > 1 or alone), scale, jitter
         self.linear = Linear(dim, experts, bias=False)
 
     def forward(self, tokens: Tensor, bias: Tensor | None = None) -> Routing:

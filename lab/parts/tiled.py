@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lab.parts.function import Function
 from lab.parts.visibility import Tile, Visibility
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -88,10 +89,10 @@ def tiled_attention(
     Returns:
         `[batch, time, heads, width]`; zeros for queries that no piece has.
     """
-    return _Tiled.apply(query, key, value, sink, plan, scale)
+    return _Tiled.run(query, key, value, sink, plan, scale)
 
 
-class _Tiled(torch.autograd.Function):
+class _Tiled(Function):
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, sink: Tensor | None, plan, scale: float) -> Tensor:
         if any(piece.tile.columns > 1 for piece in plan):

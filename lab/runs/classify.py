@@ -7,12 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from lab.config import construct
 from lab.errors import RequestError
 from lab.objectives.classify import Classify
-from lab.runs import folder as files
+from lab.objectives.objective import Objective
 from lab.runs.folder import Run
 from lab.vectors import read
 
@@ -44,13 +43,18 @@ def classify(run: Run, texts: Sequence[str | tuple[str, str]], too_long: str = "
 
 def _objective(run: Run) -> Classify:
     """The objective of the run, with its trained head."""
-    known = SimpleNamespace(labels=run.result.get("labels", ()), tokenizer=run.tokenizer)
-    if not known.labels:
+    if not run.result.get("labels"):
         raise RequestError(f"{run.folder}: was trained by objective={run.config.choices.objective}, to no labels")
-    made = construct(run.config, "objective", model=run.model, optimizer=None, prepared=known)
+    made = trained_objective(run)
     if not isinstance(made, Classify):
         raise RequestError(f"{run.folder}: was trained by objective={run.config.choices.objective}, not to label texts")
-    weights = load_file(run.folder / files.WEIGHTS)
-    prefix = f"{files.HEAD}head."
-    made.head.load_state_dict({k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)})
+    return made
+
+
+def trained_objective(run: Run) -> Objective:
+    """The objective of a run, with its model and its trained head, if it has one."""
+    known = SimpleNamespace(labels=run.result.get("labels", ()), tokenizer=run.tokenizer)
+    made: Objective = construct(run.config, "objective", model=run.model, optimizer=None, prepared=known)
+    if made.head is not None:
+        made.head.load_state_dict(run.head)
     return made.eval()

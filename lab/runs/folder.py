@@ -251,6 +251,15 @@ class Run:
         Raises:
             RequestError: no weights, or damaged ones.
         """
+        return {name: weight for name, weight in self._saved().items() if not name.startswith(HEAD)}
+
+    @property
+    def head(self) -> dict[str, Tensor]:
+        """What the head holds that the objective added, by name; empty for none. Errors as for `weights`."""
+        prefix = f"{HEAD}head."
+        return {name.removeprefix(prefix): weight for name, weight in self._saved().items() if name.startswith(prefix)}
+
+    def _saved(self) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -258,7 +267,7 @@ class Run:
         if not path.is_file():
             raise RequestError(f"{path}: no weights; the run is {self.status}")
         try:
-            return {name: weight for name, weight in load_file(path).items() if not name.startswith(HEAD)}
+            return load_file(path)
         except (SafetensorError, OSError) as error:
             raise RequestError(f"{path}: damaged ({str(error)[:200]})") from None
 

@@ -13,6 +13,7 @@ from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 from lab.models.sampling import Sampling
 from lab.runs.folder import Run
+from lab.runs.subject import encoded
 
 TOKENS = 100
 """That a text is continued by unless told."""
@@ -194,21 +195,10 @@ def check(run: Run, prompts: Sequence[str]) -> None:
             f"RUN: {run.folder} holds model={run.config.choices.model}, which writes no text; decoders, recurrent models and "
             "encoder-decoders do"
         )
-    most = (
-        None if model.limit is None else model.limit - 1
-    )  # the document token, or the one that ends a source, is there too
-    for prompt, ids in zip(prompts, run.tokenizer.encode(prompts), strict=True):
-        if not prompt:
-            raise RequestError("PROMPT: is empty; a text to begin from")
-        if unknown := run.tokenizer.unknown(prompt):
-            shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-            raise RequestError(f"PROMPT: the run's tokenizer has no token for {shown}")
-        if not len(ids):
-            raise RequestError(f"PROMPT: {prompt!r} gives no token; a text to begin from")
-        if most is not None and len(ids) > most:
-            raise RequestError(
-                f"PROMPT: {len(ids):,} tokens; at most {most:,}, as the model was trained on rows of {most + 1:,}"
-            )
+    # The document token, or the one that ends a source, is there too.
+    most = None if model.limit is None else model.limit - 1
+    for prompt in prompts:
+        encoded(run, prompt, most, "PROMPT")
 
 
 @dataclass(frozen=True)

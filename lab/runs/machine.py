@@ -67,6 +67,14 @@ def peak_memory() -> int | None:
     return int(peak.split()[1]) * 1024
 
 
+def memory() -> int | None:
+    """Bytes of memory that this machine has; null where unknown."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 def versions() -> dict[str, str]:
     """What produced the numbers."""
     import lab

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.numbers import plain
 from lab.runs.comparison.scaling import Scaling, scaling
 from lab.runs.comparison.verdict import BETTER, EQUIVALENT, TOO_FEW, UNDECIDED, WORSE, Rule
+from lab.runs.terms import kept
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -33,6 +34,8 @@ def report(
 ) -> Report:
     """Read the runs in these folders and below, and compare their configurations over paired seeds.
 
+    What a sweep fixed beforehand (`lab.runs.terms`) holds for the report of its folder too, unless given here.
+
     Args:
         folders: of runs, multiruns or sweeps; one, or several.
         baseline: the configuration that the others are compared with, by its label, an override or an option;
@@ -48,7 +51,13 @@ def report(
             not above 0, a key of `scale` is no number that varies, or there are more pairs than `most_seeds`.
     """
     paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
-    return Report(paths, compare(read_runs(paths), baseline, Rule(margin, most_seeds), scale))
+    runs, terms = read_runs(paths), kept(paths)
+    if len(paths) == len(terms) == 1 and not scale:
+        baseline, margin = baseline or terms[0].baseline, margin or terms[0].margin
+        most_seeds = most_seeds or terms[0].most_seeds
+    results = compare(runs, baseline, Rule(margin, most_seeds), scale)
+    said = [note for each in terms for note in each.notes(results)]
+    return Report(paths, replace(results, notes=[*said, *results.notes]))
 
 
 @dataclass

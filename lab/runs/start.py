@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from lab.config import construct, meta_model, trusted
+from lab.config import APART, construct, meta_model, resolved, trusted
 from lab.console import say
 from lab.errors import RequestError
+from lab.options import flatten
 from lab.runs import folder as files
 from lab.runs.folder import Run, load
 from lab.runs.likeness import unlike
@@ -32,8 +33,11 @@ TABLES = ("word_vectors",)
 TABLE = "embedding.table.weight"
 
 
-def origin(key: str, path: str, seed: int) -> Run:
+def origin(key: str, path: str, seed: int, config: DictConfig | None = None) -> Run:
     """The run that a key names: a run folder, or a folder of runs, of which the finished one with this seed is meant.
+
+    Where several have it, as in a sweep of several configurations, it is the one that `config` agrees with in all that
+    tells them apart, budgets left aside.
 
     Raises:
         RequestError: there is none, or there are several.
@@ -48,12 +52,35 @@ def origin(key: str, path: str, seed: int) -> Run:
         raise RequestError(f"{key}={path}: no such folder (a relative path counts from {Path.cwd()})")
     found = {place.parent: files.read_result(place.parent) or {} for place in folder.glob(f"**/{files.RESULT}")}
     fitting = [at for at, result in found.items() if result.get("status") == "finished" and result.get("seed") == seed]
+    if len(fitting) > 1 and config is not None:
+        fitting = _agreeing(fitting, config) or fitting
     if len(fitting) != 1:
+        which = ", and no single one agrees with this configuration in all that tells them apart"
         raise RequestError(
             f"{key}={path}: needs a run folder, or a folder with one finished run of seed {seed}; "
-            f"{len(fitting) or 'none'} of its {len(found)} runs is one"
+            f"{len(fitting) or 'none'} of its {len(found)} runs is one{which if fitting and config is not None else ''}"
         )
     return load(fitting[0])
+
+
+def _agreeing(folders: list[Path], config: DictConfig) -> list[Path]:
+    """Those of these runs that a configuration agrees with wherever they differ among themselves."""
+    plain = [
+        {
+            key: value
+            for key, value in flatten(resolved(each)).items()
+            if key.partition(".")[0] not in (*APART, "budget")
+        }
+        for each in (config, *map(files.read_config, folders))
+    ]
+    mine, others = plain[0], plain[1:]
+    keys = {key for each in others for key in each}
+    differing = [key for key in keys if any(each.get(key) != others[0].get(key) for each in others)]
+    return [
+        folder
+        for folder, each in zip(folders, others, strict=True)
+        if all(each.get(key) == mine.get(key) for key in differing)
+    ]
 
 
 def recipe(config: DictConfig) -> Recipe:
@@ -67,7 +94,7 @@ def recipe(config: DictConfig) -> Recipe:
         return made
     from lab.data.pretrained import Pretrained
 
-    run = origin("start", config.start, config.seed)
+    run = origin("start", config.start, config.seed, config)
     words = unlike(config, run.config, ("tokenizer", "model.special"))
     if words:
         raise RequestError(f"start={config.start}: brings a tokenizer of its own; add {' '.join(words)}")
@@ -87,10 +114,16 @@ def check_start(config: DictConfig) -> None:
     """
     from lab.runs.ranks import first_rank
 
-    _teacher(config)
+    teacher = _teacher(config)
+    if teacher is not None:
+        objective: Any = trusted("objective._target_", config.objective._target_)
+        try:
+            objective.check_teacher(meta_model(teacher.config, teacher.tokenizer.vocab_size), meta_model(config))
+        except ValueError as error:
+            raise RequestError(str(error)) from None
     if config.start == "none":
         return
-    run = origin("start", config.start, config.seed)
+    run = origin("start", config.start, config.seed, config)
     start(config, meta_model(config, run.tokenizer.vocab_size))
     words = unlike(config, run.config, ("model", "init")) if _family(run) not in TABLES else []
     if words and first_rank():
@@ -98,14 +131,14 @@ def check_start(config: DictConfig) -> None:
 
 
 def start(config: DictConfig, model: Model) -> str | None:
-    """Give a model the weights of the run that it starts from; names its folder. A head of its objective stays there.
+    """Give a model the weights of the run that it starts from; names its folder.
 
     Raises:
         RequestError: there is no such run, or its model is another.
     """
     if config.start == "none":
         return None
-    run = origin("start", config.start, config.seed)
+    run = origin("start", config.start, config.seed, config)
     family = _family(run)
     into, weights = model.state_dict(), run.weights
     compared = ("model", "tokenizer")
@@ -149,7 +182,8 @@ def _teacher(config: DictConfig) -> Run | None:
 
 
 def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimizer: Any) -> Objective:
-    """The objective of a run, with the initial values of its head, and the teacher's model if it names one.
+    """The objective of a run, with the teacher's model if it names one. Its head has initial values, or those of the run that
+    this one starts from, where that learnt the same labels by the same objective.
 
     Raises:
         RequestError: a value out of range, no such teacher, or one of another vocabulary.
@@ -169,4 +203,29 @@ def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimiz
     made: Objective = construct(config, "objective", **known)
     if made.head is not None:
         construct(config, "init")(made.head, seed=config.seed, layers=config.model.layers)
+        if config.start != "none":
+            _take_head(config, made)
     return made
+
+
+def _take_head(config: DictConfig, objective: Objective) -> None:
+    """Give an objective's head the values that it has in the run that this one starts from; say where they do not fit."""
+    from lab.runs.ranks import first_rank
+
+    run = origin("start", config.start, config.seed)
+    learnt = run.head
+    if not learnt:
+        return
+    mine, theirs = config.choices.objective, run.config.choices.objective
+    others = list(run.result.get("labels", ()))
+    why: str | None
+    if mine != theirs:
+        why = f"that one is of objective={theirs}"
+    elif list(objective.prepared.labels) != others:
+        why = f"that one scores {', '.join(map(str, others))}"
+    else:
+        why = _difference(objective.head.state_dict(), learnt)
+    if why is None:
+        objective.head.load_state_dict(learnt)
+    elif first_rank():
+        say(f"start={config.start}: the head of objective={mine} begins anew; {why}")

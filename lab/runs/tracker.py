@@ -93,6 +93,10 @@ class Tracker:
         known = {key: value for key, value in measured.items() if value is not None}
         self.run.log(known, step=measured["step"], commit=True)  # else the last one would come after the result
 
+    def show(self, pictures: Mapping[str, Any], step: int, tokens: int) -> None:
+        """Log pictures; what is measured at the same step joins them."""
+        self.run.log({**pictures, "tokens": tokens}, step=step, commit=False)
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result as the run's summary and close it."""
         self.run.summary.update({key: value for key, value in result.items() if isinstance(value, int | float | str)})

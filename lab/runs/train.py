@@ -262,6 +262,13 @@ def _fit(
         watching,
         lambda: stop() or orphaned(),
     )
+    every = config.logger.get("pictures_every")
+    if tracker is not None and every is not None:
+        from lab.runs.subject import Held
+        from lab.views.pictures import Pictures
+
+        held = Held(folder, config, model, prepared.tokenizer)
+        trainer.callbacks.append(Pictures(held, data, pace, every, tracker.show))  # type: ignore[attr-defined]
     import torch
 
     torch.manual_seed(config.seed)  # dropout

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import json
-from collections.abc import Sequence
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from lab.errors import RequestError
-from lab.views.web import page
 
 if TYPE_CHECKING:
     from lab.runs.folder import Run
 
 SHADES = " ░▒▓█"
-SCRIPT, STYLE = (Path(__file__).with_name(f"attention.{kind}") for kind in ("js", "css"))
+
+KINDS = {
+    "attention": ("self", "text", "text"),
+    "encoder.attention": ("encoder", "source", "source"),
+    "decoder.attention": ("decoder", "target", "target"),
+    "decoder.cross": ("cross", "written", "source"),
+    "looks": ("alignment", "written", "source"),
+}
+"""Of the places where weights pass: what they are called here, whose tokens the queries are, and whose the keys."""
 
 
 @dataclass(frozen=True)
@@ -34,29 +39,37 @@ class Head:
     Attributes:
         layer, head: counted from 1.
         entropy: of the weights, in bits; 0 where a query looks at one token alone.
-        distance: tokens between a query and what it looks at.
         first: the share that goes to the first token.
-        previous: the share that goes to the token before.
+        distance: tokens between a query and what it looks at; none across texts.
+        previous: the share that goes to the token before; none across texts.
         induction: the share that goes to the token that followed the last occurrence of the query's token, over queries
-            whose token occurred before (Olsson et al. 2022); none where no token repeats.
+            whose token occurred before (Olsson et al. 2022); none across texts, and where no token repeats.
     """
 
     layer: int
     head: int
     entropy: float
-    distance: float
     first: float
-    previous: float
-    induction: float | None
+    distance: float | None = None
+    previous: float | None = None
+    induction: float | None = None
+
+    def said(self) -> str:
+        """The figures in one line."""
+        shares = {"first": self.first, "previous": self.previous, "induction": self.induction}
+        apart = "" if self.distance is None else f", distance {self.distance:.1f}"
+        named = "".join(f", {name} {share:.0%}" for name, share in shares.items() if share is not None)
+        return f"entropy {self.entropy:.2f} bits{apart}{named}"
 
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """The attention of a model over a text.
+    """The attention of a stack of layers over a text, or from one text to another.
 
     Attributes:
-        kind: `self` or `cross`.
-        queries, keys: the tokens as text.
+        kind: `self`, of a model of one stack; `encoder` or `decoder`, within the texts of a model of two; `cross`, from a
+            target to its source; `alignment`, the same of a recurrent translator, which has one head.
+        queries, keys: the tokens as text. From a target to its source a query is the token that is written there.
         weights: `[layers, heads, queries, keys]` float32, rows that sum to one, or to less where a sink takes the rest.
         ids: `[keys]`, the tokens' numbers.
     """
@@ -67,6 +80,11 @@ class Maps:
     weights: np.ndarray
     ids: np.ndarray
 
+    @property
+    def within(self) -> bool:
+        """Queries and keys are the same tokens."""
+        return self.kind not in ("cross", "alignment")
+
     @cached_property
     def heads(self) -> list[Head]:
         """The figures of each head of each layer."""
@@ -75,23 +93,32 @@ class Maps:
 
     def _figures(self, layer: int, head: int) -> Head:
         weights = self.weights[layer, head].astype(np.float64)
-        queries, keys = weights.shape
         logs = np.log2(weights, out=np.zeros_like(weights), where=weights > 0)
-        distance = np.abs(np.arange(queries)[:, None] - np.arange(keys))
-        own = self.kind == "self"
-        before = np.arange(1, queries)
-        follows = [
-            (i, seen[-1] + 1) for i in range(queries) if len(seen := np.flatnonzero(self.ids[:i] == self.ids[i]))
-        ]
-        return Head(
-            layer + 1,
-            head + 1,
-            entropy=float(-(weights * logs).sum(1).mean()),
-            distance=float((weights * distance).sum(1).mean()),
-            first=float(weights[:, 0].mean()),
-            previous=float(weights[before, before - 1].mean()) if own and len(before) else 0.0,
-            induction=float(np.mean([weights[i, j] for i, j in follows])) if own and follows else None,
-        )
+        own = self._within(weights) if self.within else {}
+        entropy = float(-(weights * logs).sum(1).mean())
+        return Head(layer + 1, head + 1, entropy, float(weights[:, 0].mean()), **own)
+
+    def _within(self, weights: np.ndarray) -> dict[str, float | None]:
+        """The figures that only tokens of one text have."""
+        places = np.arange(len(weights))
+        later, (i, j) = places[1:], self._repeats
+        return {
+            "distance": float((weights * np.abs(places[:, None] - places)).sum(1).mean()),
+            "previous": float(weights[later, later - 1].mean()) if len(later) else 0.0,
+            "induction": float(weights[i, j].mean()) if len(i) else None,
+        }
+
+    @cached_property
+    def _repeats(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places whose token occurred before, and the places after its last occurrence."""
+        last: dict[int, int] = {}
+        found = []
+        for place, token in enumerate(self.ids.tolist()):
+            if token in last:
+                found.append((place, last[token] + 1))
+            last[token] = place
+        pairs = np.array(found, int).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -109,105 +136,149 @@ class Maps:
         Raises:
             RequestError: a layer, head or token that is not there.
         """
-        self.check(layer, head)
-        if not 1 <= token <= len(self.queries):
-            raise RequestError(f"--token: {token}; the text has tokens 1 to {len(self.queries)}")
+        self.check(layer, head, token)
         row = self.weights[layer - 1, head - 1, token - 1]
         order = np.argsort(-row, kind="stable")[:most]
         return [(int(key) + 1, self.keys[key], float(row[key])) for key in order if row[key] > 0]
 
-    def check(self, layer: int, head: int) -> None:
-        """Raises `RequestError` for a layer or a head that is not there."""
-        layers, heads = self.weights.shape[:2]
-        for key, value, most in (("layer", layer, layers), ("head", head, heads)):
-            if not 1 <= value <= most:
-                raise RequestError(f"--{key}: {value}; the model has {key}s 1 to {most}")
+    def check(self, layer: int | None = None, head: int | None = None, token: int | None = None) -> None:
+        """Raises `RequestError` for a layer, a head or a token that is not there."""
+        layers, heads, queries, _ = self.weights.shape
+        where = "" if self.kind == "self" else f" in {self.kind}"
+        for key, value, most in (("layer", layer, layers), ("head", head, heads), ("token", token, queries)):
+            if value is not None and not 1 <= value <= most:
+                whose = "text" if key == "token" else "model"
+                raise RequestError(f"--{key}: {value}; the {whose} has {key}s 1 to {most}{where}")
 
 
-def attention(run: Run, text: str) -> list[Maps]:
-    """The attention maps of a run's model over a text, with the tokens that stand around one.
+def attention(run: Run, text: str, target: str | None = None) -> list[Maps]:
+    """The attention maps of a model over a text, with the tokens that stand around one: one for each kind that it has.
+
+    Args:
+        run: of any family, from `lab.load`.
+        text: what the model reads; of an encoder-decoder the source.
+        target: of an encoder-decoder; by default what it writes by itself.
 
     Raises:
-        RequestError: an empty text, one longer than the model's context, or a model without attention over texts.
+        RequestError: a text that is empty, too long for the model or not to be represented, a target for a model that has
+            none, or a model without attention.
     """
-    from lab.data.arrange import framed
+    model: Any = run.model
+    if target is not None and model.family != "encoder_decoder":
+        raise RequestError(f"--target: of encoder-decoders; {run.folder} holds model={run.config.choices.model}")
+    if not any(name.endswith(".weights") for name, _ in model.named_modules()):
+        raise RequestError(f"{run.folder}: {_without(run)}; there is no attention to show")
+    return over(run, pair(run, text, target) if model.family == "encoder_decoder" else {"text": _text(run, text)})
+
+
+def over(run: Run, sides: dict[str, list[int]]) -> list[Maps]:
+    """The attention maps over tokens.
+
+    Args:
+        run: of a model with attention.
+        sides: `text`; or for an encoder-decoder `source`, `target`, and what is `written` after each token of the target.
+    """
     from lab.models.record import record
-    from lab.models.stack import Stack
 
     model: Any = run.model
-    tokenizer = run.tokenizer
-    if not text:
-        raise RequestError("TEXT: is empty; nothing to look at")
-    if not isinstance(run.model, Stack):
-        raise RequestError(f"{run.folder}: model={run.config.choices.model} has no attention within one text to show")
-    ids = framed(tokenizer, model.frame, [tokenizer.encode([text])[0]])[0].tolist()
-    if len(ids) > model.context:
-        raise RequestError(f"TEXT: {len(ids):,} tokens; the model was trained on rows of {model.context}")
-    with torch.no_grad(), record(model, "attention.weights") as seen:
-        model.vectors(torch.tensor([ids]))
-    weights = np.stack([found[0].float().numpy() for found in seen.values()])
-    words = [tokenizer.spelt(token) for token in ids]
-    return [Maps("self", words, words, weights, np.array(ids))]
+    was_training, device = model.training, next(model.parameters()).device
+    read = [torch.tensor([sides[side]], device=device) for side in ("text", "source", "target") if side in sides]
+    model.eval()
+    with torch.no_grad(), record(model, "weights") as seen:
+        model.vectors(*read) if "text" in sides else model.hidden(*read)
+    model.train(was_training)
+    return list(_maps(run, seen, sides))
+
+
+def _without(run: Run) -> str:
+    choices = run.config.choices
+    model: Any = run.model
+    if hasattr(model, "looks"):
+        return f"alignment={choices.alignment} knows the source by one vector"
+    return f"model={choices.model} looks at no tokens"
+
+
+def _text(run: Run, text: str) -> list[int]:
+    from lab.data.arrange import framed, framing
+    from lab.runs.subject import encoded
+
+    model: Any = run.model
+    ids = encoded(run, text, model.context - framing(model.frame))
+    return framed(run.tokenizer, model.frame, [np.array(ids)])[0].tolist()
+
+
+def pair(run: Run, text: str, target: str | None) -> dict[str, list[int]]:
+    """The tokens of both sides, and those that are written after each token of the target."""
+    from lab.runs.subject import encoded
+    from lab.runs.translate import targets
+
+    model: Any = run.model
+    begin, end = run.tokenizer.document_id, run.tokenizer.id("end")
+    source = encoded(run, text, model.context - 1)
+    if target is None:
+        (written,) = targets(run, [text])
+    else:
+        written = encoded(run, target, model.context - 1, "--target")
+    return {"source": [*source, end], "target": [begin, *written], "written": [*written, end]}
+
+
+def _maps(run: Run, seen: Any, sides: dict[str, list[int]]) -> Any:
+    places: dict[str, list[Tensor]] = {}
+    for name, weights in seen.items():
+        kind = re.sub(r"blocks\.\d+\.", "", name).removesuffix(".weights")
+        places.setdefault(kind, []).append(
+            weights.flatten(0, -3)
+        )  # one row; of an alignment, which has no heads, one head
+    words = {side: [run.tokenizer.spelt(token) for token in ids] for side, ids in sides.items()}
+    for place, (kind, queries, keys) in KINDS.items():
+        if place in places:
+            weights = torch.stack(places[place]).float().cpu().numpy()
+            yield Maps(kind, words[queries], words[keys], weights, np.array(sides[keys]))
 
 
 def show(maps: Maps, layer: int | None = None, head: int | None = None, token: int | None = None) -> None:
     """The figures of the heads; of one head the map in shades; of one token where it looks."""
     console = Console(highlight=False)
+    maps.check(layer, head, token)
+    if len(maps.heads) == 1:
+        layer = head = 1
+        console.print(maps.heads[0].said())
     if layer is None or head is None:
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for heading in ("layer", "head", "entropy (bits)", "distance", "on first", "on previous", "induction"):
-            table.add_column(heading, justify="right")
-        for each in maps.heads:
-            if layer in (None, each.layer) and head in (None, each.head):
-                induction = "" if each.induction is None else f"{each.induction:.2f}"
-                shares = (f"{each.first:.2f}", f"{each.previous:.2f}", induction)
-                table.add_row(str(each.layer), str(each.head), f"{each.entropy:.2f}", f"{each.distance:.1f}", *shares)
-        console.print(table)
-        return
-    if token is not None:
-        looks = maps.looks(layer, head, token)
+        console.print(_figures(maps, layer, head))
+    elif token is not None:
         console.print(f"token {token}, {maps.queries[token - 1]!r}, looks at", markup=False)
-        for place, word, share in looks:
+        for place, word, share in maps.looks(layer, head, token):
             console.print(f"{share:6.1%}  {place:4}  {word!r:16} {'█' * round(40 * share)}", markup=False)
-        return
-    maps.check(layer, head)
-    wide = max(map(len, map(repr, maps.queries)))
-    for place, row in enumerate(maps.weights[layer - 1, head - 1]):
-        shades = "".join(SHADES[min(4, int(np.ceil(4 * share - 0.05)))] * 2 for share in row)
-        console.print(f"{maps.queries[place]!r:>{wide}} {shades}", markup=False, no_wrap=True, overflow="crop")
+    else:
+        _map(maps, maps.weights[layer - 1, head - 1], console)
 
 
-def to_html(every: Sequence[Maps], title: str) -> str:
-    """A page of heat maps, one for each layer and head; a click makes one large, with its tokens."""
-    sections = []
-    data = []
-    for number, maps in enumerate(every):
-        layers, heads = maps.weights.shape[:2]
-        peak = np.clip(maps.weights, 0, 1)
-        data.append(
-            {
-                "queries": maps.queries,
-                "keys": maps.keys,
-                "shape": list(maps.weights.shape),
-                "weights": base64.b64encode(np.rint(255 * peak).astype(np.uint8).tobytes()).decode(),
-                "figures": [_short(head) for head in maps.heads],
-            }
-        )
-        sections.append(
-            f"<h2>{'Within the text' if maps.kind == 'self' else 'Across'}: {layers} layers of {heads} heads, "
-            f"{len(maps.queries)} tokens</h2><div class='large' id='large{number}'></div>"
-            f"<div class='maps' id='maps{number}'></div>"
-        )
-    body = (
-        "<p class='faint'>Each row of a map is a token, each column what it looks at. Point at a map for its figures; "
-        "click it to enlarge.</p>" + "".join(sections)
-    )
-    values = json.dumps(data).replace("</", "<\\/")  # a token that ends the script
-    script = f"const DATA = {values};\n{SCRIPT.read_text(encoding='utf-8')}"
-    return page(title, body, STYLE.read_text(encoding="utf-8"), script)
+def _figures(maps: Maps, layer: int | None, head: int | None) -> Table:
+    """A row for each head, of the layer or of that head of every layer."""
+    within = ("distance", "on previous", "induction") if maps.within else ()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for heading in ("layer", "head", "entropy (bits)", "on first", *within):
+        table.add_column(heading, justify="right")
+    for each in maps.heads:
+        if layer in (None, each.layer) and head in (None, each.head):
+            own = [f"{each.layer}", f"{each.head}", f"{each.entropy:.2f}", f"{each.first:.2f}"]
+            if maps.within:
+                induction = "" if each.induction is None else f"{each.induction:.2f}"
+                own += [f"{each.distance:.1f}", f"{each.previous:.2f}", induction]
+            table.add_row(*own)
+    return table
 
 
-def _short(head: Head) -> str:
-    said = f"entropy {head.entropy:.2f} bits, distance {head.distance:.1f}, "
-    said += f"first {head.first:.0%}, previous {head.previous:.0%}"
-    return html.escape(said if head.induction is None else f"{said}, induction {head.induction:.0%}")
+def _map(maps: Maps, weights: np.ndarray, console: Console) -> None:
+    """A row of shades for each query, two characters a key, or one where two do not fit; what does not fit is said."""
+    words = [repr(word) for word in maps.queries]
+    widest = min(max(map(cell_len, words)), 20)
+    room = console.width - widest - 1
+    each = 2 if 2 * len(maps.keys) <= room else 1
+    shown = min(len(maps.keys), room // each)
+    for word, row in zip(words, weights, strict=True):
+        shades = "".join(SHADES[min(4, int(np.ceil(4 * share - 0.05)))] * each for share in row[:shown])
+        fitted = set_cell_size(word, min(cell_len(word), widest))
+        console.print(f"{' ' * (widest - cell_len(fitted))}{fitted} {shades}", markup=False, no_wrap=True)
+    if shown < len(maps.keys):
+        console.print(f"{shown} of {len(maps.keys)} columns fit; a wider terminal or --html shows all")

@@ -1,196 +1,239 @@
-"""What a composition is: its parts with what they cost, and who sees whom in each layer."""
+"""What a model is: its tree with what each part costs, what was chosen, who sees whom in each layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from lab.layout import Layout
 from lab.models.model import Model
-from lab.models.stack import Stack
-from lab.parts.linear import count
 from lab.parts.visibility import Visibility
 from lab.runs.comparison.numbers import scaled
+from lab.views.tree import Node, numbers, spoken, tree
 
 GRID = 32
 """Tokens of a grid, unless told."""
 
+BLOCK = re.compile(r"(?:(\w+)\.)?blocks\.(\d+)\.(\w+)")
+"""Where attention stands: the stack, the layer from 0, its name."""
+
+Heading = tuple[str, Any]
+"""Of a column, and what it says of a part."""
+
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a model.
-
-    Attributes:
-        name: where it stands; equal layers are one part.
-        kind: its class.
-        layers: how many of them there are.
-        parameters, active: of one of them; active is what a token uses.
-        flops: forward, for a token of a document as long as the context.
-        cache_bytes: kept for a token of a document as long as the context; null where nothing is kept.
+class Grid:
+    """Who sees whom in some layers, counted from 1: of each token a row, `■` for each that it sees. `where` is the stack, and
+    `cross` where it looks at another.
     """
 
-    name: str
-    kind: str
-    layers: int
-    parameters: int
-    active: int
-    flops: float
-    cache_bytes: float | None
+    where: str
+    layers: list[int]
+    pattern: str
+    rows: list[str]
+
+    @property
+    def title(self) -> str:
+        """`Layers 1-4: full`."""
+        title = (
+            f"{self.where} layer{'s' if len(self.layers) > 1 else ''} {numbers(self.layers)}: {self.pattern}".strip()
+        )
+        return title[0].upper() + title[1:]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A composition, described without memory for its weights."""
+    """A model, described without memory for its weights.
 
+    Attributes:
+        name: what was asked for.
+        choices: the option of each group.
+        context: tokens of the document that FLOPs and cache are of.
+        tree: its parts.
+        grids: one for each kind of layer.
+        model: without values.
+    """
+
+    name: str
     choices: dict[str, str]
     context: int
-    parts: list[Part]
-    total: Part
-    grids: list[tuple[list[int], str, list[str]]]
+    tree: Node
+    grids: list[Grid]
+    model: Model = field(repr=False, compare=False)
+
+    @property
+    def total(self) -> dict[str, float]:
+        """Of the whole: parameters, those of a token, FLOPs, and bytes in float32, of which bfloat16 takes half."""
+        cache = self.tree.cache_bytes or 0
+        return {
+            "parameters": self.tree.parameters,
+            "active": round(self.tree.active),
+            "flops_per_token": self.tree.flops,
+            "flops": self.tree.flops * self.context,
+            "weight_bytes": 4 * self.tree.parameters,
+            "cache_bytes_per_token": cache,
+            "cache_bytes": cache * self.context,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        grids = [{"layers": layers, "pattern": kind, "sees": rows} for layers, kind, rows in self.grids]
+        grids = [asdict(grid) for grid in self.grids]
         return {
+            "name": self.name,
             "choices": self.choices,
             "context": self.context,
-            "parts": [asdict(part) for part in self.parts],
-            "total": asdict(self.total),
+            "total": self.total,
+            "tree": self.tree.to_json(),
             "visibility": grids,
         }
 
     def print(self) -> None:
-        """The table, and a grid for each kind of layer."""
+        """The tree, the totals, the choices and the grids, as wide as the terminal is."""
         console = Console(highlight=False)
-        title = f"Of each part; FLOPs and bytes of cache for a token of {self.context:,}"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for heading in ("part", "class", "×", "parameters", "active", "FLOPs", "cache"):
-            words = heading in ("part", "class")
-            table.add_column(heading, justify="left" if words else "right", overflow="fold")
-        for part in self.parts:
-            table.add_row(*_row(part))
-        table.add_section()
-        table.add_row(*_row(self.total), style="bold")
-        console.print(table)
-        for layers, kind, rows in self.grids:
-            console.print(f"\n{_numbers(layers)}: {kind}; row i is what token i sees", markup=False)
-            for row in rows:
-                console.print(" ".join(row), markup=False)
+        console.print(_tree_table(self, console.width))
+        for line in said(self):
+            console.print(line, markup=False)
+        console.print()
+        chosen = " ".join(f"{group}={option}" for group, option in self.choices.items())
+        console.print(textwrap.fill(chosen, console.width, break_on_hyphens=False), markup=False, style="dim")
+        print_grids((("", grid) for grid in self.grids), console)
 
 
-def show(config: DictConfig, tokens: int = GRID) -> Shown:
-    """Describe a composition.
+def show(
+    config: DictConfig, tokens: int = GRID, context: int | None = None, name: str = "", vocab_size: int | None = None
+) -> Shown:
+    """Describe the model of a configuration.
 
     Args:
         config: from `lab.compose`.
         tokens: of the grids.
+        context: tokens of the document that FLOPs and cache are of; by default the model's context.
+        name: what was asked for.
+        vocab_size: of a trained tokenizer; by default `tokenizer.vocab_size`.
+
+    Returns:
+        What is shown, a `Shown`.
     """
-    import torch
+    from lab.config import meta_model
 
-    from lab.config import construct
-
-    with torch.device("meta"):
-        model: Model = construct(config, "model.build", vocab_size=int(config.tokenizer.vocab_size))
-    length = model.context
-    parts = list(_merged(_parts(model, length)))
-    total = Part(
-        "all",
-        type(model).__name__,
-        1,
-        model.parameters_total,
-        model.parameters_active,
-        float(model.flops(np.array([length])).sum()) / length,
-        model.cache_bytes(length) / length,
+    model = meta_model(config, vocab_size)
+    length = context or model.context
+    return Shown(
+        name, dict(config.choices), length, tree(model, length), _grids(model, min(tokens, model.context)), model
     )
-    return Shown(dict(config.choices), length, parts, total, _grids(model, min(tokens, length)))
 
 
-def _parts(model: Model, length: int) -> Iterator[Part]:
-    for name, module in model.named_children():
-        if isinstance(module, Stack):
-            yield from _of_stack(module, length, f"{name}.")
-        elif name == "embedding":
-            yield _part(name, module, float(model.head_flops))
-        elif not isinstance(model, Stack) and count(module):
-            carried = getattr(module, "state_bytes", None) if name != "encoder" else None
-            flops = _flops(module, length, across=hasattr(module, "cross_flops"))
-            yield _part(name, module, flops, None if carried is None else carried / length)
-    if isinstance(model, Stack):
-        yield from _of_stack(model, length)
+def headings(root: Node) -> list[Heading]:
+    """The columns that tell something of this tree."""
+    nodes = [node for _, node in root.walk()]
+    columns: list[Heading] = [("parameters", lambda node: scaled(node.parameters) if node.parameters else "")]
+    if any(round(node.active) != node.parameters for node in nodes):
+        columns.append(("active", lambda node: scaled(round(node.active)) if node.parameters else ""))
+    columns.append(("share", lambda node: share(node.parameters / max(1, root.parameters))))
+    if root.flops:
+        columns.append(("FLOPs", lambda node: scaled(node.flops) if node.flops else ""))
+    if root.cache_bytes:
+        columns.append(("cache", lambda node: scaled(node.cache_bytes) if node.cache_bytes else ""))
+    return columns
 
 
-def _of_stack(stack: Stack, length: int, prefix: str = "") -> Iterator[Part]:
-    for name, module in stack.named_children():
-        if name not in ("embedding", "blocks") and count(module):
-            yield _part(prefix + name, module, 0.0)
-    for block in stack.blocks:
-        size = next(block.parameters()).element_size()
-        for name, module in block.named_children():
-            flops = _flops(module, length, across=name == "cross")
-            cached: Any = getattr(module, "cached", None) if name == "attention" and stack.causal else None
-            kept = module.visibility.kept(length) * sum(int(np.prod(s)) for s in cached) if cached else 0  # type: ignore
-            if flops or count(module):
-                yield _part(prefix + name, module, flops, kept * size / length if cached else None)
+def share(value: float) -> str:
+    """Of the whole in percent; empty for nothing."""
+    return "" if not value else "<0.1%" if value < 0.0005 else f"{value:.1%}" if value < 0.0995 else f"{value:.0%}"
 
 
-def _flops(module: Any, length: int, across: bool) -> float:
-    """Forward, for a token of a document of so many, and if it looks across at another, of one as long."""
-    lengths = np.array([length])
-    if across:
-        return float(module.cross_flops(lengths, lengths).sum()) / length
-    return float(module.flops(lengths).sum()) / length if hasattr(module, "flops") else 0.0
+def said(shown: Shown) -> Iterator[str]:
+    """The totals in words."""
+    total, length = shown.total, f"{shown.context:,}"
+    active = "" if total["active"] == total["parameters"] else f", {total['active']:,} active"
+    yield f"{total['parameters']:,} parameters{active}; weights {_bytes(total['weight_bytes'])}"
+    if total["flops"]:
+        flops, each = scaled(total["flops"]), scaled(total["flops_per_token"])
+        yield f"a document of {length} tokens: {flops} FLOPs forward, {each} a token"
+    if total["cache_bytes"]:
+        yield f"cache of {length} tokens: {_bytes(total['cache_bytes'])}"
 
 
-def _part(name: str, module: nn.Module, flops: float, cache_bytes: float | None = None) -> Part:
-    parameters = count(module)
-    active = getattr(module, "active_parameters", parameters)
-    return Part(name, type(module).__name__, 1, parameters, int(active), flops, cache_bytes)
+def _bytes(size: float) -> str:
+    return " and ".join(f"{_unit(size / share)} in {kind}" for share, kind in ((1, "float32"), (2, "bfloat16")))
 
 
-def _merged(parts: Iterator[Part]) -> Iterator[Part]:
-    """Equal parts counted instead of repeated."""
-    counts: dict[Part, int] = {}
-    for part in parts:
-        counts[part] = counts.get(part, 0) + 1
-    for part, layers in counts.items():
-        yield Part(**(asdict(part) | {"layers": layers}))
+def _unit(size: float) -> str:
+    number = scaled(size)
+    return f"{number}B" if " " in number else f"{number} B"
 
 
-def _grids(model: nn.Module, tokens: int) -> list[tuple[list[int], str, list[str]]]:
-    """For each kind of visibility the layers that have it, counted from 1, and rows of `■` where a token sees another."""
+def _tree_table(shown: Shown, width: int) -> Table:
+    columns = headings(shown.tree)
+    cells = [(guide, node, [say(node) for _, say in columns]) for guide, node in _lines(shown.tree)]
+    taken = [max(len(heading), *(len(row[i]) for _, _, row in cells)) for i, (heading, _) in enumerate(columns)]
+    room = max(24, width - sum(taken) - 2 * len(taken) - 1)
+    title = f"{shown.name}; FLOPs and bytes of cache for a token of {shown.context:,}".lstrip("; ")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    table.add_column("part", no_wrap=True)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for (first, rest), node, row in cells:
+        name = f"{node.name}: " if node.name else ""
+        lines = textwrap.wrap(
+            name + node.label, room, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+        )
+        table.add_row(Text("\n".join(lines)), *row, style="bold" if not node.name else "")
+    return table
+
+
+def _lines(node: Node, first: str = "", rest: str = "") -> Iterator[tuple[tuple[str, str], Node]]:
+    """Each node with what is drawn before its first line and before the others."""
+    below = rest + ("│  " if node.parts else "   ")
+    yield (first, below + "  " if node.name else below), node
+    for place, part in enumerate(node.parts, 1):
+        last = place == len(node.parts)
+        yield from _lines(part, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+
+
+def _grids(model: nn.Module, tokens: int) -> list[Grid]:
+    """For each kind of visibility the layers that have it."""
     found: dict[Any, tuple[list[int], Visibility]] = {}
-    candidates: list[Any] = [getattr(module, "visibility", None) for module in model.modules()]
-    for number, visibility in enumerate((v for v in candidates if isinstance(v, Visibility)), 1):
-        found.setdefault(visibility.identity, ([], visibility))[0].append(number)
+    for path, module in model.named_modules():
+        visibility = getattr(module, "visibility", None)
+        place = BLOCK.fullmatch(path)
+        if isinstance(visibility, Visibility) and place:
+            stack, layer, role = place.groups(default="")
+            where = f"{stack} {role}".replace("attention", "").strip()
+            found.setdefault((where, visibility.identity), ([], visibility))[0].append(int(layer) + 1)
     layout = Layout.full(1, tokens)
     return [
-        (
+        Grid(
+            where,
             layers,
-            _spoken(visibility),
+            spoken(visibility) + ("" if visibility.causal else ", both sides"),
             ["".join("■" if s else "·" for s in row) for row in visibility.sees(layout, layout)[0].tolist()],
         )
-        for layers, visibility in found.values()
+        for (where, _), (layers, visibility) in found.items()
     ]
 
 
-def _spoken(visibility: Visibility) -> str:
-    sizes = ", ".join(f"{k} {v}" for k, v in vars(visibility).items() if k in ("window", "stride"))
-    return type(visibility).__name__.lower() + (f" ({sizes})" if sizes else "")
-
-
-def _numbers(layers: list[int]) -> str:
-    return f"Layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
-
-
-def _row(part: Part) -> list[str]:
-    cache = "" if part.cache_bytes is None else scaled(part.cache_bytes)
-    flops = scaled(part.flops) if part.flops else ""
-    return [part.name, part.kind, str(part.layers), scaled(part.parameters), scaled(part.active), flops, cache]
+def print_grids(grids: Iterable[tuple[str, Grid]], console: Console) -> None:
+    """As many beside each other as fit, each under its title with what stands before that."""
+    blocks = [[before + grid.title, *(" ".join(row) for row in grid.rows)] for before, grid in grids]
+    if not blocks:
+        return
+    console.print("\nRow i is what token i sees.")
+    wide = max(len(line) for block in blocks for line in block) + 3
+    across = max(1, console.width // wide)
+    for start in range(0, len(blocks), across):
+        for line in zip_longest(*blocks[start : start + across], fillvalue=""):
+            shown = "".join(part.ljust(wide) for part in line).rstrip()
+            console.print(shown, markup=False, no_wrap=True, overflow="crop")
+        console.print()

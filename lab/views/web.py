@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import html
+from pathlib import Path
+
+from lab.errors import RequestError
 
 STYLE = """
 :root { color-scheme: light dark; --fg: #1c1e21; --bg: #fff; --faint: #667; --line: #dde }
@@ -30,3 +33,17 @@ def page(title: str, body: str, style: str = "", script: str = "") -> str:
         f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head>"
         f"<body><h1>{html.escape(title)}</h1>\n{body}\n{code}</body></html>\n"
     )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page whole or not at all.
+
+    Raises:
+        RequestError: its folder is not there, or cannot be written.
+    """
+    from lab.runs.folder import write_atomically
+
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise RequestError(f"--html: {path} cannot be written ({error.strerror or error})") from None

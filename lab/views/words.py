@@ -26,6 +26,10 @@ class Words:
     Args:
         run: of any family with a table of embeddings.
 
+    Attributes:
+        table: `[vocab, dim]`, the vectors.
+        unit: the same with length 1.
+
     Raises:
         RequestError: its model has none.
     """
@@ -35,13 +39,17 @@ class Words:
         if table is None:
             raise RequestError(f"{run.folder}: model={run.config.choices.model} has no table of embeddings")
         self.tokenizer = run.tokenizer
-        self.unit = F.normalize(table.weight.detach().float(), dim=-1)
+        self.table = table.weight.detach().float()[: run.tokenizer.vocab_size]
+        self.unit = F.normalize(self.table, dim=-1)
 
     @cached_property
     def spelt(self) -> list[str]:
-        """Each token as a text has it, without the space that some tokenizers put before words."""
-        size, special = len(self.unit), set(self.tokenizer.specials.values())
-        return ["" if token in special else self.tokenizer.decode([token]).strip() for token in range(size)]
+        """Each token as a text has it, without the space that some tokenizers put before words; nothing for special tokens
+        and for bytes that are no character.
+        """
+        special = set(self.tokenizer.specials.values())
+        texts = ["" if token in special else self.tokenizer.decode([token]).strip() for token in range(len(self.unit))]
+        return ["" if "\N{REPLACEMENT CHARACTER}" in text else text for text in texts]
 
     def token(self, word: str) -> int:
         """The number of the one token that is a word, by itself or after a space.

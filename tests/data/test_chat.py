@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lab
+from lab.config import construct
 from lab.data.chat import SPEAKERS, Chats, Template, Turns
 from lab.data.examples import Example
 from lab.data.joined import Joined, fill
@@ -18,6 +19,7 @@ from lab.data.split import Split
 from lab.data.store import Prepared, Tokens
 from lab.data.tokenizers import Byte
 from lab.errors import RequestError
+from lab.runs.train import data_module
 
 ROLES = ("system", "user", "assistant", "end")
 SPECIAL = f"model.special=[{','.join(ROLES)}]"
@@ -191,3 +193,26 @@ def test_a_base_without_the_tokens_is_refused_or_takes_the_plain_template(corpus
     assert run.status == "finished"
     prompt = Template("plain", run.tokenizer).prompt([{"role": "user", "content": "Hi"}])
     assert run.tokenizer.decode(prompt) == "User:\nHi\n\nAssistant:\n"
+
+
+def test_the_head_is_computed_where_an_answer_is_predicted_and_nowhere_else(chats, monkeypatch):
+    config = lab.compose(
+        "preset=tiny", "data=chat", f"data.path={chats}", SPECIAL, "tokenizer=byte", "model.dim=32", "logger=none"
+    )
+    data = data_module(config)
+    model = lab.build(config, vocab_size=data.prepared.tokenizer.vocab_size)
+    objective = construct(config, "objective", model=model, optimizer=None, prepared=data.prepared)
+    batch = data.training_batch(0)
+    expected = model.loss(batch.tokens, batch.targets, batch.layout, reduction="sum")
+    gradients = torch.autograd.grad(expected, list(model.parameters()))
+    rows, loss = [], model.embedding.loss
+    monkeypatch.setattr(model.embedding, "loss", lambda x, targets: rows.append(len(x)) or loss(x, targets))
+    nats = objective.nats(batch)
+    assert rows == [batch.counted]
+    assert 0 < batch.counted < batch.lengths.sum()
+    assert nats.item() == pytest.approx(expected.item(), rel=1e-5)
+    for found, wanted in zip(torch.autograd.grad(nats, list(model.parameters())), gradients, strict=True):
+        assert torch.allclose(found, wanted, atol=1e-4)
+    everywhere = float(model.flops(batch.lengths).sum())
+    assert everywhere - objective.flops(batch) == model.head_flops * (batch.lengths.sum() - batch.counted)
+    assert objective.nats(batch.emptied()).item() == 0

@@ -98,6 +98,7 @@ def test_what_is_taken_out_depends_on_seed_epoch_and_row_alone(words):
     ("wrong", "message"),
     {
         "objective.share=0": r"^objective\.share: 0.*over 0 and under 1",
+        "objective.smoothing=1": r"^objective\.smoothing: 1",
         "objective.mean=0.5": r"^objective\.mean: 0\.5; tokens of a span, at least 1",
         "model.special=[end,pad]": r"^objective=span: .* add model\.special=\[end,pad,sentinels\]",
         "objective.share=0.5 objective.mean=1 model.context=256": r"^objective\.mean=1.*: 127 spans .*=256, and .* has 100",

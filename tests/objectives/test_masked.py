@@ -177,17 +177,19 @@ def test_what_cannot_be_trained_is_refused(corpus, run):
     with pytest.raises(RequestError, match=r"^objective\.teacher: reads rows of 32 tokens at most, fewer than .* 64"):
         made(corpus, "objective=distil", "model.context=64", teacher=run.folder)
     with pytest.raises(RequestError, match=r"^objective\.temperature: 0\.0; a number over 0"):
-        made(corpus, "objective=distil", "objective.temperature=0.0", teacher=run.folder)
+        config(corpus, "objective=distil", "objective.temperature=0.0")
     with pytest.raises(RequestError, match=r"^objective\.soft, hard, cosine: 5\.0, -1\.0, 1\.0; each 0 or more"):
-        made(corpus, "objective=distil", "objective.hard=-1.0", teacher=run.folder)
+        config(corpus, "objective=distil", "objective.hard=-1.0")
     with pytest.raises(RequestError, match=r"^objective\.teacher: null; needs the folder"):
         made(corpus, "objective=distil")
     with pytest.raises(RequestError, match=r"^model\.pooler: true; objective=masked_nsp trains it"):
-        made(corpus, "model.pooler=true")
+        config(corpus, "model.pooler=true")
     with pytest.raises(RequestError, match=r"^objective\.masking\.share: 1\.5; a share of the tokens"):
         config(corpus, "objective.masking.share=1.5")
-    with pytest.raises(RequestError, match=r"^objective\.pseudo_texts: -1"):
-        made(corpus, "objective.pseudo_texts=-1")
+    with pytest.raises(RequestError, match=r"^objective\.pseudo_texts: -1; a whole number, at least 0$"):
+        config(corpus, "objective.pseudo_texts=-1")
+    with pytest.raises(RequestError, match=r"^objective\.pseudo_tokens: 0; a whole number, at least 1$"):
+        config(corpus, "objective=masked_nsp", "model.pooler=true", "objective.pseudo_tokens=0")
 
 
 def test_a_teacher_of_another_family_is_refused(corpus, tmp_path):
@@ -199,3 +201,7 @@ def test_a_teacher_of_another_family_is_refused(corpus, tmp_path):
         RequestError, match=r"^objective\.teacher: its model is of another family, decoder; needs encoder"
     ):
         made(corpus, "objective=distil", teacher=decoder.folder)
+    learner = config(corpus, "objective=distil", f"objective.teacher={decoder.folder}")
+    with pytest.raises(RequestError, match=r"^objective\.teacher: its model is of another family"):
+        lab.train(learner, tmp_path / "learner")
+    assert not (tmp_path / "learner").exists()

@@ -115,7 +115,10 @@ def test_windows_are_those_of_a_plain_enumeration(seed):
     documents = np.cumsum(random.random((rows, time)) < 0.2, axis=1)
     radius = random.integers(1, 4, (rows, time))
     moved, places, radii = compacted(*map(torch.from_numpy, (kept, words, documents, radius)))
-    found = near(places, radii)
+    pairs, distances = near(places, radii, 3)
+    assert ((pairs[0] - pairs[1]).abs() == distances).all()
+    filler = torch.zeros_like(moved)
+    found = Windows(moved, filler, pairs, None, filler).near
     for row in range(rows):
         expected = []
         for document in range(documents.max() + 1):
@@ -185,8 +188,8 @@ def test_in_word2vec_every_word_of_a_window_gets_the_whole_gradient_of_the_mean(
     for corrected in ("false", "true"):
         objective, _ = made(topics, "objective=cbow", f"objective.corrected={corrected}")
         words = torch.tensor([[5, 6, 7]])
-        only_first = torch.tensor([[[0.0, 1, 1], [0, 0, 0], [0, 0, 0]]])
-        nats, _ = objective.losses(Windows(words, torch.ones(1, 3), only_first, torch.tensor([[9, 10]])))
+        only_first = torch.tensor([[0, 0], [1, 2]])
+        nats, _ = objective.losses(Windows(words, torch.ones(1, 3), only_first, None, torch.tensor([[9, 10]])))
         nats.backward()
         grown[corrected] = objective.model.embedding.table.weight.grad
     assert grown["true"].abs().sum() > 0
@@ -209,7 +212,9 @@ def test_closeness_is_the_share_of_noise_that_a_pair_beats():
                 beaten = [0.5 if abs(gap) < 1e-6 else float(gap > 0) for gap in gaps]
                 won += float(weights[row, i, j]) * np.mean(beaten)
                 total += float(weights[row, i, j])
-    found = closer(table, Windows(words, torch.ones(2, 5), weights, noise))
+    pairs = torch.cartesian_prod(torch.arange(10), torch.arange(5)).T
+    pairs[1] += pairs[0] // 5 * 5
+    found = closer(table, Windows(words, torch.ones(2, 5), pairs, weights.flatten(), noise))
     # The same word in the window and in the noise is a tie, but for what rounding makes of it.
     assert float(found[0]) == pytest.approx(won, abs=0.2)
     assert float(found[1]) == pytest.approx(total, rel=1e-5)

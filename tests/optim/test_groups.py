@@ -1,9 +1,15 @@
 """Which parameters decay, and which are matrices of their own."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import lab
+from lab.config import construct
+from lab.objectives.classify import Classify
+from lab.objectives.masked import MaskedNextSentence
+from lab.objectives.tag import Tag
 from lab.optim.groups import make_optimizer, parameter_groups
 from lab.parts.linear import named_matrices
 
@@ -30,6 +36,27 @@ def test_norms_biases_and_embeddings_do_not_decay_and_all_else_does(words):
         assert (group["weight_decay"] == 0) == kept, name
         assert (group["role"] == "head") == (name == "embedding.head.weight")
         assert (group["role"] == "hidden") == (not kept and name != "embedding.head.weight")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("objective", [Classify, Tag, MaskedNextSentence])
+def test_a_head_that_scores_labels_is_an_output_head(objective, optimizer):
+    """Muon leaves it to AdamW, and its rate under muP is that of other heads."""
+    config = lab.compose("preset=bert_tiny", "model.dim=32", "init=mup", "init.base_dim=8", f"optimizer={optimizer}")
+    model = lab.build(config, vocab_size=40)
+    made = objective(model=model, optimizer=None, prepared=SimpleNamespace(labels=("a", "b", "c")))
+    (group,) = (g for g in made.groups if any(p is made.head.weight for p in g["params"]))
+    assert (group["role"], group["width"]) == ("head", 4)
+    found = make_optimizer(made.groups, construct(config, "optimizer")).param_groups
+    (group,) = (g for g in found if any(p is made.head.weight for p in g["params"]))
+    assert group["lr"] == config.optimizer.lr
+    construct(config, "init")(made.head, seed=0, layers=2)
+    assert made.head.logit_scale == 1 / 4
+    x = torch.randn(50, 32)
+    with torch.no_grad():
+        scores = made.head.eval()(x)
+    assert torch.allclose(scores, x @ made.head.weight.T / 4, atol=1e-5)
+    assert float(made.head.weight.detach().std()) == pytest.approx(8**-0.5, rel=0.25)
 
 
 @pytest.mark.parametrize("words", MODELS, ids=" ".join)

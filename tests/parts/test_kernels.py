@@ -30,11 +30,30 @@ def test_a_product_by_onednn_is_that_of_torch(rows, inputs, outputs, with_bias, 
         assert torch.allclose(mine, other, rtol=1e-4, atol=1e-4)
 
 
+@settings(max_examples=40)
+@given(st.integers(1, 15), st.integers(1, 9), st.sampled_from([8, 24, 64]), st.booleans())
+def test_a_product_of_few_rows_with_slices_of_a_weight_is_the_whole(rows, inputs, outputs, with_bias):
+    generator = torch.Generator().manual_seed(rows * inputs * outputs)
+    x, weight, bias, pull = (
+        torch.randn(*shape, generator=generator)
+        for shape in ((rows, inputs), (outputs, inputs), (outputs,), (rows, outputs))
+    )
+    given_ = [t.requires_grad_() for t in ((x, weight, bias) if with_bias else (x, weight))]
+    with patch.object(kernels, "LARGE", 1), patch.object(torch, "bmm", wraps=torch.bmm) as slices:
+        ours = linear(*given_)
+    assert slices.called
+    torch.testing.assert_close(ours, F.linear(*given_))
+    theirs = torch.autograd.grad(F.linear(*given_), given_, pull)
+    torch.testing.assert_close(torch.autograd.grad(ours, given_, pull), theirs)
+
+
 def test_onednn_is_for_single_precision_and_for_many_rows():
     few, many = torch.randn(15, 8), torch.randn(16, 8)
     with patch.object(onednn, "preferred", lambda: True):
         assert not onednn.fits(few, few)
         assert onednn.fits(many, few)
+        assert onednn.fits(many, few.T)
+        assert not onednn.fits(many[:, :4], few[:, :4])
         assert not onednn.fits(many.double(), few.double())
         with torch.autocast("cpu", torch.bfloat16):
             assert not onednn.fits(many, few)
@@ -61,12 +80,9 @@ def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored, 
     learnt = [tensor for tensor in (x, weight, bias) if tensor is not None]
     targets = torch.randint(vocab, (rows,), generator=generator)
     targets[torch.rand(rows, generator=generator) < ignored] = IGNORE
-    kernels_rows, kernels.ROWS = kernels.ROWS, piece
-    try:
+    with patch.multiple(kernels, ROWS=piece, spare_rows=lambda rows, like: rows % 3):
         loss = linear_cross_entropy(x, weight, targets, softcap, smoothing, bias)
         got = torch.autograd.grad(loss * 3, learnt)
-    finally:
-        kernels.ROWS = kernels_rows
     logits = F.linear(x, weight, bias)
     logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
     whole = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)

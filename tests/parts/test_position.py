@@ -11,10 +11,12 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.t5.modeling_t5 import T5Attention
 
+import lab
 from lab.layout import Layout
+from lab.models.generate import generate
 from lab.parts.position import Learned, PerLayer, Position, Sinusoidal
 from lab.parts.relative import ALiBi, T5Bias, slopes
-from lab.parts.rotary import LinearRoPE, Llama3RoPE, NTKRoPE, RoPE, YaRN
+from lab.parts.rotary import LinearRoPE, Llama3RoPE, LongRoPE, NTKRoPE, RoPE, YaRN
 
 
 def test_sinusoidal_is_the_formula_of_2017():
@@ -132,6 +134,59 @@ def test_scalings_are_those_of_hugging_face(kind, base, width):
     position = made(2 * width, width, context=256, base=base, **settings)
     assert torch.allclose(position.speeds(width, torch.device("cpu")), expected, rtol=1e-6)
     assert position.amplitude() == pytest.approx(amplitude)
+
+
+LONG = {"short": [1.0, 1.1, 1.3, 1.6], "long": [1.0, 2.5, 4.0, 9.5]}
+
+
+@pytest.mark.parametrize("length", [16, 17])
+def test_long_rope_is_that_of_hugging_face(length):
+    config = LlamaConfig(
+        hidden_size=16, num_attention_heads=2, max_position_embeddings=64,
+        rope_parameters={
+            "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 16,
+            "short_factor": LONG["short"], "long_factor": LONG["long"],
+        },
+    )  # fmt: skip
+    speeds, amplitude = ROPE_INIT_FUNCTIONS["longrope"](config, "cpu", seq_len=length)
+    position = LongRoPE(16, 8, context=64, factor=4.0, trained=16, **LONG)
+    angles = torch.outer(torch.arange(length).float(), speeds)
+    expected = torch.stack([angles.cos(), angles.sin()], dim=1).unsqueeze(-2) * amplitude
+    assert torch.allclose(position.rows(Layout.full(1, length), 8)[0], expected, atol=1e-6)
+
+
+def test_long_rope_judges_every_document_by_itself():
+    position = LongRoPE(16, 8, context=64, factor=4.0, trained=16, **LONG)
+    found = position.rows(Layout.packed([[17, 5], [20]], 22), 8)
+    for row, start, stop in ((0, 0, 17), (0, 17, 22), (1, 0, 20)):
+        alone = position.rows(Layout.full(1, stop - start), 8)[0]
+        assert torch.equal(found[row, start:stop], alone)
+
+
+def test_long_rope_begins_anew_where_the_length_is_passed():
+    words = ("preset=tiny", "model.context=64", "position=rope_long", "position.trained=9")
+    model = lab.build(lab.compose(*words), vocab_size=50)
+    prompts = [[5, 6, 7, 8, 9], [5, 6]]
+    answers = [generate(model, prompts, 14, cache=kept) for kept in (True, False)]
+    assert answers[0] == answers[1]
+    model.renews = lambda length: False
+    logits = [model(torch.tensor([prompts[0] * 3]))[0, -1]]
+    cache = model.new_cache(1, 15)
+    logits += [model(torch.tensor([prompts[0]]), cache=cache)[0, -1] for _ in range(3)][-1:]
+    assert not torch.allclose(*logits, atol=1e-4)  # without, what the cache holds is of another rotation
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"short": [1.0, 2.0]}, r"position\.short: \[1\.0, 2\.0\]; a number over 0 for each of the 4 pairs that turn"),
+        ({"long": [1.0, 2.0, 0.0, 3.0]}, r"position\.long: .* a number over 0 for each of the 4"),
+        ({"trained": 1}, r"position\.trained: 1; more than 1 token"),
+    ],
+)
+def test_long_rope_takes_factors_that_fit(settings, message):
+    with pytest.raises(ValueError, match=message):
+        LongRoPE(16, 8, context=64, factor=4.0, **settings)
 
 
 def test_ntk_slows_the_slowest_pair_by_the_factor_and_leaves_the_fastest():

@@ -130,15 +130,37 @@ def encoder(corpus, labels, *words):
     return lab.compose(*small, "data=labelled", f"data.path={labels}", "objective=classify", "model=encoder", *words)
 
 
-def test_an_encoder_starts_from_an_encoder_alone_and_takes_a_head(corpus, labels, pretrained, tmp_path):
+def test_an_encoder_starts_from_an_encoder_alone_and_takes_its_head_along(corpus, labels, pretrained, tmp_path):
     with pytest.raises(RequestError, match=r"holds model=decoder, and this one is model=encoder$"):
         train(encoder(corpus, labels, "model.special=[]", f"start={pretrained}"), tmp_path / "crossed")
     first = train(encoder(corpus, labels), tmp_path / "first")
-    words = [f"start={first.folder}", "optimizer.lr=1e-30", "objective.pool=mean"]
+    words = [f"start={first.folder}", "optimizer.lr=1e-30", "objective.pool=mean", "init.std=0.5"]
     second = train(encoder(corpus, labels, *words), tmp_path / "second")
     assert second.status == "finished", second.result["error"]
     assert all(torch.equal(weight, first.weights[name]) for name, weight in second.weights.items())
     assert second.model.state_dict().keys() == first.weights.keys()
+    assert first.head["weight"].count_nonzero()
+    assert all(torch.equal(weight, first.head[name]) for name, weight in second.head.items())
+
+
+def test_a_head_of_other_labels_or_of_another_objective_begins_anew_and_that_is_said(corpus, labels, tmp_path, capfd):
+    first = train(encoder(corpus, labels, "budget.steps=1"), tmp_path / "first")
+    others = tmp_path / "others.jsonl"
+    others.write_text(labels.read_text().replace('"even"', '"pair"'))
+    words = [f"start={first.folder}", "optimizer.lr=1e-30", "budget.steps=1", "init.std=0.5"]
+    run = train(encoder(corpus, others, *words), tmp_path / "others")
+    assert capfd.readouterr().err.count("the head of objective=classify begins anew") == 1
+    assert run.result["labels"] == ["odd", "pair"]
+    assert not torch.equal(run.head["weight"], first.head["weight"])
+    assert all(torch.equal(weight, first.weights[name]) for name, weight in run.weights.items())
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps({"source": f"{n} is", "target": f"odd {n}"}) + "\n" for n in range(200)))
+    train(encoder(corpus, pairs, *words, "data=pairs", "objective=contrastive"), tmp_path / "headless")
+    assert "begins anew" not in capfd.readouterr().err
+    rank = ["data=pairs", "objective=rank", f"objective.first_stage={first.folder}", "objective.depth=2"]
+    train(encoder(corpus, pairs, *words, *rank), tmp_path / "rank")
+    said = " ".join(capfd.readouterr().err.split())
+    assert "the head of objective=rank begins anew; that one is of objective=classify" in said
 
 
 def test_two_processes_start_and_validate_as_one_does(corpus, labels, tmp_path):
@@ -179,3 +201,14 @@ def test_a_sweep_compares_with_and_without(lab, corpus, pretrained, tmp_path):
     )
     assert len({result["configuration"] for result in results}) == 2
     assert lab("train", "-m", *words, "budget.steps=1", f"start=none,{pretrained}").code == 0
+
+
+def test_in_a_sweep_it_is_the_run_that_agrees_with_this_one(corpus, tmp_path):
+    """Several configurations with one seed: the budget and the length of the rows may be others."""
+    for name in ("rope", "sinusoidal"):
+        train(base(corpus, f"position={name}", "budget.steps=1"), tmp_path / name)
+    for name in ("rope", "sinusoidal"):
+        words = [f"start={tmp_path}", f"position={name}", "model.context=64", "budget.steps=0"]
+        assert origin("start", str(tmp_path), 0, base(corpus, *words)).folder == tmp_path / name
+    with pytest.raises(RequestError, match="2 of its 2 runs is one, and no single one agrees with"):
+        origin("start", str(tmp_path), 0, base(corpus, "position=learned"))

@@ -177,12 +177,12 @@ def test_an_infinite_loss_ends_the_run_as_diverged(corpus, tmp_path):
 
 
 def test_an_error_while_training_makes_the_run_failed_and_is_kept(corpus, tmp_path, monkeypatch):
-    from lab.models.model import LanguageModel
+    from lab.parts.embedding import Embedding
 
     def fall(*args, **kwargs):
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(LanguageModel, "loss", fall)
+    monkeypatch.setattr(Embedding, "loss", fall)
     run = train(config(corpus), tmp_path / "run")
     assert run.status == "failed"
     assert run.result["error"] == "RuntimeError: out of luck"

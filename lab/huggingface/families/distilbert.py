@@ -1,12 +1,12 @@
-"""DistilBERT (Sanh et al. 2019) with its head for masked tokens."""
+"""DistilBERT (Sanh et al. 2019) with its heads: masked tokens, labels of texts and of tokens; or none."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from lab.huggingface.families.bert import Bert
-from lab.huggingface.family import ACTIVATIONS, written
+from lab.huggingface.families.bert import LABELS, MASKED, NONE, TEXTS, TOKENS, UNPOOLED, Bert
+from lab.huggingface.family import ACTIVATIONS, Head, said, written
 from lab.huggingface.fields import Fields
 
 
@@ -14,7 +14,19 @@ class DistilBert(Bert):
     """BERT's layers without segments."""
 
     model_type = "distilbert"
-    architectures = ("DistilBertForMaskedLM",)
+    heads = {
+        "DistilBertForMaskedLM": MASKED,
+        "DistilBertForSequenceClassification": Head(
+            "classify",
+            (*TEXTS, "model.pooler_activation=relu"),
+            {"pooler": "pre_classifier", "objective.head": "classifier"},
+            True,
+            "seq_classif_dropout",
+        ),
+        "DistilBertForTokenClassification": Head("tag", TOKENS, {"objective.head": "classifier"}, True),
+        "DistilBertModel": Head("contrastive", (*NONE, UNPOOLED), bare=True),
+    }
+    architectures = tuple(heads)
     base = "distilbert."
     names = {
         "embedding.table": "distilbert.embeddings.word_embeddings",
@@ -40,39 +52,35 @@ class DistilBert(Bert):
         "sinusoidal_pos_embds": "how new tables of positions begin; the weights are read",
         "tie_weights_": "tie_word_embeddings says it",
     }
+    sizes = {
+        "dim": "model.dim", "n_layers": "model.layers", "n_heads": "model.heads", "hidden_dim": "model.inner",
+        "max_position_embeddings": "model.context", "vocab_size": "embedding.rows", "dropout": "model.dropout",
+        "attention_dropout": "attention.dropout", "tie_word_embeddings": "embedding.tied",
+    }  # fmt: skip
+    defaults = {
+        "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "max_position_embeddings": 512,
+        "vocab_size": 30_522, "dropout": 0.1, "attention_dropout": 0.1, "tie_word_embeddings": True,
+        "seq_classif_dropout": 0.2,
+    }  # fmt: skip
     small = {
         "vocab_size": 96, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 128,
     }  # fmt: skip
-    variants = {"as published": {}, "untied, ReLU": {"tie_word_embeddings": False, "activation": "relu"}}
+    variants = {
+        "as published": {},
+        "untied, ReLU": {"tie_word_embeddings": False, "activation": "relu"},
+        "labels of texts": {"architectures": ["DistilBertForSequenceClassification"], "id2label": LABELS},
+        "labels of tokens": {"architectures": ["DistilBertForTokenClassification"], "id2label": LABELS},
+        "no head": {"architectures": ["DistilBertModel"]},
+    }
 
     def read(self, fields: Fields) -> list[str]:
         act = fields.word("activation", "gelu", ACTIVATIONS)
+        sizes = self.read_sizes(fields)
         return [
-            *("preset=bert_base", "objective=masked", "model.pooler=false", "embedding=bert"),
-            f"model.dim={fields.take('dim', 768)}",
-            f"model.layers={fields.take('n_layers', 6)}",
-            f"model.heads={fields.take('n_heads', 12)}",
-            f"model.inner={fields.take('hidden_dim', 3072)}",
-            f"model.context={fields.take('max_position_embeddings', 512)}",
-            f"model.dropout={fields.take('dropout', 0.1)}",
-            f"attention.dropout={fields.take('attention_dropout', 0.1)}",
-            f"embedding.tied={str(fields.take('tie_word_embeddings', True)).lower()}",
-            f"embedding.rows={fields.take('vocab_size', self.vocab_size)}",
+            *("preset=bert_base", "embedding=bert", *said(sizes), *self.read_head(fields, sizes["model.dropout"])),
             f"embedding.activation={act}",
             *("model.segments=0", "ffn=dense", f"ffn.activation={act}", "norm.eps=1e-12"),
         ]
 
     def write(self, model: Any) -> dict[str, Any]:
-        block = model.blocks[0]
-        return {
-            "vocab_size": model.embedding.table.num_embeddings,
-            "dim": model.dim,
-            "n_layers": len(model.blocks),
-            "n_heads": block.attention.heads,
-            "hidden_dim": getattr(block.ffn, "inner", 1),
-            "max_position_embeddings": model.context,
-            "activation": written(block.ffn),
-            "dropout": block.dropout.p,
-            "attention_dropout": block.attention.dropout,
-            "tie_word_embeddings": model.embedding.head is None,
-        }
+        return {**self.write_sizes(model), "activation": written(model.blocks[0].ffn), **self.write_head(model)}

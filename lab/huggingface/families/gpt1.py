@@ -33,7 +33,7 @@ class GPT1(GPT2):
     preset = "gpt1"
     # What this family calls gelu is the approximation by tanh.
     activations = ("afn", "gelu", {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"})
-    context, vocab_size = 512, 40_478
+    defaults = {**GPT2.defaults, "n_positions": 512, "vocab_size": 40_478}
 
     def read_inner(self, fields: Fields) -> int | None:
         return None

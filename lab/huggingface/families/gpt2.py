@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lab.huggingface.family import ACTIVATIONS, Family, written
+from lab.huggingface.family import ACTIVATIONS, Family, said, written
 from lab.huggingface.fields import Fields
 
 
@@ -43,6 +43,15 @@ class GPT2(Family):
         "n_ctx": "n_positions, by its name until 2021",
         "reorder_and_upcast_attn": "precision of scores below float32",
     }
+    sizes = {
+        "n_embd": "model.dim", "n_layer": "model.layers", "n_head": "model.heads", "n_positions": "model.context",
+        "vocab_size": "embedding.rows", "resid_pdrop": "model.dropout", "attn_pdrop": "attention.dropout",
+        "embd_pdrop": "embedding.dropout", "layer_norm_epsilon": "norm.eps",
+    }  # fmt: skip
+    defaults = {
+        "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50_257, "resid_pdrop": 0.1,
+        "attn_pdrop": 0.1, "embd_pdrop": 0.1, "layer_norm_epsilon": 1e-5,
+    }  # fmt: skip
     small = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
     variants = {
         "as published": {},
@@ -55,31 +64,19 @@ class GPT2(Family):
     }
 
     preset = "gpt2"
-    block = "pre_norm"
     activations = ("activation_function", "gelu_new", ACTIVATIONS)
 
     def read(self, fields: Fields) -> list[str]:
-        dim = fields.take("n_embd", 768)
+        sizes = self.read_sizes(fields)
         tied = fields.take("tie_word_embeddings", True)
         return [
-            f"preset={self.preset}",
-            f"model.dim={dim}",
-            f"model.layers={fields.take('n_layer', 12)}",
-            f"model.heads={fields.take('n_head', 12)}",
-            f"model.inner={self.read_inner(fields) or 4 * dim}",
-            f"model.context={fields.take('n_positions', self.context)}",
-            f"model.dropout={fields.take('resid_pdrop', 0.1)}",
-            f"attention.dropout={fields.take('attn_pdrop', 0.1)}",
+            *(f"preset={self.preset}", *said(sizes)),
+            f"model.inner={self.read_inner(fields) or 4 * sizes['model.dim']}",
             f"embedding={'tied' if tied else 'untied'}",
-            f"embedding.rows={fields.take('vocab_size', self.vocab_size)}",
-            f"embedding.dropout={fields.take('embd_pdrop', 0.1)}",
-            f"norm.eps={fields.take('layer_norm_epsilon', 1e-5)}",
             "ffn=dense",
             f"ffn.activation={fields.word(*self.activations)}",
             *self.read_scores(fields),
         ]
-
-    context, vocab_size = 1024, 50_257
 
     def read_inner(self, fields: Fields) -> int | None:
         """The width of the feed-forward layers, if it is given."""
@@ -92,19 +89,10 @@ class GPT2(Family):
         return [] if fields.take("scale_attn_weights", True) else ["attention.scale=1.0"]
 
     def write(self, model: Any) -> dict[str, Any]:
-        block = model.blocks[0]
         return {
-            "vocab_size": model.embedding.table.num_embeddings,
-            "n_embd": model.dim,
-            "n_layer": len(model.blocks),
-            "n_head": block.attention.heads,
-            "n_positions": model.context,
-            "layer_norm_epsilon": getattr(block.attention_norm, "eps", 1e-5),
+            **self.write_sizes(model),
             "tie_word_embeddings": model.embedding.head is None,
-            "resid_pdrop": block.dropout.p,
-            "attn_pdrop": block.attention.dropout,
-            "embd_pdrop": model.embedding.dropout.p,
-            **self.write_rest(block),
+            **self.write_rest(model.blocks[0]),
         }
 
     def write_rest(self, block: Any) -> dict[str, Any]:

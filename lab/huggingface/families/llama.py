@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from lab.huggingface import rotary
-from lab.huggingface.family import ACTIVATIONS, Family, written
+from lab.huggingface.family import ACTIVATIONS, Family, said, written
 from lab.huggingface.fields import Fields
 from lab.parts.visibility import Sliding
 
@@ -36,6 +36,16 @@ class Llama(Family):
     }
     derived = re.compile(r"rotary_emb\.inv_freq$")
     ignored = {"pretraining_tp": "in how many pieces products are computed"}
+    sizes = {
+        "hidden_size": "model.dim", "num_hidden_layers": "model.layers", "num_attention_heads": "model.heads",
+        "max_position_embeddings": "model.context", "vocab_size": "embedding.rows", "rms_norm_eps": "norm.eps",
+        "attention_dropout": "attention.dropout", "intermediate_size": "model.inner",
+    }  # fmt: skip
+    defaults = {
+        "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+        "vocab_size": 32_000, "rms_norm_eps": 1e-6, "attention_dropout": 0.0, "intermediate_size": 11_008,
+        "num_key_value_heads": None, "rope_theta": 10_000.0,
+    }  # fmt: skip
     small = {
         "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
         "max_position_embeddings": 128, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
@@ -44,6 +54,7 @@ class Llama(Family):
         "grouped heads": {},
         "every head its own": {"num_key_value_heads": 4, "rms_norm_eps": 1e-6},
         "one head for all": {"num_key_value_heads": 1},
+        "heads wider than their part": {"head_dim": 14},
         "tied": {"tie_word_embeddings": True},
         "biases": {"attention_bias": True, "mlp_bias": True},
         "base 500,000": {"rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}},
@@ -55,44 +66,29 @@ class Llama(Family):
     }
 
     preset = "llama3_8b"
-    defaults = {
-        "dim": 4096,
-        "vocab_size": 32_000,
-        "inner": 11_008,
-        "kv_heads": None,
-        "context": 2048,
-        "eps": 1e-6,
-        "base": 10_000.0,
-    }
+    scalings: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3", "yarn")
+    """Kinds of rotation."""
+
     partial = False
+    """Whether a part of each head may turn."""
 
     def read(self, fields: Fields) -> list[str]:
-        kept = self.defaults
-        dim, heads = fields.take("hidden_size", kept["dim"]), fields.take("num_attention_heads", 32)
-        kv_heads = fields.size("num_key_value_heads", kept["kv_heads"]) or heads  # type: ignore[arg-type]
+        sizes = self.read_sizes(fields)
+        dim, heads = sizes["model.dim"], sizes["model.heads"]
+        kv_heads = fields.size("num_key_value_heads", self.defaults["num_key_value_heads"]) or heads
         width = fields.size("head_dim")
-        if width not in (None, dim // heads):
-            fields.refuse(
-                "head_dim", width, f"heads of the lab are hidden_size / num_attention_heads = {dim // heads} wide"
-            )
-        tied = fields.take("tie_word_embeddings", False)
+        if width is None and dim % heads:
+            fields.refuse("num_attention_heads", heads, f"does not divide hidden_size {dim}, and there is no head_dim")
         return [
-            f"preset={self.preset}",
-            f"model.dim={dim}",
-            f"model.layers={fields.take('num_hidden_layers', 32)}",
-            f"model.heads={heads}",
-            f"model.inner={fields.take('intermediate_size', kept['inner'])}",
-            f"model.context={fields.take('max_position_embeddings', kept['context'])}",
+            *(f"preset={self.preset}", *said(sizes)),
+            f"model.head_dim={'null' if width in (None, dim / heads) else width}",
             *(
                 {heads: ["attention=mha"], 1: ["attention=mqa"]}.get(
                     kv_heads, ["attention=gqa", f"model.kv_heads={kv_heads}"]
                 )
             ),
-            f"attention.dropout={fields.take('attention_dropout', 0.0)}",
-            f"embedding={'tied' if tied else 'untied'}",
-            f"embedding.rows={fields.take('vocab_size', kept['vocab_size'])}",
-            f"norm.eps={fields.take('rms_norm_eps', kept['eps'])}",
-            *rotary.read(fields, kept["base"], self.partial),  # type: ignore[arg-type]
+            f"embedding={'tied' if fields.take('tie_word_embeddings', False) else 'untied'}",
+            *rotary.read(fields, self.defaults["rope_theta"], sizes["model.context"], self.scalings, self.partial),
             *self.read_biases(fields),
             *self.read_pattern(fields),
             *self.read_feed_forward(fields),
@@ -115,17 +111,11 @@ class Llama(Family):
 
     def write(self, model: Any) -> dict[str, Any]:
         block = model.blocks[0]
-        attention = block.attention
         return {
-            "vocab_size": model.embedding.table.num_embeddings,
-            "hidden_size": model.dim,
-            "num_hidden_layers": len(model.blocks),
-            "num_attention_heads": attention.heads,
-            "num_key_value_heads": getattr(attention, "kv_heads", attention.heads),
-            "max_position_embeddings": model.context,
-            "rms_norm_eps": getattr(model.norm, "eps", 1e-5),
+            **self.write_sizes(model),
+            "head_dim": model.position.head_dim,
+            "num_key_value_heads": getattr(block.attention, "kv_heads", block.attention.heads),
             "tie_word_embeddings": model.embedding.head is None,
-            "attention_dropout": attention.dropout,
             **rotary.write(model.position, self.partial),
             **self.write_rest(block),
         }
@@ -134,7 +124,6 @@ class Llama(Family):
         """What differs between this family and its kin."""
         attention, ffn = block.attention, block.ffn
         return {
-            "intermediate_size": getattr(ffn, "inner", 1),
             "hidden_act": written(ffn),
             "attention_bias": attention.output.bias is not None,
             "mlp_bias": hasattr(ffn, "down") and ffn.down.bias is not None,

@@ -19,14 +19,8 @@ class Mistral(Llama):
         "no window, tied": {"sliding_window": None, "tie_word_embeddings": True},
     }
     defaults = {
-        "dim": 4096,
-        "vocab_size": 32_000,
-        "inner": 14_336,
-        "kv_heads": 8,
-        "context": 131_072,
-        "eps": 1e-6,
-        "base": 10_000.0,
-    }
+        **Llama.defaults, "intermediate_size": 14_336, "num_key_value_heads": 8, "max_position_embeddings": 131_072
+    }  # fmt: skip
 
     def read_biases(self, fields: Fields) -> list[str]:
         return ["model.bias=false"]
@@ -36,7 +30,6 @@ class Mistral(Llama):
 
     def write_rest(self, block: Any) -> dict[str, Any]:
         return {
-            "intermediate_size": getattr(block.ffn, "inner", 1),
             "hidden_act": written(block.ffn),
             **write_window(block.attention),
         }

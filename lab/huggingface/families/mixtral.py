@@ -10,7 +10,7 @@ from lab.huggingface.fields import Fields
 
 
 class Mixtral(Llama):
-    """The weights of the experts chosen sum to one."""
+    """The weights of the experts chosen sum to one, that of a single one too."""
 
     model_type = "mixtral"
     architectures = ("MixtralForCausalLM", "MixtralModel")
@@ -29,18 +29,14 @@ class Mixtral(Llama):
     variants = {
         "two experts of four": {},
         "three of eight, window of 11": {"num_local_experts": 8, "num_experts_per_tok": 3, "sliding_window": 11},
+        "one expert, noise": {"num_experts_per_tok": 1, "router_jitter_noise": 0.1},
         "tied, every head its own": {"tie_word_embeddings": True, "num_key_value_heads": 4},
     }
     preset = "mixtral_8x7b"
     defaults = {
-        "dim": 4096,
-        "vocab_size": 32_000,
-        "inner": 14_336,
-        "kv_heads": 8,
-        "context": 131_072,
-        "eps": 1e-5,
-        "base": 1e6,
-    }
+        **Llama.defaults, "intermediate_size": 14_336, "num_key_value_heads": 8, "max_position_embeddings": 131_072,
+        "rms_norm_eps": 1e-5, "rope_theta": 1e6,
+    }  # fmt: skip
 
     def read_biases(self, fields: Fields) -> list[str]:
         return ["model.bias=false"]
@@ -49,14 +45,13 @@ class Mixtral(Llama):
         return read_window(fields, None)
 
     def read_feed_forward(self, fields: Fields) -> list[str]:
-        fields.only("router_jitter_noise", [0.0], "noise on what the experts read; the lab's is for the router alone")
         chosen = fields.take("num_experts_per_tok", 2)
-        if chosen == 1:
-            fields.refuse("num_experts_per_tok", 1, "a single expert counts fully there and by its score here")
         return [
             "ffn=moe_wide",
             f"ffn.experts={fields.take('num_local_experts', 8)}",
             f"ffn.top_k={chosen}",
+            f"ffn.jitter={fields.take('router_jitter_noise', 0.0)}",
+            f"ffn.router.alone={str(chosen == 1).lower()}",
             "expert=gated_wide",
             f"expert.activation={fields.word('hidden_act', 'silu', ACTIVATIONS)}",
         ]
@@ -64,9 +59,9 @@ class Mixtral(Llama):
     def write_rest(self, block: Any) -> dict[str, Any]:
         experts = getattr(block.ffn, "experts", [block.ffn] * 2)
         return {
-            "intermediate_size": getattr(experts[0], "inner", 1),
             "hidden_act": written(experts[0]),
             "num_local_experts": len(experts),
             "num_experts_per_tok": getattr(block.ffn, "top_k", 2),
+            "router_jitter_noise": getattr(block.ffn, "jitter", 0.0),
             **write_window(block.attention),
         }

@@ -21,26 +21,32 @@ class Phi3(Mistral):
     }
     ignored = {
         "embd_pdrop": "its class in transformers leaves it aside",
-        "original_max_position_embeddings": "of rope_type=longrope, which is refused",
+        "original_max_position_embeddings": "of rope_type=longrope, which takes it",
     }
     small = {**Llama.small, "num_key_value_heads": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     variants = {
         "window of 9": {"sliding_window": 9},
         "grouped heads, no window": {"num_key_value_heads": 2},
+        "LongRoPE": {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "short_factor": [1.0, 1.1, 1.3, 1.6],
+                "long_factor": [1.0, 2.5, 4.0, 9.5],
+                "original_max_position_embeddings": 12,
+            },
+            "original_max_position_embeddings": 12,
+        },
         "half of each head turns": {
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
         },
     }
     preset = "phi3_mini"
     defaults = {
-        "dim": 3072,
-        "vocab_size": 32_064,
-        "inner": 8192,
-        "kv_heads": None,
-        "context": 4096,
-        "eps": 1e-5,
-        "base": 10_000.0,
-    }
+        **Llama.defaults, "hidden_size": 3072, "vocab_size": 32_064, "intermediate_size": 8192, "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+    }  # fmt: skip
+    scalings = ("default", "longrope")
     partial = True
 
     def read_biases(self, fields: Fields) -> list[str]:

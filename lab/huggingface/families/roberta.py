@@ -1,11 +1,12 @@
-"""RoBERTa (Liu et al. 2019) with its head for masked tokens."""
+"""RoBERTa (Liu et al. 2019) with its heads: masked tokens, labels of texts and of tokens; or none."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from lab.huggingface.families.bert import Bert
+from lab.huggingface.families.bert import LABELS, MASKED, NONE, TEXTS, TOKENS, Bert
+from lab.huggingface.family import Head
 from lab.huggingface.fields import Fields
 
 
@@ -13,7 +14,21 @@ class Roberta(Bert):
     """BERT's layers; the first two rows of its table of positions are no token's."""
 
     model_type = "roberta"
-    architectures = ("RobertaForMaskedLM",)
+    heads = {
+        "RobertaForMaskedLM": MASKED,
+        "RobertaForSequenceClassification": Head(
+            "classify",
+            TEXTS,
+            {"pooler": "classifier.dense", "objective.head": "classifier.out_proj"},
+            True,
+            "classifier_dropout",
+        ),
+        "RobertaForTokenClassification": Head(
+            "tag", TOKENS, {"objective.head": "classifier"}, True, "classifier_dropout"
+        ),
+        "RobertaModel": Head("contrastive", NONE, {"pooler": "roberta.pooler.dense"}, bare=True),
+    }
+    architectures = tuple(heads)
     base = "roberta."
     names = {
         **{ours: theirs.replace("bert.", "roberta.", 1) for ours, theirs in Bert.names.items()},
@@ -28,8 +43,11 @@ class Roberta(Bert):
     variants = {
         "as published": {"layer_norm_eps": 1e-5},
         "untied, two segments": {"tie_word_embeddings": False, "type_vocab_size": 2},
+        "labels of texts": {"architectures": ["RobertaForSequenceClassification"], "id2label": LABELS},
+        "labels of tokens": {"architectures": ["RobertaForTokenClassification"], "id2label": LABELS},
+        "no head": {"architectures": ["RobertaModel"]},
     }
-    vocab_size = 50_265
+    defaults = {**Bert.defaults, "vocab_size": 50_265}
     places = 2
     in_head = "gelu"
 

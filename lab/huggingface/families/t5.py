@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 
 from lab.data.tokenizers import Tokenizer
-from lab.huggingface.family import ACTIVATIONS, Family, written
+from lab.huggingface.family import ACTIVATIONS, Family, said, written
 from lab.huggingface.fields import Fields
 from lab.huggingface.weights import Tensors
 from lab.models.encoder_decoder import EncoderDecoder
@@ -33,29 +34,36 @@ EMBEDDINGS = {
 HEAD, TABLE = "lm_head.weight", "shared.weight"
 
 
-def _attention(there: str) -> dict[str, str]:
-    """Of one attention, by what follows its name here."""
+DENSE = {
+    "up": "DenseReluDense.wi",
+    "project.gate": "DenseReluDense.wi_0",
+    "project.up": "DenseReluDense.wi_1",
+    "down": "DenseReluDense.wo",
+}
+"""Maps of a feed-forward layer."""
+
+
+def stacks(feed_forward: Mapping[str, str]) -> dict[str, str]:
+    """Names of both stacks, with those of a feed-forward layer as they follow its place."""
     return {
-        "project.query": f"{there}.q",
-        "project.key": f"{there}.k",
-        "project.value": f"{there}.v",
-        "output": f"{there}.o",
+        "embedding.table": "shared",
+        "embedding.head": "lm_head",
+        **_stack("encoder", feed_forward, ("attention", "SelfAttention")),
+        **_stack("decoder", feed_forward, ("attention", "SelfAttention"), ("cross", "EncDecAttention")),
     }
 
 
-def _stack(side: str, *attentions: tuple[str, str]) -> dict[str, str]:
+def _stack(side: str, feed_forward: Mapping[str, str], *attentions: tuple[str, str]) -> dict[str, str]:
     """Names of one of the two stacks: its layers stand in one list, the feed-forward layer last."""
     at = f"{side}.block.{{}}.layer"
     names = {
         f"{side}.position.table": f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias",
         f"{side}.norm": f"{side}.final_layer_norm",
     }
-    for number, (here, there) in enumerate([*attentions, ("ffn", "DenseReluDense")]):
-        inside = _attention(f"{at}.{number}.{there}")
-        if here == "ffn":
-            wanted = {"up": "wi", "project.gate": "wi_0", "project.up": "wi_1", "down": "wo"}
-            inside = {ours: f"{at}.{number}.{there}.{name}" for ours, name in wanted.items()}
-        names |= {f"{side}.blocks.{{}}.{here}.{ours}": name for ours, name in inside.items()}
+    maps = {"project.query": "q", "project.key": "k", "project.value": "v", "output": "o"}
+    layers = [(here, {ours: f"{there}.{name}" for ours, name in maps.items()}) for here, there in attentions]
+    for number, (here, inside) in enumerate([*layers, ("ffn", feed_forward)]):
+        names |= {f"{side}.blocks.{{}}.{here}.{ours}": f"{at}.{number}.{name}" for ours, name in inside.items()}
         names[f"{side}.blocks.{{}}.{here}_norm"] = f"{at}.{number}.layer_norm"
     return names
 
@@ -68,15 +76,10 @@ class T5(Family):
     """
 
     model_type = "t5"
-    architectures = ("T5ForConditionalGeneration", "T5WithLMHeadModel", "T5Model")
+    architectures: ClassVar[tuple[str, ...]] = ("T5ForConditionalGeneration", "T5WithLMHeadModel", "T5Model")
     built = EncoderDecoder
     base = ""
-    names = {
-        "embedding.table": "shared",
-        "embedding.head": "lm_head",
-        **_stack("encoder", ("attention", "SelfAttention")),
-        **_stack("decoder", ("attention", "SelfAttention"), ("cross", "EncDecAttention")),
-    }
+    names = stacks(DENSE)
     # Of the first checkpoints, where nothing reads it.
     derived = re.compile(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$")
     ignored = {
@@ -84,6 +87,14 @@ class T5(Family):
         "decoder_start_token_id": "checked apart",
         "initializer_factor": "of new weights",
     }
+    sizes = {
+        "d_model": "model.dim", "num_heads": "model.heads", "num_layers": "model.layers", "d_ff": "model.inner",
+        "vocab_size": "embedding.rows", "dropout_rate": "model.dropout", "layer_norm_epsilon": "norm.eps",
+    }  # fmt: skip
+    defaults = {
+        "d_model": 512, "num_heads": 8, "num_layers": 6, "d_ff": 2048, "vocab_size": 32_128, "dropout_rate": 0.1,
+        "layer_norm_epsilon": 1e-6, "d_kv": 64, "num_decoder_layers": None,
+    }  # fmt: skip
     small = {
         "vocab_size": 96, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4,
         "decoder_start_token_id": 0,
@@ -97,6 +108,7 @@ class T5(Family):
             "feed_forward_proj": "gated-silu",
             "layer_norm_epsilon": 1e-5,
         },
+        "heads wider than their part": {"d_kv": 12, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
         "tied, unscaled": {
             "feed_forward_proj": "gelu_new",
             "scale_decoder_outputs": False,
@@ -118,32 +130,30 @@ class T5(Family):
             fields.left["tie_word_embeddings"] = torch.equal(tensors[HEAD], tensors[TABLE])
 
     def read(self, fields: Fields) -> list[str]:
-        dim, heads = fields.take("d_model", 512), fields.take("num_heads", 8)
-        width = fields.take("d_kv", 64)
-        if width * heads != dim:
-            fields.refuse("d_kv", width, f"heads of the lab are d_model / num_heads = {dim / heads:g} wide")
-        layers, dropout = fields.take("num_layers", 6), fields.take("dropout_rate", 0.1)
+        sizes = self.read_sizes(fields)
+        width = fields.take("d_kv", self.defaults["d_kv"])
         fields.only("is_decoder", [False], "this family is read with both stacks")
         tied = fields.take("tie_word_embeddings", True)
+        layers = sizes["model.layers"]
+        decoder_layers = fields.size("num_decoder_layers", self.defaults["num_decoder_layers"]) or layers
         return [
-            *("preset=t5_1_0", "model.special=[end,pad]"),
-            f"model.dim={dim}",
-            f"model.layers={layers}",
-            f"model.decoder_layers={fields.size('num_decoder_layers') or layers}",
-            f"model.heads={heads}",
-            f"model.inner={fields.take('d_ff', 2048)}",
+            *("preset=t5_1_0", "model.special=[end,pad]", *said(sizes)),
+            f"model.decoder_layers={decoder_layers}",
+            f"model.head_dim={'null' if width * sizes['model.heads'] == sizes['model.dim'] else width}",
             f"model.context={fields.take('n_positions', 512)}",
-            f"model.dropout={dropout}",
-            *("attention.scale=1.0", f"attention.dropout={dropout}"),
-            *EMBEDDINGS[tied, fields.take("scale_decoder_outputs", tied)],
-            f"embedding.rows={fields.take('vocab_size', 32_128)}",
+            *("attention=mha_unscaled", f"attention.dropout={sizes['model.dropout']}"),
+            *EMBEDDINGS[tied, self.read_scaled(fields, tied)],
             f"position.buckets={fields.take('relative_attention_num_buckets', 32)}",
             f"position.reach={fields.take('relative_attention_max_distance', 128)}",
-            f"norm.eps={fields.take('layer_norm_epsilon', 1e-6)}",
-            *self._feed_forward(fields),
+            *self.read_feed_forward(fields, layers, decoder_layers),
         ]
 
-    def _feed_forward(self, fields: Fields) -> list[str]:
+    def read_scaled(self, fields: Fields, tied: bool) -> bool:
+        """Whether what is scored is multiplied by `1 / sqrt(d_model)`."""
+        return fields.take("scale_decoder_outputs", tied)
+
+    def read_feed_forward(self, fields: Fields, layers: int, decoder_layers: int) -> list[str]:
+        """The feed-forward layers of so many blocks."""
         form = str(fields.left.get("feed_forward_proj", "relu"))
         words = fields.word("feed_forward_proj", "relu", FORMS).split()
         gated, _, act = form.rpartition("-")
@@ -153,25 +163,25 @@ class T5(Family):
         return words
 
     def write(self, model: Any) -> dict[str, Any]:
-        block, position, embedding = model.encoder.blocks[0], model.decoder.position, model.embedding
-        gated = hasattr(block.ffn, "project")
+        position, embedding = model.decoder.position, model.embedding
         return {
-            "vocab_size": embedding.table.num_embeddings,
-            "d_model": model.dim,
-            "d_kv": model.dim // block.attention.heads,
-            "d_ff": getattr(block.ffn, "inner", 1),
-            "num_layers": len(model.encoder.blocks),
+            **self.write_sizes(model),
+            "d_kv": position.head_dim,
             "num_decoder_layers": len(model.decoder.blocks),
-            "num_heads": block.attention.heads,
-            "n_positions": model.context,
             "relative_attention_num_buckets": getattr(position, "buckets", 32),
             "relative_attention_max_distance": getattr(position, "reach", 128),
-            "feed_forward_proj": f"gated-{written(block.ffn, GATES)}" if gated else written(block.ffn),
-            "layer_norm_epsilon": getattr(block.attention_norm, "eps", 1e-6),
-            "dropout_rate": block.dropout.p,
             "tie_word_embeddings": embedding.head is None,
-            "scale_decoder_outputs": embedding.logit_scale != 1.0,
             "is_encoder_decoder": True,
+            **self.write_rest(model),
+        }
+
+    def write_rest(self, model: Any) -> dict[str, Any]:
+        """What differs between this family and its kin."""
+        ffn = model.encoder.blocks[0].ffn
+        return {
+            "n_positions": model.context,
+            "scale_decoder_outputs": model.embedding.logit_scale != 1.0,
+            "feed_forward_proj": f"gated-{written(ffn, GATES)}" if hasattr(ffn, "project") else written(ffn),
         }
 
     def write_tokens(self, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -22,6 +22,8 @@ FINISHED = "finished"
 UNREADABLE = "unreadable"
 NO_RESULT = "no result"
 NOT_STARTED = "not started"
+MEASURED = "measured.json"
+"""What was measured of a run after it had ended, as `lab.runs.decoding` does."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,16 @@ def _read_run(folder: Path) -> RunRecord:
         return RunRecord(folder, UNREADABLE, "damaged, it holds no status", overrides=_typed(folder))
     why, overrides = result.get("error"), result.get("overrides")
     typed = tuple(map(str, overrides)) if isinstance(overrides, list) else _typed(folder)
-    return RunRecord(folder, result["status"], None if why is None else str(why), result, typed)
+    return RunRecord(folder, result["status"], None if why is None else str(why), result | _measured(folder), typed)
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    """What was measured of a run after it had ended; nothing where the file is missing or damaged."""
+    try:
+        found = json.loads((folder / MEASURED).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _typed(folder: Path) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ def look(
     for count, level in zip(taken, nominal_levels(planned, most, alpha), strict=False):
         if state.decided:
             break
-        mean, low, high = _interval(differences[:count], level)
+        mean, low, high = interval(differences[:count], level)
         decided = low > 0 or high < 0 or (margin is not None and -margin < low and high < margin)
         state = Look(count, level, mean, low, high, decided, count == most)
     return state
@@ -185,7 +185,23 @@ def _share(z: np.ndarray, pairs: int) -> np.ndarray:
     return t * np.sqrt(pairs / (pairs - 1 + t**2))
 
 
-def _interval(differences: Sequence[float], level: float) -> tuple[float, float, float]:
+def repeated_interval(differences: Sequence[float], most: int, alpha: float = ALPHA) -> tuple[float, float, float]:
+    """Mean, low and high after these pairs, as at every look from the third pair on: at all looks together the ends hold
+    the truth with 1 - alpha, for whatever reason it was looked or stopped. Infinite before the first look.
+
+    Raises:
+        RequestError: more pairs than `most`, or `most` under three.
+    """
+    pairs = len(differences)
+    state = look(differences, most, alpha)
+    if pairs < FEWEST_PAIRS:
+        return state.mean, -math.inf, math.inf
+    levels = nominal_levels(tuple(range(FEWEST_PAIRS, most + 1)), most, alpha)
+    return interval(differences, levels[pairs - FEWEST_PAIRS])
+
+
+def interval(differences: Sequence[float], level: float) -> tuple[float, float, float]:
+    """Mean, low and high: Student's, which misses the truth with this chance; infinite where the differences don't vary."""
     from scipy.special import stdtrit
 
     mean, count = fmean(differences), len(differences)

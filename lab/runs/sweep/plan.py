@@ -45,16 +45,23 @@ class Point:
 
 
 class Plan:
-    """What a file and the overrides typed beside it mean to run; the same each time for the same two.
+    """What a file and the overrides typed beside it mean to run; the same each time for the same of them.
 
-    `overrides` hold for all trials. One that sets a constant of the file replaces it.
+    Args:
+        sweep: the file.
+        overrides: for all trials. One that sets a constant of the file replaces it.
+        own: further overrides of a configuration, such as what matches its cost, by those that the file gives it without
+            the seed (`bare`).
 
     Raises:
         RequestError: an override sets a parameter which the file varies, or a value in the file's command.
     """
 
-    def __init__(self, sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, sweep: SweepFile, overrides: Sequence[str] = (), own: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         self.sweep, self.overrides = sweep, list(overrides)
+        self.own = {key: list(words) for key, words in (own or {}).items()}
         typed = _typed(sweep, overrides)
         self.space = {name: p for name, p in sweep.parameters.items() if name != "seed" and name not in typed}
         self.names_seeds = sweep.seeds is not None and "seed" not in typed
@@ -75,7 +82,8 @@ class Plan:
         whole = {**parameters, **({"seed": seed} if self.names_seeds else {})}
         argv = [*self.sweep.argv(whole), *self.overrides]
         composed = train_overrides(argv)
-        return Trial(number, _seed(composed), whole, argv, composed)
+        more = self.own.get(bare(composed), [])
+        return Trial(number, _seed(composed), whole, [*argv, *more], [*composed, *more])
 
     @cached_property
     def points(self) -> list[Point]:
@@ -107,12 +115,25 @@ class Plan:
     def digest(self) -> str:
         """A name of what is asked, whatever the number of seeds and configurations."""
         space = [(name, p.distribution, dict(p.settings)) for name, p in self.space.items()]
-        asked = [self.sweep.method, self.sweep.metric, self.sweep.goal, self.sweep.command, self.overrides, space]
+        asked = [
+            self.sweep.method,
+            self.sweep.metric,
+            self.sweep.goal,
+            self.sweep.command,
+            self.overrides,
+            space,
+            self.own,
+        ]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
     def drawn(self, count: int) -> Iterator[dict[str, Any]]:
         """So many configurations, drawn at random from the space."""
         return _drawn(self.space, count)
+
+
+def bare(overrides: Sequence[str]) -> str:
+    """What tells a configuration's overrides from those of others: without the seed, as one text."""
+    return " ".join(word for word in overrides if word.lstrip("+").partition("=")[0] != "seed")
 
 
 def plan(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Trial]:

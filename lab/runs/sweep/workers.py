@@ -80,6 +80,7 @@ def work_together(job: Job, queue: Queue, stop: SweepStop, watch: Watch, jobs: i
     request = {
         "file": str(job.plan.sweep.path),
         "overrides": job.plan.overrides,
+        "own": job.plan.own,
         "folder": str(job.folder),
         "storage": storage,
         "threads": job.threads,

@@ -1,0 +1,74 @@
+"""What the verbs share: a parser whose complaints are ours, and ways to read arguments and to answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lab.errors import RequestError
+
+if TYPE_CHECKING:
+    from lab.runs.folder import Run
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of the verb `name`, whose complaint is one line, as of any other wrong request."""
+
+    def __init__(self, name: str, description: str, **settings: Any) -> None:
+        """`settings` are argparse's."""
+        super().__init__(f"lab {name}", description=description, allow_abbrev=False, **settings)
+
+    def add_run(self) -> None:
+        """Add the argument that says what to look into; `lab.runs.subject.subject` opens it."""
+        self.add_argument(
+            "run",
+            metavar="RUN",
+            help="folder of a run, or in quotes what to compose, untrained: 'preset=tiny position=alibi'",
+        )
+
+    def add_json(self) -> None:
+        """Add the flag that every verb has."""
+        self.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments."""
+        raise RequestError(f"{message}; `{self.prog} --help` says what there is")
+
+
+def override(text: str) -> str:
+    """`--key=value`, as W&B's agent writes it by default, is `key=value`; Hydra's own flags stay."""
+    hydra = ("--config-", "--package=", "--info=", "--cfg=", "--experimental")
+    return text[2:] if text.startswith("--") and "=" in text and not text.startswith(hydra) else text
+
+
+def given_text(given: str) -> str:
+    """The text of an argument, or with `-` what standard input holds."""
+    return sys.stdin.read().removesuffix("\n") if given == "-" else given
+
+
+def print_json(answer: Any) -> None:
+    """One document on standard output."""
+    print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def print_runs(runs: Sequence[Run]) -> None:
+    """What each came to, for a person."""
+    from lab.runs.bar import summary
+
+    for run in runs:
+        print(summary(run))
+
+
+def document(run: Run) -> dict[str, Any]:
+    """What a run came to, for a program."""
+    return {"folder": str(run.folder), **run.result}
+
+
+def exit_code(statuses: Sequence[str]) -> int:
+    """Of runs that ended with these statuses."""
+    if "stopped" in statuses:
+        return 130
+    return 1 if "failed" in statuses else 0

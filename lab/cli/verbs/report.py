@@ -1,0 +1,43 @@
+"""`lab report`: compare runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.cli.parser import Parser, print_json
+
+HELP = {"report FOLDER ...": "compare runs: a table and a page"}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the verb; returns the exit code."""
+    parser = Parser("report", description="Compare the runs of folders, over paired seeds.")
+    parser.add_argument("folders", nargs="+", type=Path, help="runs, sweeps or multiruns")
+    parser.add_argument("--baseline", help="a configuration, `first` or `previous`")
+    parser.add_argument("--html", type=Path, help="the page (default: report.html in the first folder)")
+    parser.add_argument("--margin", type=float, help="the largest difference that makes none, in the measure's unit")
+    parser.add_argument("--scale", action="append", default=[], metavar="KEY", help="compare within each size of KEY")
+    parser.add_argument("--most-seeds", type=int, metavar="N", help="seeds were added until it was decided, at most N")
+    parser.add_argument(
+        "--table", action="append", default=[], type=Path, metavar="FILE", help="as .csv, .parquet, .tex or .md"
+    )
+    parser.add_argument("--csv", type=Path, help="the table as a file")
+    parser.add_argument("--wandb", action="store_true", help="a report in W&B too; offline its definition is kept")
+    parser.add_json()
+    options = parser.parse_args(arguments)
+    from lab.runs.report import report as compare
+
+    made = compare(options.folders, options.baseline, options.margin, options.scale, options.most_seeds)
+    page = options.html or options.folders[0] / "report.html"
+    made.write_html(page)
+    if options.csv:
+        made.write_csv(options.csv)
+    for path in options.table:
+        made.write_table(path)
+    if options.wandb:
+        made.publish()
+    if options.json:
+        print_json(made.to_json())
+    else:
+        made.print()
+    return 0

@@ -1,0 +1,51 @@
+"""`lab routing`: show which experts tokens go to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.cli.parser import Parser, given_text, print_json
+
+HELP = {"routing RUN [TEXT]": "which experts tokens go to, against chance"}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the verb; returns the exit code."""
+    parser = Parser(
+        "routing",
+        description="Which experts the tokens of a text go to: load of each layer, whether kinds of token tell more than "
+        "chance, which tokens go together, how routes go on from layer to layer; with --layer what each expert takes.",
+    )
+    parser.add_run()
+    parser.add_argument(
+        "text",
+        metavar="TEXT",
+        nargs="?",
+        help="or - for standard input (default: the text that the run was validated on)",
+    )
+    parser.add_argument("--tokens", type=int, metavar="N", help="of the validation text at most (default: 20,000)")
+    parser.add_argument("--code", action="store_true", help="a program: tell keywords, operators and brackets apart")
+    parser.add_argument("--layer", metavar="NAME", help="as the table says: a number, or 'encoder 2'")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with all of it")
+    parser.add_json()
+    options = parser.parse_args(arguments)
+    from lab.runs.folder import write_atomically
+    from lab.runs.subject import subject
+    from lab.views.routing import TOKENS, routing
+
+    text = None if options.text is None else given_text(options.text)
+    run = subject(options.run)
+    routes = routing(run, text, TOKENS if options.tokens is None else options.tokens, options.code)
+    if options.layer:
+        routes.layer(options.layer)
+    if options.html:
+        from lab.views.routing_page import to_html
+
+        write_atomically(options.html, to_html(routes, f"Routes of {run.folder}"))
+    if options.json:
+        print_json(routes.to_json())
+    else:
+        from lab.views.routing_text import show
+
+        show(routes, options.layer)
+    return 0

@@ -1,0 +1,74 @@
+"""`lab show`: describe a composition, or what two do not share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.cli.parser import Parser, override, print_json
+from lab.errors import RequestError
+
+if TYPE_CHECKING:
+    from lab.views.against import Against
+    from lab.views.show import Shown
+
+HELP = {
+    "show [GROUP=OPTION ...] [KEY=VALUE ...]": "a composition: parts, costs, who sees whom",
+    "show A ... --against B ...": "what two compositions do not share",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the verb; returns the exit code."""
+    parser = Parser(
+        "show",
+        usage="%(prog)s [RUN | GROUP=OPTION KEY=VALUE ...] [--against RUN | GROUP=OPTION KEY=VALUE ...] [options]",
+        description="The parts of a composition, or of a run by its folder, with what they cost, and who sees whom in each "
+        "layer. With --against, what two do not share.",
+    )
+    parser.add_argument("--against", nargs="+", metavar="WORD", help="the words of another composition, or a run")
+    parser.add_argument("--context", type=int, metavar="N", help="tokens of the document that costs are of")
+    parser.add_argument("--tokens", type=int, default=32, help="of the drawn grids (default: %(default)s)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page, with a drawing of the block")
+    parser.add_json()
+    options, others = parser.parse_known_args(arguments)
+    for name in ("tokens", "context"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise RequestError(f"--{name}: {value}; at least 1")
+    shown = _shown(others, options.tokens, options.context)
+    described: Shown | Against = shown
+    if options.against:
+        from lab.views.against import Against
+
+        described = Against(shown, _shown(options.against, options.tokens, options.context))
+    if options.html:
+        from lab.views.show_page import to_html
+        from lab.views.web import write_page
+
+        write_page(options.html, to_html(described))
+    if options.json:
+        print_json(described.to_json())
+    else:
+        described.print()
+    return 0
+
+
+def _shown(words: list[str], tokens: int, context: int | None) -> Shown:
+    """What is described: a run's folder alone, or overrides, several of which may be one quoted word."""
+    from lab.config import compose
+    from lab.views.show import show
+
+    if len(words) == 1 and "=" not in words[0] and not words[0].startswith("-"):
+        from lab.runs.folder import TOKENIZER, read_config
+
+        folder = Path(words[0])
+        config, vocab_size = read_config(folder), None
+        if (folder / TOKENIZER).is_file():
+            from lab.data.tokenizers import Tokenizer
+
+            vocab_size = Tokenizer.load(folder).vocab_size
+        return show(config, tokens, context, str(folder), vocab_size)
+    given = [part for word in words for part in re.split(r"\s+(?=[\w./@+~-]+=)", word.strip())]
+    return show(compose(*map(override, given), trained=False), tokens, context, " ".join(given))

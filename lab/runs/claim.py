@@ -1,0 +1,272 @@
+"""The verdict on a claim, by a rule that was written down before there was a result.
+
+A claim is a list of statements about two configurations each; it is confirmed when all of them hold, refuted when one is
+contradicted, undecided otherwise. A statement is judged by one interval of the paired difference. The intervals of all
+statements hold the truth together with 95% (Bonferroni over the statements, and over the looks where seeds were added), so
+that a claim is decided wrongly at most once in twenty experiments, however many statements it has.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from lab.errors import RequestError
+from lab.runs.comparison.collect import FINISHED, RunRecord
+from lab.runs.comparison.configurations import key_of
+from lab.runs.comparison.differences import paired_difference
+from lab.runs.comparison.numbers import number, plain, signed
+from lab.runs.comparison.sequential import interval, repeated_interval
+from lab.runs.comparison.verdict import ALPHA, FEWEST_PAIRS
+
+CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
+HOLDS, CONTRADICTED, OPEN = "holds", "contradicted", "open"
+
+FORMS = {"better": "over", "worse": "than", "equivalent": "to", "not worse": "than"}
+"""What a statement may say, and the word before what it compares with."""
+
+COUNTED = ("decode/cache_bytes", "parameters", "parameters_active", "flops")
+"""Measures that are counted: no seed changes them, and a difference needs no interval."""
+
+HIGHER = ("decode/tokens_per_second", "tokens_per_second")
+"""Measures of which more is better; of others but the headline, less."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A configuration in a statement.
+
+    Attributes:
+        words: overrides and options that tell it from the others.
+        stage: where its runs were judged again; None for as they were trained.
+    """
+
+    words: str
+    stage: str | None = None
+
+    @classmethod
+    def read(cls, text: str) -> Side:
+        words, _, stage = text.strip().partition(" in ")
+        return cls(words.strip(), stage.strip() or None)
+
+    def __str__(self) -> str:
+        return f"{self.words} in {self.stage}" if self.stage else self.words
+
+    def find(self, runs: Sequence[RunRecord]) -> str | None:
+        """The key of the configuration that is meant; None where none of these runs is of it.
+
+        Raises:
+            RequestError: several are.
+        """
+        wanted = set(map(_word, self.words.split()))
+        keys = dict.fromkeys(key_of(run) for run in runs if wanted <= _words(run))
+        if len(keys) > 1:
+            raise RequestError(
+                f"rule: {self.words} means {len(keys)} configurations; say what tells one from the others"
+            )
+        return next(iter(keys), None)
+
+    def check(self, runs: Sequence[RunRecord], stages: Sequence[str]) -> None:
+        """Refuse what is not among these configurations and stages.
+
+        Raises:
+            RequestError: it names the nearest.
+        """
+        if self.stage is not None and self.stage not in stages:
+            raise RequestError(f"rule: in {self.stage}: no such stage{_near(self.stage, stages)}")
+        if self.find(runs) is None:
+            known = sorted({f"{key}={value}" for run in runs for key, value in _words(run)})
+            strange = [word for word in self.words.split() if not any(_word(word) in _words(run) for run in runs)]
+            unknown = (strange or [self.words])[0]
+            raise RequestError(f"rule: {unknown}: no configuration of the sweep has it{_near(unknown, known)}")
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(known) or 'none'}"
+
+
+def _word(text: str) -> tuple[str, Any]:
+    """Key and value, so that 0.10 is 0.1."""
+    key, _, value = text.lstrip("+").partition("=")
+    try:
+        return key, float(value)
+    except ValueError:
+        return key, value
+
+
+def _words(run: RunRecord) -> set[tuple[str, Any]]:
+    typed = dict(map(_word, run.overrides))  # of two the later
+    return {*typed.items(), *run.choices.items()}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is said of two configurations.
+
+    Attributes:
+        form: one of `FORMS`.
+        measure: a key of the runs' records; None for their headline.
+    """
+
+    form: str
+    left: Side
+    right: Side
+    measure: str | None = None
+
+    @classmethod
+    def read(cls, written: Any) -> Statement:
+        """`{better: position=rope over position=sinusoidal}`, with `in STAGE` after either and `on MEASURE` at the end.
+
+        Raises:
+            RequestError: it is not like that.
+        """
+        example = "write better: A over B, worse: A than B, equivalent: A to B or not worse: A than B, and `on MEASURE`"
+        if not isinstance(written, dict) or len(written) != 1 or next(iter(written)) not in FORMS:
+            raise RequestError(f"rule: {written!r} is no statement; {example}")
+        form, text = next(iter(written.items()))
+        found = re.fullmatch(rf"(.+?) {FORMS[form]} (.+?)(?: on (\S+))?", str(text).strip())
+        if found is None:
+            raise RequestError(f"rule: {form}: {text!r} names no two configurations; {example}")
+        return cls(form, Side.read(found[1]), Side.read(found[2]), found[3])
+
+    def __str__(self) -> str:
+        on = f" on {self.measure}" if self.measure else ""
+        return f"{self.form}: {self.left} {FORMS[self.form]} {self.right}{on}"
+
+    @property
+    def plain(self) -> bool:
+        """It is about runs as they were trained, by their headline."""
+        return self.measure is None and self.left.stage is None and self.right.stage is None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of a statement.
+
+    Attributes:
+        outcome: holds, contradicted or open.
+        measure: by which it was judged, and its values on both sides.
+        pairs: seeds that both sides finished.
+        difference, low, high: left less right; the ends None where there are too few pairs.
+    """
+
+    statement: Statement
+    outcome: str
+    measure: str
+    pairs: int = 0
+    left: float | None = None
+    right: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        kept = ("outcome", "measure", "pairs", "left", "right", "difference", "low", "high")
+        return {"statement": str(self.statement), **{key: getattr(self, key) for key in kept}}
+
+    def sentence(self) -> str:
+        """For a person."""
+        if self.difference is None:
+            return f"{self.statement}: {self.outcome}, no seed finished both"
+        digits = 4 if abs(self.left or 0) < 100 else 0
+        ends = (
+            ""
+            if self.low is None or self.high is None
+            else f" [{signed(self.low, digits)}, {signed(self.high, digits)}]"
+        )
+        return plain(
+            f"{self.statement}: {self.outcome}; {self.measure} {number(self.left or 0, digits)} and "
+            f"{number(self.right or 0, digits)}, difference {signed(self.difference, digits)}{ends} over {self.pairs} seeds"
+        )
+
+
+def verdict(found: Sequence[Found]) -> str:
+    """Of the claim."""
+    outcomes = {each.outcome for each in found}
+    return REFUTED if CONTRADICTED in outcomes else UNDECIDED if OPEN in outcomes or not found else CONFIRMED
+
+
+def judge(
+    rule: Sequence[Statement],
+    stages: Mapping[str | None, Sequence[RunRecord]],
+    margin: float | None = None,
+    most: int | None = None,
+) -> list[Found]:
+    """What came of each statement.
+
+    Args:
+        rule: of the claim.
+        stages: the runs as they were trained, under None, and as they were judged again, by the stage's name.
+        margin: the largest difference that makes none, in the unit of the headline.
+        most: where seeds were added until it was decided, how many at most.
+    """
+    return [_judge(each, stages, margin, most, ALPHA / len(rule)) for each in rule]
+
+
+def _judge(
+    statement: Statement,
+    stages: Mapping[str | None, Sequence[RunRecord]],
+    margin: float | None,
+    most: int | None,
+    alpha: float,
+) -> Found:
+    sides = [_runs_of(side, stages.get(side.stage, ())) for side in (statement.left, statement.right)]
+    if not sides[0] or not sides[1]:
+        return Found(statement, OPEN, statement.measure or "headline")
+    first = next(iter(sides[0].values()))
+    theirs = next(iter(sides[1].values()))
+    if first.data_fingerprint != theirs.data_fingerprint:
+        raise RequestError(f"rule: {statement}: the two were validated on different data, and are not compared")
+    measure = statement.measure or first.measure.name
+    direction = ("max" if measure in HIGHER else "min") if statement.measure else first.measure.direction
+    left, right = (
+        {seed: value for seed, run in runs.items() if (value := run.number(measure)) is not None} for runs in sides
+    )
+    difference = paired_difference(left, right)
+    if difference.mean is None:
+        return Found(statement, OPEN, measure)
+    mine, others = (fmean(side[seed] for seed in difference.seeds) for side in (left, right))
+    ends = _ends(measure, difference.values, most, alpha)
+    sign = 1 if direction == "min" else -1
+    low, high = sorted(sign * end for end in ends)
+    limit = margin if statement.measure in (None, first.measure.name) else None
+    outcome = _outcome(statement.form, low, high, limit)
+    shown = ends if math.isfinite(low) else (None, None)
+    return Found(statement, outcome, measure, len(difference.seeds), mine, others, difference.mean, *shown)
+
+
+def _runs_of(side: Side, runs: Sequence[RunRecord]) -> dict[int, RunRecord]:
+    """The finished runs of a configuration by their seed."""
+    finished = [run for run in runs if run.status == FINISHED and run.seed is not None]
+    key = side.find(finished)
+    return {run.seed or 0: run for run in finished if key is not None and key_of(run) == key}
+
+
+def _ends(measure: str, values: Sequence[float], most: int | None, alpha: float) -> tuple[float, float]:
+    if measure in COUNTED and len(set(values)) == 1:
+        return values[0], values[0]
+    if len(values) < FEWEST_PAIRS:
+        return -math.inf, math.inf
+    _, low, high = interval(values, alpha) if most is None else repeated_interval(values, most, alpha)
+    return low, high
+
+
+def _outcome(form: str, low: float, high: float, margin: float | None) -> str:
+    """Of an interval of the difference whose positive side is the worse one."""
+    if form == "worse":
+        return _outcome("better", -high, -low, margin)
+    within = margin is not None and -margin < low and high < margin
+    reach = margin or 0.0
+    holds, contradicted = {
+        "better": (high < 0 and not within, low >= 0 or within),
+        "equivalent": (within, low > reach or high < -reach),
+        "not worse": (high < reach, low > reach),
+    }[form]
+    return HOLDS if holds else CONTRADICTED if contradicted else OPEN

@@ -1,0 +1,380 @@
+"""An experiment: a question, the claim as people state it, the sweep that tests it, the rule of its verdict, and the result.
+
+experiments/NAME/experiment.yaml    all but the result, written before there is one
+experiments/NAME/result.yaml        what came out, when, on which machine; written by `lab experiment NAME`
+experiments/NAME/README.md          what it means and how far it reaches, in a person's words
+runs/experiments/NAME/              the runs, and the page
+"""
+
+from __future__ import annotations
+
+import difflib
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.console import say
+from lab.errors import RequestError
+from lab.options import conf_folder
+from lab.runs import folder as files
+from lab.runs.claim import Found, Statement, judge, verdict
+from lab.runs.comparison.collect import FINISHED, RunRecord, read_runs
+from lab.runs.comparison.configurations import key_of
+from lab.runs.decoding import Decoding, measure
+from lab.runs.fair import fair_sweep, records, rewritten
+from lab.runs.report import Report
+from lab.runs.sweep import Outcome, sweep
+from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.plan import bare, plan
+from lab.runs.terms import Terms
+
+FILE, RESULT = "experiment.yaml", "result.yaml"
+TEXTS = ("question", "claim")
+TERMS = ("baseline", "margin", "match", "match_size", "tune", "until_decided")
+KEYS = (*TEXTS, "source", "sweep", *TERMS, "again", "decode", "rule")
+NOT_RUN = "not run"
+COMPARE = "compare"
+"""The folder of the sweep, beside those of its stages."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What an experiment's file says.
+
+    Attributes:
+        folder: where it stands.
+        question, claim, source: in words; the source may be empty.
+        sweep: the sweep file.
+        terms: of the comparison.
+        again: stages in which every finished run is judged again, by name the overrides that make them other.
+        decoding: what is measured of every finished run; None for nothing.
+        rule: of the verdict.
+    """
+
+    folder: Path
+    question: str
+    claim: str
+    source: str
+    sweep: Path
+    terms: Terms
+    rule: tuple[Statement, ...]
+    again: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    decoding: Decoding | None = None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What came out last, empty before it was run.
+
+        Raises:
+            RequestError: the file is damaged.
+        """
+        path = self.folder / RESULT
+        if not path.is_file():
+            return {}
+        found = _load(path)
+        if not isinstance(found.get("verdict"), str):
+            raise RequestError(f"{path}: damaged, it holds no verdict; run the experiment again")
+        return found
+
+    @property
+    def verdict(self) -> str:
+        """Confirmed, refuted, undecided or not run."""
+        return self.result.get("verdict", NOT_RUN)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "question": self.question,
+            "claim": self.claim,
+            "source": self.source,
+            "rule": [str(each) for each in self.rule],
+            "verdict": self.verdict,
+            "result": self.result,
+        }
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a run of an experiment came to.
+
+    Attributes:
+        found: of each statement; empty where it has not come to its end.
+        outcome: of its sweep.
+    """
+
+    experiment: Experiment
+    outcome: Outcome
+    found: Sequence[Found] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """As of a sweep."""
+        return self.outcome.exit_code
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return self.experiment.to_json() | {"sweep": self.outcome.to_json()}
+
+
+def home() -> Path:
+    """The folder of experiments: here, or of the checkout."""
+    here = Path("experiments")
+    return here if here.is_dir() else conf_folder().parent / "experiments"
+
+
+def experiments() -> list[Experiment]:
+    """All that there are.
+
+    Raises:
+        RequestError: a file is wrong.
+    """
+    return [read(path.parent) for path in sorted(home().glob(f"*/{FILE}"))]
+
+
+def find(name: str) -> Experiment:
+    """The one of this name, or in this folder.
+
+    Raises:
+        RequestError: there is none; it names the nearest.
+    """
+    if (Path(name) / FILE).is_file():
+        return read(Path(name))
+    if (home() / name / FILE).is_file():
+        return read(home() / name)
+    names = [path.parent.name for path in sorted(home().glob(f"*/{FILE}"))]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    raise RequestError(
+        f"{name}: no such experiment; "
+        + (f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}")
+    )
+
+
+def read(folder: Path) -> Experiment:
+    """Read and check an experiment's file; its sweep is read when it runs.
+
+    Raises:
+        RequestError: it names the file, the key and what is accepted.
+    """
+    path = folder / FILE
+    try:
+        return _read(folder, _load(path))
+    except RequestError as error:
+        raise RequestError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RequestError(f"{path}: can't be read ({' '.join(str(error).split())[:200]})") from None
+    if not isinstance(content, dict):
+        raise RequestError(f"{path}: holds no mapping")
+    return content
+
+
+def _read(folder: Path, content: dict[str, Any]) -> Experiment:
+    for key in content:
+        if key not in KEYS:
+            near = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.5)
+            raise RequestError(
+                f"{key}: no such key; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(KEYS)}")
+            )
+    for key in (*TEXTS, "sweep", "rule"):
+        if not content.get(key):
+            raise RequestError(f"{key}: is missing")
+    for key in ("question", "claim", "source", "sweep", "baseline", "match", "match_size", "tune"):
+        if not isinstance(content.get(key, ""), str):
+            raise RequestError(f"{key}: {content[key]!r} is no text")
+    margin, most = content.get("margin"), content.get("until_decided")
+    if margin is not None and (not isinstance(margin, int | float) or isinstance(margin, bool)):
+        raise RequestError(f"margin: {margin!r}; a number above 0, in the unit of the measure")
+    if most is not None and type(most) is not int:
+        raise RequestError(f"until_decided: {most!r}; a whole number of seeds")
+    if not isinstance(content["rule"], list):
+        raise RequestError("rule: is no list of statements")
+    rule = tuple(map(Statement.read, content["rule"]))
+    for statement in rule:
+        if statement.form == "equivalent" and (margin is None or statement.measure):
+            raise RequestError(f"rule: {statement}: equivalent takes a margin, which is of the headline measure")
+    wanted = content.get("decode")
+    if wanted is not None and not (isinstance(wanted, dict) and wanted.keys() <= {"rows", "tokens", "times"}):
+        raise RequestError(f"decode: {wanted!r}; a mapping with rows, tokens and times")
+    return Experiment(
+        folder,
+        content["question"].strip(),
+        content["claim"].strip(),
+        content.get("source", "").strip(),
+        folder / content["sweep"],
+        Terms(
+            baseline=content.get("baseline"),
+            margin=margin,
+            most_seeds=most,
+            match=content.get("match"),
+            size=content.get("match_size"),
+            tune=content.get("tune"),
+        ),
+        rule,
+        _stages(content.get("again") or {}),
+        None if wanted is None else Decoding(**wanted),
+    )
+
+
+def _stages(written: Any) -> dict[str, list[str]]:
+    good = isinstance(written, dict) and all(
+        isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in written.values()
+    )
+    if not good or COMPARE in written:
+        raise RequestError(f"again: {written!r}; names of stages, each with a list of overrides")
+    return {str(name): words for name, words in written.items()}
+
+
+def run(
+    experiment: Experiment,
+    overrides: Sequence[str] = (),
+    folder: Path | None = None,
+    plan_only: bool = False,
+    jobs: int | None = None,
+    driver: Callable[..., Outcome] = sweep,
+) -> Ended:
+    """Run what is missing of an experiment, judge its claim, and write the result beside its file.
+
+    Args:
+        experiment: from `find`.
+        overrides: for every trial; they are kept with the result.
+        folder: of its runs; by default `runs/experiments/` and its name.
+        plan_only: run nothing.
+        jobs: as of `lab.sweep`.
+        driver: what runs a sweep.
+
+    Raises:
+        RequestError: the sweep, a term or a statement is wrong. Nothing has run then.
+    """
+    folder = folder or Path("runs/experiments") / experiment.name
+    known = records(read_sweep(experiment.sweep), overrides)
+    for statement in experiment.rule:
+        for side in (statement.left, statement.right):
+            side.check(known, list(experiment.again))
+    outcome = fair_sweep(
+        experiment.sweep,
+        overrides,
+        folder / COMPARE,
+        experiment.terms,
+        plan_only,
+        jobs=jobs,
+        run=driver,
+        enough=_left(experiment),
+    )
+    if plan_only or outcome.stopped or outcome.report is None:
+        return Ended(experiment, outcome)
+    stages: dict[str | None, Sequence[RunRecord]] = {}
+    for name, words in experiment.again.items():
+        stage = _again(experiment, overrides, folder, name, words, jobs, driver)
+        if stage.stopped:
+            return Ended(experiment, stage)
+        stages[name] = read_runs([folder / name])
+    if experiment.decoding is not None:
+        finished = [run.folder for run in read_runs([folder / COMPARE]) if run.status == FINISHED]
+        measure(finished, experiment.decoding)
+    stages[None] = read_runs([folder / COMPARE])
+    found = judge(experiment.rule, stages, experiment.terms.margin, experiment.terms.most_seeds)
+    _write(experiment, found, outcome, overrides, read_runs([folder]))
+    return Ended(experiment, outcome, found)
+
+
+def _left(experiment: Experiment) -> Any:
+    """What is left to decide by another seed: of the statements on the headline, of whichever there are else."""
+    rule = [each for each in experiment.rule if each.plain]
+
+    def left(report: Report) -> str:
+        runs = read_runs(report.folders)
+        # The shares of all statements, though only some can be looked at before the last stage.
+        found = judge(experiment.rule, {None: runs}, experiment.terms.margin, experiment.terms.most_seeds)
+        waiting = [each for each in found if each.statement.plain and each.outcome == "open"]
+        return f"{len(waiting)} of {len(rule)} statements open" if waiting or not rule else ""
+
+    return left
+
+
+def _again(
+    experiment: Experiment,
+    overrides: Sequence[str],
+    folder: Path,
+    name: str,
+    words: Sequence[str],
+    jobs: int | None,
+    driver: Callable[..., Outcome],
+) -> Outcome:
+    """Every run of the seeds that all finished, judged once more with other words and without training."""
+    compared = folder / COMPARE
+    seeds_of: dict[str, set[int]] = {}
+    for each in read_runs([compared]):
+        if each.result:
+            seeds_of.setdefault(key_of(each), set()).update({each.seed or 0} if each.status == FINISHED else ())
+    seeds = sorted(set.intersection(*seeds_of.values()))
+    if not seeds:
+        raise RequestError(f"again: {compared} holds no seed that all configurations finished")
+    terms = Terms.read(compared) or Terms()
+
+    def more(given: Sequence[str]) -> list[str]:
+        own = terms.words.get(bare(given), [])
+        budgets = {word.partition("=")[0] for word in [*given, *own] if word.startswith("budget.")} - {"budget.steps"}
+        unset = [f"{key}=null" for key in sorted(budgets)]
+        return [*own, *words, *unset, "budget.steps=0", f"start={compared}"]
+
+    say(f"{name}: every run again with {' '.join(words)}")
+    with rewritten(read_sweep(experiment.sweep), seeds) as file:
+        own = {bare(t.overrides): more(t.overrides) for t in plan(read_sweep(file), overrides)}
+        return driver(file, overrides, folder / name, experiment.terms.baseline, False, False, None, jobs, own)
+
+
+def _write(
+    experiment: Experiment,
+    found: Sequence[Found],
+    outcome: Outcome,
+    overrides: Sequence[str],
+    runs: Sequence[RunRecord],
+) -> None:
+    """The result, whole or not at all; its day is that of the last run, its time that of all of them."""
+    import torch
+
+    terms = Terms.read(outcome.folder) or experiment.terms
+    content = {
+        "verdict": verdict(found),
+        "date": max(run.started for run in runs if run.result).date().isoformat(),
+        "machine": machine_name(),
+        "torch": str(torch.__version__),
+        "seconds": round(sum(run.number("seconds") or 0 for run in runs)),
+        "overrides": list(overrides),
+        "report": str(outcome.folder / "report.html"),
+        "statements": [each.to_json() for each in found],
+        "notes": terms.notes(outcome.report.results) if outcome.report else [],
+    }
+    try:
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+        files.write_atomically(experiment.folder / RESULT, text)
+    except OSError as error:
+        raise RequestError(f"{experiment.folder / RESULT}: cannot be written ({error.strerror or error})") from None
+
+
+def machine_name() -> str:
+    """The processor, how many cores of it there are, and the accelerator if there is one."""
+    import torch
+
+    from lab.runs.machine import cores
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    said = f"{processor}, {cores()} core{'s' if cores() > 1 else ''} used"
+    return f"{said}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else said

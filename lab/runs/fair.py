@@ -1,0 +1,254 @@
+"""A sweep whose comparison is fair: variants at equal cost, each with its own best value, seeds until it is decided.
+
+What each variant needs of its own is found before the sweep begins and joined to its trials; the sweep itself is
+`lab.runs.sweep`. Looking after each seed costs what `lab.runs.comparison.sequential` says it does, and nothing is hidden by
+starting again: the terms are kept with the runs and can't change under them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.console import say
+from lab.errors import RequestError
+from lab.runs.comparison import labels
+from lab.runs.comparison.collect import NOT_STARTED, RunRecord, read_runs
+from lab.runs.comparison.verdict import FEWEST_PAIRS, Rule
+from lab.runs.match import SIZES, match
+from lab.runs.report import Report, report
+from lab.runs.sweep import Outcome, sweep
+from lab.runs.sweep.driver import PAGE
+from lab.runs.sweep.file import SweepFile, read_sweep
+from lab.runs.sweep.plan import bare, plan
+from lab.runs.terms import Terms
+from lab.runs.tune import SEED, Choice, Tuning, choose
+
+Words = Mapping[str, Sequence[str]]
+"""Overrides of each configuration's own, by `bare`."""
+
+TUNING = "-tuning"
+"""What the folder of the tuning is called after that of the sweep."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A configuration of a sweep, whatever its seed: its overrides, and what it is called among the others."""
+
+    words: tuple[str, ...]
+    label: str
+
+    @property
+    def key(self) -> str:
+        return " ".join(self.words)
+
+
+def fair_sweep(
+    file: str | Path,
+    overrides: Sequence[str] = (),
+    folder: str | Path | None = None,
+    terms: Terms | None = None,
+    plan_only: bool = False,
+    retry_failed: bool = False,
+    storage: str | None = None,
+    jobs: int | None = None,
+    run: Callable[..., Outcome] = sweep,
+    enough: Callable[[Report], str] | None = None,
+) -> Outcome:
+    """Run what is missing of a sweep on these terms, and compare.
+
+    Args:
+        file, overrides, folder, plan_only, retry_failed, storage, jobs: as of `lab.sweep`. A plan ends where results would
+            be needed.
+        terms: what is asked; without any it is a plain sweep.
+        run: what runs a sweep.
+        enough: says of a report what is left to decide by another seed, empty for nothing; by default of its comparisons.
+
+    Raises:
+        RequestError: as `lab.sweep`; or terms that contradict the file, each other, or those of the sweep so far.
+    """
+    folder = Path(folder or Path("runs") / Path(file).stem)
+    described = read_sweep(file)
+    asked = terms or Terms()
+    _check(described, overrides, asked)
+    asked = replace(asked, size=asked.size or SIZES.get(asked.match or ""))
+    before = Terms.read(folder)
+    if before is not None and before.fixed != asked.fixed:
+        raise RequestError(
+            f"{folder}: this sweep has begun on other terms ({_said(before)}), and now {_said(asked)}; keep them, or name "
+            "another --folder"
+        )
+
+    def go(file: Path, folder: Path, words: Sequence[str], own: Words, baseline: str | None = None) -> Outcome:
+        return run(file, words, folder, baseline, plan_only, retry_failed, storage, jobs, own)
+
+    found = asked if before is None else replace(before, baseline=asked.baseline, margin=asked.margin)
+    if before is None and (asked.match or asked.tune):
+        variants = _variants(described, overrides)
+        found = _matched(variants, found)
+        if asked.tune:
+            outcome, found = _tuned(described, overrides, folder, found, variants, go)
+            if outcome is not None:
+                return outcome
+    if before is None and found.asked and not plan_only:
+        found.write(folder)
+
+    def one(file: Path) -> Outcome:
+        return go(file, folder, overrides, found.words, found.baseline)
+
+    whole = found.most_seeds is None
+    outcome = one(Path(file)) if whole else _until_decided(described, found, one, enough or undecided)
+    if outcome.report is not None and found.asked:
+        outcome.report = report([folder], found.baseline, found.margin, (), found.most_seeds)
+        outcome.report.write_html(folder / PAGE)
+    return outcome
+
+
+def records(described: SweepFile, overrides: Sequence[str]) -> list[RunRecord]:
+    """What the runs of each configuration of a sweep will say of themselves, as far as it is known before."""
+    return [_record(words) for words in dict.fromkeys(_apart(trial.overrides) for trial in plan(described, overrides))]
+
+
+def _variants(described: SweepFile, overrides: Sequence[str]) -> list[Variant]:
+    """The configurations of a sweep, in its order."""
+    known = records(described, overrides)
+    return [Variant(each.overrides, name) for each, name in zip(known, labels.label_all(known), strict=True)]
+
+
+def _record(words: Sequence[str]) -> RunRecord:
+    from lab.config import compose, identity
+
+    config = compose(*words)
+    found = {"configuration": identity(config), "choices": dict(config.choices)}
+    return RunRecord(Path(), NOT_STARTED, result=found, overrides=tuple(words))
+
+
+def _apart(overrides: Sequence[str], *without: str) -> tuple[str, ...]:
+    """The overrides but for the seed and these keys."""
+    return tuple(word for word in overrides if word.lstrip("+").partition("=")[0] not in ("seed", *without))
+
+
+def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None:
+    """Refuse terms that contradict the file, what was typed, or each other."""
+    Rule(terms.margin)
+    seeds = described.seeds or []
+    typed = {word.lstrip("+").partition("=")[0] for word in overrides}
+    if terms.size and not terms.match:
+        raise RequestError(f"match by {terms.size}: says by which size, not what; give --match {' or '.join(SIZES)}")
+    if terms.tune:
+        key = Tuning.read(terms.tune).key
+        if key in described.swept or key in typed or key == "seed":
+            where = (
+                "typed for all" if key in typed else "what the file varies" if key in described.swept else "a replicate"
+            )
+            raise RequestError(f"tune: {key} is {where}; a variant's own value is of a key that nothing else sets")
+        if described.method != "grid":
+            raise RequestError(f"tune: goes with method grid; method {described.method} looks for values itself")
+        if any(seed >= SEED for seed in seeds):
+            raise RequestError(f"tune: seeds from {SEED} on are those of its trials; the file has {max(seeds)}")
+    if terms.most_seeds is not None:
+        if "seed" in typed:
+            raise RequestError("until-decided: adds seeds of its own; leave seed out")
+        if terms.most_seeds < max(FEWEST_PAIRS, len(seeds)):
+            raise RequestError(
+                f"until-decided: {terms.most_seeds}; at least {FEWEST_PAIRS}, and the {len(seeds)} that the file lists"
+            )
+        if described.run_cap is not None and described.method == "grid":
+            raise RequestError(f"until-decided: run_cap {described.run_cap} cuts the grid off; leave one of them out")
+
+
+def _said(terms: Terms) -> str:
+    return ", ".join(f"{key} {value}" for key, value in terms.fixed.items()) or "none"
+
+
+def _matched(variants: Sequence[Variant], terms: Terms) -> Terms:
+    """The terms with the words that make the variants cost the same."""
+    if terms.match is None:
+        return terms
+    place = 0
+    if terms.baseline not in (None, "first", "previous"):
+        records = [_record(each.words) for each in variants]
+        place = labels.find(str(terms.baseline), [each.label for each in variants], records, "--baseline")
+    fits = match([each.words for each in variants], place, terms.match, terms.size)
+    for each, fit in zip(variants, fits, strict=True):
+        if each is not variants[place]:
+            say(f"{each.label}: {' '.join(fit.words) or 'as it is'}, {fit.ratio:.3f} of the baseline's {terms.match}")
+    words = {each.key: list(fit.words) for each, fit in zip(variants, fits, strict=True) if fit.words}
+    return replace(terms, words=words)
+
+
+def _tuned(
+    described: SweepFile,
+    overrides: Sequence[str],
+    folder: Path,
+    terms: Terms,
+    variants: Sequence[Variant],
+    go: Callable[..., Outcome],
+) -> tuple[Outcome | None, Terms]:
+    """The terms with each variant's best value; with an outcome where the tuning did not come to its end."""
+    tuning = Tuning.read(str(terms.tune))
+    place = folder.with_name(folder.name + TUNING)
+    say(f"tuning {tuning.key}: {len(tuning.words)} trials of each variant, with seed {SEED}")
+    with rewritten(described, [SEED], {tuning.key: {"values": [float(word) for word in tuning.words]}}) as file:
+        mine = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
+        trials = plan(read_sweep(file), _apart(overrides))
+        own = {bare(trial.overrides): mine[_bare(trial.overrides, tuning.key)] for trial in trials}
+        outcome = go(file, place, _apart(overrides), own)
+    if outcome.report is None or outcome.stopped:
+        return outcome, terms
+    called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each for each in variants}
+    found: dict[str, Choice] = choose(
+        tuning, read_runs([place]), lambda record: called[_bare(record.overrides, tuning.key)].label
+    )
+    for each in variants:
+        choice = found[each.label]
+        say(f"{each.label}: {tuning.key}={choice.value}{', an end of the range' if choice.edge else ''}")
+    words = {each.key: [*terms.words.get(each.key, []), f"{tuning.key}={found[each.label].value}"] for each in variants}
+    return None, replace(terms, words=words, choices={each.label: found[each.label] for each in variants})
+
+
+def _bare(words: Sequence[str], key: str) -> frozenset[str]:
+    return frozenset(_apart(words, key))
+
+
+def undecided(report: Report) -> str:
+    """How many comparisons ask for another seed; empty for none."""
+    looks = [each.look for each in report.results.comparisons]
+    left = sum(look is None or look.go_on for look in looks)
+    return f"{left} of {len(looks)} comparisons undecided" if left or not looks else ""
+
+
+def _until_decided(
+    described: SweepFile, terms: Terms, go: Callable[[Path], Outcome], left: Callable[[Report], str]
+) -> Outcome:
+    """One seed more for all, until nothing is left to decide or the most is reached."""
+    most = terms.most_seeds or FEWEST_PAIRS
+    seeds = sorted(described.seeds or [])
+    after = seeds[-1] + 1 if seeds else 0
+    seeds += range(after, after + most)
+    for count in range(FEWEST_PAIRS, most + 1):
+        with rewritten(described, seeds[:count]) as file:
+            outcome = go(file)
+        if outcome.stopped or outcome.report is None:
+            break
+        if not (said := left(outcome.report)):
+            break
+        say(f"{count} seeds: {said}")
+    return outcome
+
+
+@contextmanager
+def rewritten(described: SweepFile, seeds: Sequence[int], more: dict[str, Any] | None = None) -> Iterator[Path]:
+    """The file with other seeds and further parameters, for as long as it is needed."""
+    content = yaml.safe_load(described.path.read_text(encoding="utf-8"))
+    content["parameters"] |= {"seed": {"values": list(seeds)}, **(more or {})}
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / described.path.name
+        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        yield path

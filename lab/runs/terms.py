@@ -1,0 +1,127 @@
+"""On what terms a sweep compares: what was matched, tuned and fixed beforehand. Kept beside its runs, said in its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lab.errors import RequestError
+from lab.runs import folder as files
+from lab.runs.comparison.compare import Configuration, Results, Table
+from lab.runs.comparison.labels import listing
+from lab.runs.tune import SEED, Choice, Tuning
+
+FILE = "terms.json"
+
+KEPT = {"parameters": "parameters", "parameters_active": "parameters_active", "flops": "flops", "tokens": "tokens_seen"}
+"""Where a run's record holds what was matched."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is asked of a comparison, and what came of it before it began.
+
+    Attributes:
+        baseline: what the others are compared with, and matched to; the first on a ladder.
+        margin: the largest difference that makes none.
+        most_seeds: seeds are added until it is decided, at most so many.
+        match: what all cost the same in; see `lab.runs.match`.
+        size: by which they are matched; None for the usual one.
+        tune: what each variant has its own best value of, as `Tuning.read` reads it.
+        words: of each variant, by its own overrides, those that match and tune it.
+        choices: of each variant, by its label, what was tuned.
+    """
+
+    baseline: str | None = None
+    margin: float | None = None
+    most_seeds: int | None = None
+    match: str | None = None
+    size: str | None = None
+    tune: str | None = None
+    words: dict[str, list[str]] = field(default_factory=dict)
+    choices: dict[str, Choice] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What was fixed beforehand, where it is."""
+        return {
+            key: value for key, value in asdict(self).items() if key not in ("words", "choices") and value is not None
+        }
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What can't change once there are results: not what the report alone needs, unless seeds are spent by it."""
+        free = set() if self.most_seeds else {"margin"} if self.match else {"margin", "baseline"}
+        return {key: value for key, value in self.asked.items() if key not in free}
+
+    def write(self, folder: Path) -> None:
+        """Keep them.
+
+        Raises:
+            RequestError: the folder can't be written.
+        """
+        files.create(folder)
+        try:
+            files.write_atomically(folder / FILE, json.dumps(asdict(self), indent=1) + "\n")
+        except OSError as error:
+            raise RequestError(f"{folder}: cannot be written ({error.strerror or error})") from None
+
+    @classmethod
+    def read(cls, folder: Path) -> Terms | None:
+        """Those that a sweep's folder keeps; None where it keeps none.
+
+        Raises:
+            RequestError: the file is damaged.
+        """
+        path = folder / FILE
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+            held["choices"] = {name: Choice(**each) for name, each in held["choices"].items()}
+            return cls(**{key.name: held[key.name] for key in fields(cls)})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RequestError(f"{path}: damaged ({error}); delete it, or name another folder") from None
+
+    def notes(self, results: Results) -> list[str]:
+        """What a reader must know of them."""
+        said = [self._matched(table) for table in results.tables if self.match]
+        return [*filter(None, said), *([self._tuned()] if self.tune and self.choices else [])]
+
+    def _matched(self, table: Table) -> str:
+        """How close each came, by what the runs themselves recorded."""
+        baseline = table.baseline or table.configurations[0]
+        own, ratios = _cost(baseline, str(self.match)), []
+        for each in table.configurations:
+            cost = _cost(each, str(self.match))
+            if each is not baseline and own and cost is not None:
+                ratios.append(f"{each.label} {cost / own:.3f}")
+        by = f" by {self.size}" if self.size else ""
+        return f"Matched in {self.match}{by}: {listing(ratios)} of those of {baseline.label}." if ratios else ""
+
+    def _tuned(self) -> str:
+        tuning = Tuning.read(str(self.tune))
+        chosen = [
+            f"{label} {choice.value}" + (" (an end of the range: a better one may lie beyond)" if choice.edge else "")
+            for label, choice in self.choices.items()
+        ]
+        return (
+            f"{tuning.key} was tuned for each by the same {len(tuning.values)} trials ({', '.join(tuning.words)}) with seed "
+            f"{SEED}, which is none of those compared: {listing(chosen)}."
+        )
+
+
+def _cost(configuration: Configuration, what: str) -> float | None:
+    """The mean over seeds; time is that of the training alone."""
+    if what != "time":
+        return configuration.average(KEPT[what])
+    tokens, rate = configuration.average("tokens_seen"), configuration.average("tokens_per_second")
+    return tokens / rate if tokens and rate else None
+
+
+def kept(folders: Sequence[Path]) -> list[Terms]:
+    """The terms that these folders keep."""
+    return [terms for folder in folders if (terms := Terms.read(folder)) is not None]

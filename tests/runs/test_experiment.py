@@ -1,0 +1,139 @@
+"""Experiments: run by one command, judged by the rule of their file, listed with their verdicts."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from lab.runs.sweep_file import read_sweep
+
+from lab.options import conf_folder
+from lab.runs.comparison.collect import read_runs
+from lab.runs.experiment import experiments, read
+from lab.runs.fair import records
+from tests.runs.test_fair import written
+
+OWN = sorted((conf_folder().parent / "experiments").glob("*/experiment.yaml"))
+
+
+@pytest.fixture
+def made(tmp_path, small):
+    """An experiment of two attentions, here."""
+
+    def make(**more):
+        folder = tmp_path / "experiments" / "sharing"
+        folder.mkdir(parents=True)
+        small_and_long = [word for word in small if "budget" not in word] + ["budget.steps=4"]
+        written(folder / "sweep.yaml", small_and_long)
+        content = {
+            "question": "Does sharing keys cost anything?",
+            "claim": "It does not, and the cache is smaller.",
+            "sweep": "sweep.yaml",
+            "margin": 5.0,
+            "until_decided": 3,
+            "again": {"longer": ["model.context=64"]},
+            "decode": {"tokens": 8, "times": 1},
+            "rule": [
+                {"equivalent": "attention=mqa to attention=mha"},
+                {"equivalent": "attention=mqa in longer to attention=mha"},
+                {"better": "attention=mqa over attention=mha on decode/cache_bytes"},
+            ],
+            **more,
+        }
+        (folder / "experiment.yaml").write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
+        return folder
+
+    return make
+
+
+def test_a_claim_is_tested_by_one_command(lab, made, tmp_path):
+    folder = made()
+    planned = lab("experiment", "sharing", "--plan", "--json")
+    assert planned.code == 0
+    assert planned.json["verdict"] == "not run"
+    assert not (tmp_path / "runs").exists()
+    ended = lab("experiment", "sharing", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["verdict"] == "confirmed"
+    kept = yaml.safe_load((folder / "result.yaml").read_text())
+    assert kept["verdict"] == "confirmed"
+    assert [each["outcome"] for each in kept["statements"]] == ["holds"] * 3
+    assert {"date", "machine", "torch", "report"} <= kept.keys()
+    root = tmp_path / "runs" / "experiments" / "sharing"
+    trained, longer = read_runs([root / "compare"]), read_runs([root / "longer"])
+    assert len(trained) == len(longer) == 6
+    assert {(run.seed, run.choices["attention"]) for run in trained} == {
+        (run.seed, run.choices["attention"]) for run in longer
+    }
+    for run in longer:
+        assert run.config["model.context"] == 64
+        assert run.number("tokens_seen") == 0
+        origin = Path(run.result["start"])
+        assert json.loads((origin / "result.json").read_text())["choices"] == run.choices
+    caches = {run.choices["attention"]: run.number("decode/cache_bytes") for run in trained}
+    assert caches["mha"] == 4 * caches["mqa"]
+    times = {path: path.stat().st_mtime_ns for path in root.rglob("*.json") if "plan" not in path.name}
+    shown = lab("experiment", "sharing")
+    assert "Verdict: confirmed" in shown.out
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.json") if "plan" not in path.name} == times
+    assert lab("experiment", "--list", "--json").json[0]["verdict"] == "confirmed"
+    assert "confirmed" in lab("experiment", "--list").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sharring"], "no such experiment; did you mean sharing?"),
+        (["xyz"], "there are sharing"),
+        ([], "name one experiment, or --list all"),
+        (["sharing", "--list"], "name one experiment, or --list all"),
+        (["sharing", "attention=mha"], "varies attention"),
+    ],
+)
+def test_wrong_requests(lab, made, arguments, said):
+    made()
+    ended = lab("experiment", *arguments)
+    assert ended.code == 2
+    assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"marign": 1}, "marign: no such key; did you mean margin?"),
+        ({"claim": None}, "claim: is missing"),
+        ({"rule": [{"better": "attention=mqq over attention=mha"}]}, "did you mean attention=mqa"),
+        ({"rule": [{"better": "attention=mqa in loonger over attention=mha"}]}, "did you mean longer"),
+        ({"margin": None}, "equivalent takes a margin"),
+        ({"margin": "wide"}, "margin: 'wide'; a number above 0"),
+        ({"decode": {"rows": 0}}, "decode.rows: 0; a whole number, at least 1"),
+        ({"decode": {"row": 1}}, "a mapping with rows, tokens and times"),
+        ({"again": {"longer": "model.context=64"}}, "names of stages, each with a list of overrides"),
+        ({"until_decided": 2}, "until-decided: 2; at least 3"),
+        ({"sweep": "none.yaml"}, "can't be read"),
+    ],
+)
+def test_a_wrong_file_is_refused_before_anything_runs(lab, made, tmp_path, more, said):
+    made(**more)
+    ended = lab("experiment", "sharing")
+    assert ended.code == 2
+    assert said in ended.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("path", OWN, ids=[path.parent.name for path in OWN])
+def test_the_experiments_of_the_lab_can_run(path):
+    """Every statement is about a configuration of the sweep, and what is written as a result holds what it must."""
+    one = read(path.parent)
+    known = records(read_sweep(one.sweep), ())
+    for statement in one.rule:
+        for side in (statement.left, statement.right):
+            side.check(known, list(one.again))
+    if one.result:
+        assert [each["statement"] for each in one.result["statements"]] == [str(each) for each in one.rule]
+
+
+def test_without_experiments_the_list_is_empty(lab, tmp_path):
+    (tmp_path / "experiments").mkdir()
+    assert lab("experiment", "--list", "--json").json == []
+    assert experiments() == []

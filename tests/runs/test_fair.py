@@ -1,0 +1,153 @@
+"""A sweep on fair terms: matched, tuned, with seeds added until it is decided; kept with its runs, said in its report."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from lab.errors import RequestError
+from lab.runs import folder as files
+from lab.runs.comparison.collect import read_runs
+from lab.runs.fair import fair_sweep
+from lab.runs.report import Report, report
+from lab.runs.terms import Terms
+from lab.runs.tune import SEED
+from tests.runs.synthetic import write_run
+
+
+@pytest.fixture
+def file(tmp_path, small):
+    return written(tmp_path / "little.yaml", small)
+
+
+def written(path: Path, small, **more) -> Path:
+    """A sweep of two configurations."""
+    words = (word.partition("=") for word in small)
+    parameters = {key: {"value": yaml.safe_load(value)} for key, _, value in words}
+    parameters |= {"attention": {"values": ["mha", "mqa"]}, **more.pop("parameters", {})}
+    command = ["${env}", "lab", "train", "${args_no_hyphens}"]
+    content = {"method": "grid", "command": command, "parameters": parameters, **more}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_matched_and_tuned_each_with_words_of_its_own(file, tmp_path):
+    terms = Terms(match="parameters", tune="optimizer.lr=0.0001,0.01,0.02")
+    outcome = fair_sweep(file, ["seed=3"], tmp_path / "s", terms)
+    assert outcome.exit_code == 0
+    tried = read_runs([tmp_path / "s-tuning"])
+    assert {run.seed for run in tried} == {SEED}
+    best = {}
+    for run in tried:
+        best.setdefault(run.choices["attention"], {})[run.config["optimizer.lr"]] = run.value
+    compared = {run.choices["attention"]: run for run in read_runs([tmp_path / "s"])}
+    assert len(tried) == 6
+    for name, run in compared.items():
+        assert run.seed == 3
+        assert run.config["optimizer.lr"] == min(best[name], key=best[name].get)
+    assert compared["mha"].config["model.inner"] == 256
+    assert compared["mqa"].config["model.inner"] > 256
+    ratio = compared["mqa"].result["parameters"] / compared["mha"].result["parameters"]
+    assert ratio == pytest.approx(1, abs=0.02)
+    notes = " ".join(outcome.report.results.notes)
+    assert f"{ratio:.3f} of those of attention=mha" in notes
+    assert "optimizer.lr was tuned for each by the same 3 trials (0.0001, 0.01, 0.02)" in notes
+    assert notes == " ".join(report(tmp_path / "s").results.notes)
+
+
+def test_again_it_runs_nothing_and_other_terms_are_refused(file, tmp_path):
+    terms = Terms(match="flops")
+    fair_sweep(file, (), tmp_path / "s", terms)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob(files.RESULT)}
+    fair_sweep(file, (), tmp_path / "s", terms)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob(files.RESULT)} == times
+    with pytest.raises(RequestError, match="has begun on other terms"):
+        fair_sweep(file, (), tmp_path / "s", Terms(match="parameters"))
+
+
+def test_a_plan_writes_nothing(file, tmp_path):
+    for terms in (Terms(match="parameters"), Terms(tune="optimizer.lr=0.1,0.2")):
+        outcome = fair_sweep(file, (), tmp_path / "s", terms, plan_only=True)
+        assert outcome.report is None
+    assert len(outcome.planned) == 4
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@dataclass
+class Simulated:
+    """Runs a sweep by writing what its trials would have reached."""
+
+    effect: float
+    calls: int = 0
+    stopped: bool = False
+
+    def __call__(self, file, overrides, folder, baseline, plan_only, retry_failed, storage, jobs, own):
+        self.calls += 1
+        for seed in yaml.safe_load(file.read_text())["parameters"]["seed"]["values"]:
+            for name, effect in (("mha", 0.0), ("mqa", self.effect)):
+                if not (folder / f"{name}{seed}").exists():
+                    noise = np.random.default_rng([seed, name == "mqa"]).normal(0, 0.01)
+                    write_run(folder / f"{name}{seed}", [f"attention={name}"], 2 + effect + noise, seed)
+        self.report: Report = report(folder)
+        self.folder = folder
+        return self
+
+
+@pytest.mark.parametrize(("effect", "seeds"), [(0.3, 3), (0.02, None), (0.0, 8)])
+def test_seeds_are_added_until_it_is_decided(file, tmp_path, effect, seeds):
+    driver = Simulated(effect)
+    fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=8), run=driver)
+    (comparison,) = driver.report.results.comparisons
+    pairs = len(comparison.difference.seeds)
+    assert pairs == seeds if seeds else 3 < pairs < 8
+    assert comparison.verdict == ("undecided" if effect == 0 else "worse")
+    assert driver.report.results.rule.most_seeds == 8
+    calls = driver.calls
+    fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=8), run=driver)
+    assert len(driver.report.results.comparisons[0].difference.seeds) == pairs
+    assert driver.calls > calls
+    with pytest.raises(RequestError, match="other terms"):
+        fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=20), run=driver)
+
+
+def test_the_seeds_of_the_file_come_first(tmp_path, small):
+    file = written(tmp_path / "a.yaml", small, parameters={"seed": {"values": [7, 5]}})
+    driver = Simulated(0.0)
+    fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=4), run=driver)
+    assert driver.report.results.comparisons[0].difference.seeds == (5, 7, 8, 9)
+
+
+@pytest.mark.parametrize(
+    ("terms", "overrides", "more", "said"),
+    [
+        (Terms(size="model.inner"), (), {}, "says by which size, not what"),
+        (Terms(match="params"), (), {}, "can't be matched"),
+        (Terms(tune="attention=1,2"), (), {}, "what the file varies"),
+        (Terms(tune="optimizer.lr=0.1,0.2"), ("optimizer.lr=0.1",), {}, "typed for all"),
+        (Terms(tune="seed=1,2"), (), {}, "a replicate"),
+        (Terms(tune="optimizer.rl=0.1,0.2"), (), {}, "did you mean"),
+        (Terms(most_seeds=2), (), {}, "at least 3"),
+        (Terms(most_seeds=4), ("seed=1",), {}, "leave seed out"),
+        (Terms(most_seeds=4), (), {"parameters": {"seed": {"values": [0, 1, 2, 3, 4]}}}, "the 5 that the file lists"),
+        (Terms(most_seeds=4), (), {"run_cap": 2}, "run_cap 2 cuts the grid off"),
+        (Terms(margin=-1), (), {}, "a margin is a number above 0"),
+        (Terms(match="parameters", baseline="attention=gqa"), (), {}, "is not among the configurations"),
+        (Terms(tune="optimizer.lr=1,2"), (), {"parameters": {"seed": {"value": SEED}}}, "those of its trials"),
+    ],
+)
+def test_contradictions_are_refused_before_anything_runs(tmp_path, small, terms, overrides, more, said):
+    file = written(tmp_path / "a.yaml", small, **more)
+    with pytest.raises(RequestError) as refusal:
+        fair_sweep(file, overrides, tmp_path / "s", terms)
+    assert said in str(refusal.value)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_damaged_terms_are_named(tmp_path):
+    write_run(tmp_path / "a", ["attention=mha"], 2.0)
+    (tmp_path / "terms.json").write_text(json.dumps({"match": 1}))
+    with pytest.raises(RequestError, match=r"terms\.json: damaged"):
+        report(tmp_path)

@@ -1,0 +1,183 @@
+"""Neighbours, planes, senses and files of vectors, against NumPy's own arithmetic and the files read again."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+import lab as api
+from lab.errors import RequestError
+from lab.views.embeddings import Named, near, plane, read, senses, to_parquet, to_projector, vocabulary, words_or_texts
+
+TEXTS = ["Document 7 says that", "the square of 49", "Document 9 says that", "Document"]
+
+
+@pytest.fixture(scope="module")
+def run(small, tmp_path_factory):
+    """A decoder of words."""
+    words = [word for word in small if not word.startswith("tokenizer")]
+    config = api.compose(*words, "tokenizer=word", "tokenizer.vocab_size=60", "budget.steps=1")
+    return api.train(config, tmp_path_factory.mktemp("embeddings") / "run")
+
+
+@pytest.fixture(scope="module")
+def corners():
+    """Twelve points in two heaps of eight dimensions."""
+    random = np.random.default_rng(0)
+    heaps = np.repeat(5 * np.eye(8)[:2], 6, axis=0) + 0.1 * random.normal(size=(12, 8))
+    return Named([f"{heap}{n}" for heap in "ab" for n in range(6)], heaps.astype(np.float32), "texts")
+
+
+def test_words_are_near_by_the_table_and_texts_by_what_the_model_gives(run):
+    table = run.model.embedding.table.weight.detach().numpy()
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    index = run.tokenizer.inner.get_vocab()
+    ((word, cosine), *_) = near(run, ["square"], 3)["square"]
+    others = {w: float(unit[index["square"]] @ unit[i]) for w, i in index.items() if w not in run.tokenizer.specials}
+    del others["square"]
+    assert (word, cosine) == (max(others, key=others.get), pytest.approx(max(others.values()), abs=1e-6))
+
+    found = near(run, [TEXTS[0]], 2, TEXTS)[TEXTS[0]]
+    rows = api.embed(run, TEXTS).astype(float)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = {text: float(rows[0] @ row) for text, row in zip(TEXTS[1:], rows[1:], strict=True)}
+    assert [text for text, _ in found] == sorted(cosines, key=lambda text: -cosines[text])[:2]
+    assert dict(found) == pytest.approx({text: cosines[text] for text, _ in found}, abs=1e-5)
+
+
+def test_a_words_senses_are_the_cosines_of_its_vectors(run):
+    texts = ["Document 7 says", "the square says"]
+    first, second = (api.word_in(run, text, "says").astype(float) for text in texts)
+    found = senses(run, "says", texts)
+    expected = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+    assert found.cosines == pytest.approx(np.array([[1, expected], [expected, 1]]), abs=1e-5)
+
+
+def test_principal_components_are_those_of_the_decomposition(corners):
+    found = plane(corners)
+    centred = corners.vectors - corners.vectors.mean(0)
+    left, values, _ = np.linalg.svd(centred.astype(float), full_matrices=False)
+    assert np.abs(found.points) == pytest.approx(np.abs(left[:, :2] * values[:2]), abs=1e-4)
+    assert found.kept == pytest.approx((values[:2] ** 2).sum() / (values**2).sum(), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_a_plane_keeps_heaps_apart_and_is_always_the_same(corners, method):
+    found = plane(corners, method)
+    assert np.array_equal(found.points, plane(corners, method).points)
+    heaps = found.points[:6], found.points[6:]
+    apart = np.linalg.norm(heaps[0].mean(0) - heaps[1].mean(0))
+    assert apart > 2 * max(np.linalg.norm(heap - heap.mean(0), axis=1).max() for heap in heaps)
+    for number, neighbours in enumerate(found.neighbours):
+        assert {other // 6 for other, _ in neighbours[:5]} == {number // 6}
+        assert number not in [other for other, _ in neighbours]
+
+
+def test_words_of_the_table_are_taken_from_it_and_others_are_read(run):
+    table = run.model.embedding.table.weight.detach().numpy()
+    index = run.tokenizer.inner.get_vocab()
+    found = words_or_texts(run, ["square", "says", "Document"])
+    assert found.kind == "tokens"
+    assert np.array_equal(found.vectors, table[[index["square"], index["says"], index["Document"]]])
+    texts = words_or_texts(run, ["square", "the square", "Document"])
+    assert texts.kind == "texts"
+    assert np.array_equal(texts.vectors, api.embed(run, ["square", "the square", "Document"]))
+
+
+def test_files_hold_the_vectors_and_their_names(run, tmp_path):
+    named = vocabulary(run)
+    assert len(named.names) == run.tokenizer.vocab_size - len(run.tokenizer.specials)
+    to_projector(named, tmp_path / "projector")
+    assert np.loadtxt(tmp_path / "projector/vectors.tsv", delimiter="\t") == pytest.approx(named.vectors, rel=1e-5)
+    assert (tmp_path / "projector/metadata.tsv").read_text().splitlines() == named.names
+    texts = read(run, TEXTS)
+    to_parquet(texts, tmp_path / "vectors.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "vectors.parquet")
+    assert table["text"].to_pylist() == TEXTS
+    assert np.array_equal(np.array(table["vector"].to_pylist(), np.float32), texts.vectors)
+
+
+def test_names_that_would_break_the_projectors_table_do_not(tmp_path):
+    to_projector(Named(["a\tb", "\n", " "], np.zeros((3, 2)), "tokens"), tmp_path)
+    assert (tmp_path / "metadata.tsv").read_text().splitlines() == ["a\\x09b", "\\x0a", "' '"]
+
+
+def test_umap_is_asked_for_by_name_where_it_is_not_there(corners, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(RequestError, match=r"--method: umap; needs umap-learn, which is not installed"):
+        plane(corners, "umap")
+
+
+def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    asked = [
+        *("--near", "square", "says"), *("--plane", "square", "says", "Document"),
+        *("--word", "says", "--in", "Document 7 says", "--in", "square says"),
+    ]  # fmt: skip
+    for columns in ("80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        printed = lab("embeddings", run.folder, *asked).out
+        assert max(map(len, printed.splitlines())) <= int(columns)
+        assert "\x1b" not in printed
+        assert "·Document" in printed
+    answer = lab("embeddings", run.folder, *asked, "--json", "--html", "page.html", "--parquet", "v.parquet").json
+    assert set(answer) == {"near", "plane", "senses", "written"}
+    assert [point["name"] for point in answer["plane"]["points"]] == ["square", "says", "Document"]
+    page = (tmp_path / "page.html").read_text()
+    assert not re.search(r"(src|href)=", page)
+    data = json.loads(re.search(r"const DATA = (.*);\n", page)[1])
+    assert [name for name, _, _ in data["points"]] == ["square", "says", "Document"]
+    texts = lab("embeddings", run.folder, "--plane", "--among", "texts.txt", "--tensorboard", "tb", "--json").json
+    assert [point["name"] for point in texts["plane"]["points"]] == TEXTS
+    assert texts["written"] == ["tb/vectors.tsv", "tb/metadata.tsv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "what to show: one of --near, --plane, --word, --tensorboard, --parquet"),
+        (["--near", "squre"], "'squre': not a word of this vocabulary"),
+        (["--near", "square", "-k", "0"], "-k: 0; how many neighbours, 1 or more"),
+        (["--near", "square", "--among", "nowhere.txt"], "--among: nowhere.txt can't be read"),
+        (["--near", "", "--among", "texts.txt"], "texts: '' gives no token"),
+        (["--near", "square", "--among", "empty.txt"], "--among: empty.txt holds no text; one a line is read"),
+        (["--plane"], "--plane: the words to lay on a plane, or --among FILE for texts"),
+        (["--plane", "square", "says"], "--plane: 2 points; a plane takes 3 or more"),
+        (["--plane", "square", "says", "square"], "--plane: 'square' twice; each once"),
+        (["--plane", "square", "--method", "dance"], "argument --method: invalid choice: 'dance'"),
+        (["--word", "says"], "--word, --in: go together"),
+        (["--word", "says", "--in", "Document says"], "--in: 1 text with 'says'; 2 or more are compared"),
+        (["--word", "says", "--in", "Document", "--in", "says"], "word: 'says' is 0 times in 'Document'"),
+        (["--parquet", "nowhere/v.parquet"], "--parquet: nowhere/v.parquet cannot be written"),
+    ],
+)
+def test_wrong_input_gets_one_line(lab, run, tmp_path, arguments, complaint):
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    (tmp_path / "empty.txt").write_text("\n\n")
+    ended = lab("embeddings", run.folder, *arguments)
+    assert ended.code == 2
+    assert ended.err.startswith(f"lab embeddings: {complaint}")
+    assert ended.err.count("\n") == 1
+
+
+def test_a_bag_of_words_has_vectors_of_texts_and_none_of_words(run):
+    from types import SimpleNamespace
+
+    from omegaconf import OmegaConf
+
+    from lab.models.bag_of_words import BagOfWords
+
+    bag = SimpleNamespace(
+        model=BagOfWords(run.tokenizer.vocab_size, 32).eval(),
+        tokenizer=run.tokenizer,
+        folder="bag",
+        config=OmegaConf.create({"choices": {"model": "bag_of_words"}}),
+    )
+    with pytest.raises(RequestError, match="bag: model=bag_of_words has no table of embeddings"):
+        near(bag, ["square"], 3)
+    found = near(bag, ["Document 7 says that"], 3, TEXTS)["Document 7 says that"]
+    assert found[0][0] == "Document 9 says that"
+    assert len(plane(read(bag, TEXTS)).points) == 4
