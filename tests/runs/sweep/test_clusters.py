@@ -68,22 +68,24 @@ def test_submitit_takes_the_launcher_of_slurm():
     assert "#SBATCH --cpus-per-task=4" in written
 
 
-def test_rays_launcher_gets_settings_that_it_has(monkeypatch):
+def test_rays_launcher_gets_settings_that_it_has():
     """Its option as its plugin declares it: ray.init and ray.remote, both free."""
     from hydra.core.config_store import ConfigStore
 
     node = {"_target_": "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher", "ray": {"init": {}, "remote": {}}}
     store = ConfigStore.instance()
-    monkeypatch.setattr(store, "repo", {k: dict(v) if isinstance(v, dict) else v for k, v in store.repo.items()})
     store.store(group="hydra/launcher", name="ray", node=node)
-    launcher = hydra_settings(["hydra/launcher=ray_cluster"]).launcher
+    try:
+        launcher = hydra_settings(["hydra/launcher=ray_cluster"]).launcher
+    finally:
+        del store.repo["hydra"]["launcher"]["ray.yaml"]
     assert launcher._target_ == node["_target_"]
     assert launcher.ray == {"init": {"address": "auto"}, "remote": {"num_cpus": 4}}
 
 
 @pytest.mark.parametrize(
     "name",
-    ["joblib", pytest.param("submitit_local", marks=pytest.mark.long)],
+    [pytest.param("joblib", marks=pytest.mark.long), pytest.param("submitit_local", marks=pytest.mark.long)],
 )
 def test_launchers_run_a_multirun(lab, small, name):
     words = ("hydra.launcher.n_jobs=2",) if name == "joblib" else ("hydra.launcher.timeout_min=5",)
