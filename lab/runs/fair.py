@@ -58,17 +58,14 @@ def fair_sweep(
     retry_failed: bool = False,
     storage: str | None = None,
     jobs: int | None = None,
-    prune: str | None = None,
-    online: bool = False,
-    join: str | None = None,
     run: Callable[..., Outcome] = sweep,
     enough: Callable[[Report], str] | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep on these terms, and compare.
 
     Args:
-        file, overrides, folder, plan_only, retry_failed, storage, jobs, prune, online, join: as of `lab.sweep`. A plan ends
-            where results would be needed.
+        file, overrides, folder, plan_only, retry_failed, storage, jobs: as of `lab.sweep`. A plan ends where results would
+            be needed.
         terms: what is asked; without any it is a plain sweep.
         run: what runs a sweep.
         enough: says of a report what is left to decide by another seed, empty for nothing; by default of its comparisons.
@@ -89,20 +86,7 @@ def fair_sweep(
         )
 
     def go(file: Path, folder: Path, words: Sequence[str], own: Words, baseline: str | None = None) -> Outcome:
-        return run(
-            file,
-            words,
-            folder,
-            baseline,
-            plan_only,
-            retry_failed,
-            storage,
-            jobs,
-            own,
-            prune=prune,
-            online=online,
-            join=join,
-        )
+        return run(file, words, folder, baseline, plan_only, retry_failed, storage, jobs, own)
 
     found = asked if before is None else replace(before, baseline=asked.baseline, margin=asked.margin)
     if before is None and (asked.match or asked.tune):
@@ -157,6 +141,11 @@ def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None
     typed = {word.lstrip("+").partition("=")[0] for word in overrides}
     if terms.size and not terms.match:
         raise RequestError(f"match by {terms.size}: says by which size, not what; give --match {' or '.join(SIZES)}")
+    if described.method == "bayes" and (terms.match or terms.most_seeds is not None):
+        asked = "match" if terms.match else "until-decided"
+        raise RequestError(
+            f"{asked}: takes configurations that are known beforehand; method bayes chooses them as it goes"
+        )
     if terms.tune:
         key = Tuning.read(terms.tune).key
         if key in described.swept or key in typed or key == "seed":

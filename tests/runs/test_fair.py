@@ -84,7 +84,7 @@ class Simulated:
     calls: int = 0
     stopped: bool = False
 
-    def __call__(self, file, overrides, folder, baseline, plan_only, retry_failed, storage, jobs, own, **online):
+    def __call__(self, file, overrides, folder, baseline, plan_only, retry_failed, storage, jobs, own):
         self.calls += 1
         for seed in yaml.safe_load(file.read_text())["parameters"]["seed"]["values"]:
             for name, effect in (("mha", 0.0), ("mqa", self.effect)):
@@ -126,6 +126,8 @@ def test_the_seeds_of_the_file_come_first(tmp_path, small):
         (Terms(size="model.inner"), (), {}, "says by which size, not what"),
         (Terms(match="params"), (), {}, "can't be matched"),
         (Terms(tune="attention=1,2"), (), {}, "what the file varies"),
+        (Terms(match="parameters"), (), {"method": "bayes", "run_cap": 3}, "known beforehand"),
+        (Terms(most_seeds=5), (), {"method": "bayes", "run_cap": 3}, "known beforehand"),
         (Terms(tune="optimizer.lr=0.1,0.2"), ("optimizer.lr=0.1",), {}, "typed for all"),
         (Terms(tune="seed=1,2"), (), {}, "a replicate"),
         (Terms(tune="optimizer.rl=0.1,0.2"), (), {}, "did you mean"),
