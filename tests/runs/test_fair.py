@@ -18,6 +18,9 @@ from lab.runs.tune import SEED
 from tests.runs.synthetic import write_run
 
 
+BAYES = {"method": "bayes", "run_cap": 3, "metric": {"name": "val/bpb"}}
+
+
 @pytest.fixture
 def file(tmp_path, small):
     return written(tmp_path / "little.yaml", small)
@@ -126,8 +129,8 @@ def test_the_seeds_of_the_file_come_first(tmp_path, small):
         (Terms(size="model.inner"), (), {}, "says by which size, not what"),
         (Terms(match="params"), (), {}, "can't be matched"),
         (Terms(tune="attention=1,2"), (), {}, "what the file varies"),
-        (Terms(match="parameters"), (), {"method": "bayes", "run_cap": 3}, "known beforehand"),
-        (Terms(most_seeds=5), (), {"method": "bayes", "run_cap": 3}, "known beforehand"),
+        (Terms(match="parameters"), (), BAYES, "known beforehand"),
+        (Terms(most_seeds=5), (), BAYES, "known beforehand"),
         (Terms(tune="optimizer.lr=0.1,0.2"), ("optimizer.lr=0.1",), {}, "typed for all"),
         (Terms(tune="seed=1,2"), (), {}, "a replicate"),
         (Terms(tune="optimizer.rl=0.1,0.2"), (), {}, "did you mean"),
