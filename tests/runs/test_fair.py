@@ -17,7 +17,6 @@ from lab.runs.terms import Terms
 from lab.runs.tune import SEED
 from tests.runs.synthetic import write_run
 
-
 BAYES = {"method": "bayes", "run_cap": 3, "metric": {"name": "val/bpb"}}
 
 
