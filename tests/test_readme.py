@@ -94,8 +94,8 @@ def test_command(command, here, capsys):
     elif words[1] in ("show", "parts", "tokens", "experiment"):
         assert main(words[1:]) == 0
     elif words[1] in ("attention", "generate", "routing", "embeddings", "probe"):
-        experts = ["ffn=moe"] if words[1] == "routing" else []
-        assert main(["train", *smaller([]), *experts, "folder=RUN"]) == 0
+        own = {"routing": ["ffn=moe"], "embeddings": ["tokenizer=word"]}.get(words[1], [])
+        assert main(["train", *smaller(own), "folder=RUN"]) == 0
         assert main(words[1:]) == 0
     else:
         assert words[:2] == ["lab", "report"]
