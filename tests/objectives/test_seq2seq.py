@@ -149,3 +149,15 @@ def test_values_out_of_range_are_refused(words, tmp_path, wrong, message):
 def test_families_that_do_not_fit_are_refused_with_the_words_to_add(request_, message):
     with pytest.raises(RequestError, match=message):
         lab.compose(*request_.split())
+
+
+@pytest.mark.long
+def test_two_devices_report_what_one_does(words, tmp_path):
+    """Each device translates examples of its own, of other lengths, in other numbers of steps."""
+    wanted = (*RUN, words, "objective.translated=7", "budget.steps=12")
+    one = lab.train(lab.compose(*wanted), tmp_path / "one").result
+    two = lab.train(lab.compose(*wanted, "trainer=ddp", "trainer.devices=2"), tmp_path / "two").result
+    assert two["status"] == "finished", two["error"]
+    judged = [key for key in one if key.startswith(("val/chrf", "val/bleu", "val/exact"))]
+    assert {key: two[key] for key in judged} == pytest.approx({key: one[key] for key in judged})
+    assert two["val/loss"] == pytest.approx(one["val/loss"], rel=1e-4)
