@@ -39,7 +39,7 @@ def check_families(config: DictConfig, model: Model, kind: str) -> None:
         words = words or _with_data(family)
         why = f"objective={name}: trains {_or(_models(objective.families))}, and model={option} is another family"
     else:
-        words = words or _data(objective.takes) + _pairs(kind)
+        words = words or _pairs(kind) + _data(objective.takes)
         why = f"objective={name}: trains on {_or(objective.takes)}, and data={data} is {kind}"
     raise RequestError(f"{why}; add {_or(words or _pairs(kind) or _objectives(family))}")
 

@@ -83,7 +83,7 @@ def test_a_label_that_training_never_showed_is_refused(tmp_path):
 
 
 def test_what_does_not_fit_is_refused_with_the_words_to_add():
-    with pytest.raises(RequestError, match=r"data=labelled is labelled; add data=text_to_text or"):
+    with pytest.raises(RequestError, match=r"data=labelled is labelled; add .* or data=text_to_text$"):
         lab.compose("preset=t5_1_1", "objective=text_to_text", "data=labelled", "data.path=x.jsonl")
     with pytest.raises(RequestError, match=r"data=text_to_text is text_to_text; add objective=text_to_text$"):
         lab.compose("preset=t5_1_1", "data=text_to_text", "data.path=x.jsonl")
