@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lab.data.arrange import PairBatch, layout, table
+from lab.data.arrange import PairBatch, paired, wasted
 from lab.data.module import DataModule
-from lab.data.packing import NOTHING, Packing, Rows
+from lab.data.packing import Packing, Rows
 from lab.data.store import Prepared
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
@@ -75,7 +75,7 @@ class Corrupted:
     @property
     def waste(self) -> float:
         """The share of padding if all rows were one batch."""
-        return 1 - float(self.lengths.sum() / (self.lengths.max(axis=0).sum() * len(self)))
+        return wasted(self.lengths)
 
     def scored(self, indices: np.ndarray) -> int:
         """How many targets these rows have."""
@@ -87,22 +87,9 @@ class Corrupted:
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> PairBatch:
         """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
-        begin, end, pad = self.tokenizer.document_id, self.tokenizer.id("end"), self.tokenizer.id("pad")
-        pairs = [self._pair(*divmod(int(i), len(self))) for i in indices]
-        lengths = self.lengths[indices % len(self)]
-        counted = int(lengths[:, 1].sum())
-        return PairBatch(
-            table([np.append(begin, target) for _, target in pairs], pad),
-            table([np.append(target, end) for _, target in pairs], NOTHING),
-            layout(lengths[:, 1]),
-            counted if scored is None else scored,
-            counted,
-            lengths[:, 1],
-            examples=np.asarray(indices),
-            source=table([np.append(source, end) for source, _ in pairs], pad),
-            source_layout=layout(lengths[:, 0]),
-            source_lengths=lengths[:, 0],
-        )
+        sources, targets = zip(*(self._pair(*divmod(int(i), len(self))) for i in indices), strict=True)
+        special = self.tokenizer.document_id, self.tokenizer.id("end"), self.tokenizer.id("pad")
+        return paired(sources, targets, *special, indices, scored)
 
     def _pair(self, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray]:
         number = self.numbers[row]
