@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from lab.config import compose, construct
+from lab.config import compose, construct, trusted
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 from lab.huggingface.family import Family, Weight, family_of
@@ -23,6 +23,7 @@ from lab.huggingface.fields import Fields
 from lab.huggingface.weights import TYPES, Piece, Span, Tensors, unlike, write
 from lab.runs import folder as files
 from lab.runs.folder import Run
+from lab.runs.signals import interrupting
 
 
 def take_in(source: str | Path, into: str | Path | None = None) -> Run:
@@ -119,7 +120,8 @@ def made_whole(target: Path, key: str) -> Iterator[Path]:
     except OSError as error:
         raise RequestError(f"{key}: {target} cannot be written ({error.strerror or error})") from None
     try:
-        yield made
+        with interrupting():
+            yield made
         made.chmod(0o755)
         made.replace(target)
     except OSError as error:
@@ -192,7 +194,6 @@ def _piece(weight: Weight, called: dict[str, str], tensors: Tensors) -> Piece:
 
 def _write_result(made: Path, config: DictConfig, model: Any, tokens: int, facts: dict[str, Any]) -> None:
     """What is known of a run that was trained elsewhere; the rest is null."""
-    from lab.config import trusted
     from lab.runs.train import new_record
 
     objective: Any = trusted("objective._target_", config.objective._target_)

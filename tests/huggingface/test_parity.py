@@ -13,9 +13,11 @@ from lab.huggingface.family import families
 from lab.huggingface.incoming import take_in
 from lab.huggingface.outgoing import give_out
 from lab.huggingface.parity import published
+from lab.layout import Layout
 from lab.models.decoder import Decoder
 from lab.models.encoder import Encoder
 from lab.models.encoder_decoder import EncoderDecoder
+from lab.models.generate import generate
 
 transformers = pytest.importorskip("transformers")
 
@@ -76,6 +78,25 @@ def test_noise_while_training_is_that_of_transformers(tmp_path):
     torch.testing.assert_close(results[0], reference, rtol=0, atol=1e-5 * reference.abs().max().item())
     still = theirs.eval()(tokens).logits
     assert (reference - still).abs().max() > 0.01 * still.abs().max()
+
+
+def test_longrope_judges_each_document_by_its_own_length(tmp_path):
+    """Those that share rows or a batch are as each alone; in transformers the longest row of a batch decides for all."""
+    theirs = published(families()["phi3"].fields("LongRoPE"), "phi3", tmp_path / "published")
+    ours = take_in(tmp_path / "published", tmp_path / "run").model
+    tokens = torch.arange(3, 27).unsqueeze(0).repeat(2, 1)
+    long, short = tokens[:1], tokens[:1, :10]  # 24 and 10 of the 12 that are trained
+    alone = [theirs(one).logits[0] for one in (long, short)]
+    mine = ours(tokens, Layout.packed([[24], [10]], 24))
+    for given, reference in zip((mine[0], mine[1, :10]), alone, strict=True):
+        torch.testing.assert_close(given, reference, rtol=0, atol=1e-5 * reference.abs().max().item())
+    together = theirs(tokens, attention_mask=(torch.arange(24) < torch.tensor([[24], [10]])).long()).logits
+    assert (together[1, :10] - alone[1]).abs().max() > 0.1
+
+    prompts = [long[0, :9].tolist(), long[0, :11].tolist()]  # each grows beyond the 12, at its own step
+    settings = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    expected = [theirs.generate(torch.tensor([p]), **settings)[0, len(p) :].tolist() for p in prompts]
+    assert generate(ours, prompts, 20) == expected
 
 
 def test_a_comparison_sees_what_is_wrong(tmp_path):
