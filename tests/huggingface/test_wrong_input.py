@@ -184,7 +184,11 @@ def test_a_place_that_is_taken(llama, tmp_path):
 
 
 def test_a_stop_leaves_nothing_behind(tmp_path):
-    with pytest.raises(KeyboardInterrupt), made_whole(tmp_path / "run", "--into") as made:
-        (made / "half").write_text("")
-        os.kill(os.getpid(), signal.SIGTERM)
+    def stopped():
+        with made_whole(tmp_path / "run", "--into") as made:
+            (made / "half").write_text("")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert not list(tmp_path.iterdir())
