@@ -50,12 +50,15 @@ def take_in(source: str | Path, into: str | Path | None = None) -> Run:
         rows, tokens = table_rows(words), max(tokenizer.inner.get_vocab(with_added_tokens=True).values()) + 1
         if tokens > rows:
             raise RequestError(f"{path}: has {tokens} tokens, and config.json says vocab_size={rows}")
-        target = Path(into).expanduser() if into else files.new_folder(composed(words))
-        config = composed(words, str((target / files.TOKENIZER).absolute()))
-        with made_whole(target, "--into") as made:
+        try:
+            target = Path(into).expanduser() if into else files.new_folder(composed(words))
+            config = composed(words, str((target / files.TOKENIZER).absolute()))
             model = meta_model(config, tokens)
-            if family.adds_head:
-                add_head(model, config, labels)
+        except RequestError as error:
+            raise RequestError(f"{fields.place}: {error}") from None
+        if family.adds_head:
+            add_head(model, config, labels)
+        with made_whole(target, "--into") as made:
             (made / files.WEIGHTS.parent).mkdir()
             write(made / files.WEIGHTS, _pieces(family, model, tensors))
             shutil.copyfile(path, made / files.TOKENIZER)
