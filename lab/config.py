@@ -167,7 +167,7 @@ def _check(config: DictConfig, trained: bool) -> None:
             raise RequestError(f"{key}: is missing")
         if isinstance(expected[key], DictConfig) and not isinstance(config[key], DictConfig):
             raise RequestError(f"{key}: {config[key]}; expected keys of its own ({', '.join(map(str, expected[key]))})")
-    plain = resolved(config, () if trained else ("objective",))
+    plain = resolved(config, () if trained else ("objective", "logger"))
     if not isinstance(config.start, str) or not config.start:
         raise RequestError(f"start: {config.start}; the folder of a run, or none")
     _check_budget(config)

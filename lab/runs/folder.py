@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lab.data.tokenizers import Tokenizer
+    from lab.models.model import Model
 
 CONFIG, OVERRIDES, RESULT, METRICS, TOKENIZER = (
     "config.yaml",
@@ -236,6 +237,13 @@ class Run:
     def status(self) -> str:
         """How the run ended: finished, diverged, pruned, stopped or failed."""
         return self.result["status"]
+
+    @cached_property
+    def outline(self) -> Model:
+        """The model without values: what it is, known before its weights and its data are read."""
+        from lab.config import meta_model
+
+        return meta_model(self.config)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

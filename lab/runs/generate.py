@@ -161,9 +161,8 @@ def write(
         RequestError: a prompt that is empty, too long or not to be represented; a family that does not generate, or that does
             not take what was asked.
     """
-    model: Any = run.model
-    translates = model.family == "encoder_decoder"
     check(run, prompts)
+    translates = run.outline.family == "encoder_decoder"
     if tokens is not None and tokens < 1:
         raise RequestError(f"--tokens: {tokens}; at least 1")
     if beam is not None and (beam < 1 or not translates):
@@ -189,14 +188,14 @@ def write(
 
 def check(run: Run, prompts: Sequence[str]) -> None:
     """Refuse a model that does not generate, and prompts that it cannot read, by `RequestError`."""
-    model: Any = run.model
-    if not model.generates:
+    if not run.outline.generates:
         raise RequestError(
             f"RUN: {run.folder} holds model={run.config.choices.model}, which writes no text; decoders, recurrent models and "
             "encoder-decoders do"
         )
     # The document token, or the one that ends a source, is there too.
-    most = None if model.limit is None else model.limit - 1
+    limit = run.outline.limit
+    most = None if limit is None else limit - 1
     for prompt in prompts:
         encoded(run, prompt, most, "PROMPT")
 
@@ -258,7 +257,7 @@ def _target(run: Run, prompts: Sequence[str], tokens: int | None, sampling: Samp
             limits=most,
             sampling=sampling,
         )
-    memory = len(sources) * beam * model.cache_bytes(max(*most, *lengths.tolist()))
+    memory = len(sources) * beam * model.cache_bytes(max(most), int(lengths.max()))
     return _Plan([[] for _ in sources], most, [model.context - 1] * len(sources), memory, steps)
 
 

@@ -33,7 +33,7 @@ def to_html(title: str, lens: Lens | None, losses: Losses | None) -> str:
 def _lens(lens: Lens) -> Iterator[str]:
     yield "<h2>What each layer would say</h2>"
     yield (
-        "<p class='faint'>The stream after each block through the last norm and the head. The stronger the shade, the "
+        "<p class='faint'>What leaves each layer, through what follows the last one and the head. The stronger the shade, the "
         "likelier; with an edge where it is what the text has. Point at a word for the candidates.</p>"
     )
     rows = [_row(layer, lens) for layer in reversed(lens.layers)]

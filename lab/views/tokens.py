@@ -194,7 +194,7 @@ def named(name: str, overrides: Sequence[str]) -> Tokenizer:
     from lab.options import groups
 
     if Path(name).exists():
-        return Tokenizer.load(name)
+        return Tokenizer.load(name, begins=False)
     if name not in groups()["tokenizer"]:
         raise RequestError(
             f"--with {name}: no such file or folder, and no option; there are {', '.join(groups()['tokenizer'])}"
