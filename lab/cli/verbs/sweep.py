@@ -46,6 +46,13 @@ def main(arguments: list[str]) -> int:
         return _status(options, words)
     if options.slurm is not None:
         return _slurm(options, arguments)
+    from lab.runs.sweep.file import read_sweep
+
+    read_sweep(options.file)  # what is wrong with it is said before anything heavy is imported
+    if options.jobs and not options.plan:
+        from lab.runs.sweep import processes
+
+        processes.prepare()
     from lab.runs.fair import fair_sweep
     from lab.runs.sweep import sweep
     from lab.runs.terms import Terms

@@ -18,6 +18,8 @@ from lab.runs.sweep.hyperband import Hyperband
 from lab.runs.sweep.plan import Plan, Point, Trial
 from lab.runs.sweep.pruning import Pruning
 from lab.runs.sweep.queue import Queue, Results
+from lab.runs.sweep.sampler import Sampler
+from lab.runs.sweep.storage import open_database, open_journal
 
 TRIES = 8
 """Configurations looked at to see whether a search can run."""
@@ -45,7 +47,7 @@ class Job:
     Args:
         plan: of the file and the overrides typed beside it.
         folder: of the sweep; each run has its own within.
-        threads: of every run that sets none itself.
+        threads: of every run that sets none itself, all its ranks together.
         prune: a way of pruning that the command line asks for.
 
     Raises:
@@ -69,8 +71,8 @@ class Job:
             self._composed[key] = self._compose(trial)
         config = deepcopy(self._composed[key])
         config.seed, config.overrides = trial.seed, trial.overrides
-        if config.trainer.threads is None:
-            config.trainer.threads = self.threads
+        if config.trainer.threads is None and self.threads is not None:
+            config.trainer.threads = max(self.threads // config.trainer.devices, 1)
         name = f"{trial.configuration:02d}-{identity(config)[:6]}-seed{trial.seed}"
         return Planned(trial, self.folder / name, config)
 
@@ -150,6 +152,16 @@ class Job:
         config = self.example().config
         objective: Any = trusted("objective._target_", config.objective._target_)
         return objective.headline["name"], objective.headline["direction"] == "max"
+
+    def open_queue(self, storage: str | None = None) -> Queue:
+        """Its study, in its folder or in a database.
+
+        Raises:
+            RequestError: it can't be opened.
+        """
+        metric, maximize = self.measure()
+        where = open_journal(self.folder) if storage is None else open_database(storage)
+        return Queue(where, self.name, Sampler(self.plan), metric, maximize, self.known, self.pruning)
 
     @property
     def name(self) -> str:

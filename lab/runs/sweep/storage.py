@@ -5,7 +5,6 @@ Optuna's own storages, so that optuna-dashboard opens them: a journal by default
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -27,7 +26,7 @@ JOURNAL = "study.journal"
 ACCEPTED = "accepted: sqlite:///FILE.db, postgresql://USER@HOST/DATABASE"
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds between attempts to reach a storage."""
-HEARTBEAT = int(os.environ.get("LAB_HEARTBEAT", "20"))
+HEARTBEAT = 20
 """Seconds between signs of life in a database; who gives none for three of them has lost its trial."""
 BUSY = 60_000
 """Milliseconds that a worker waits for another's transaction in SQLite."""
