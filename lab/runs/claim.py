@@ -193,6 +193,27 @@ def verdict(found: Sequence[Found]) -> str:
     return REFUTED if CONTRADICTED in outcomes else UNDECIDED if OPEN in outcomes or not found else CONFIRMED
 
 
+def how(statements: int, margin: float | None, most: int | None) -> str:
+    """How the verdict is reached, for a reader of the page, on which the comparisons of the sweep stand too."""
+    said = (
+        "The statements were fixed before the first run. The claim is confirmed when all of them hold, refuted when one is "
+        "contradicted, undecided otherwise. "
+    )
+    if statements == 1:
+        said += f"The statement is judged by an interval of {1 - ALPHA:.0%}"
+    else:
+        said += f"Each is judged by an interval of its own; all {statements} hold together with {1 - ALPHA:.0%} (Bonferroni)"
+    if most is not None:
+        said += f", at all looks from {FEWEST_PAIRS} seeds to {most}"
+    said += ". "
+    if margin is not None:
+        said += f"A difference of up to {margin:g} in the headline measure makes none. "
+    return said + (
+        "The comparisons of the sweep ask other questions and share 5% of their own, so that the two may part where it is "
+        "close: the verdict on the claim is this one."
+    )
+
+
 def judge(
     rule: Sequence[Statement],
     stages: Mapping[str | None, Sequence[RunRecord]],

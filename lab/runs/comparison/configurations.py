@@ -13,6 +13,9 @@ from statistics import fmean, stdev
 from lab.runs.comparison import labels
 from lab.runs.comparison.collect import FINISHED, LOSS_PER_TOKEN, Measure, RunRecord
 
+NO_MEASURES = ("seed", "seconds")
+"""Numbers of another program's run that nobody compares by."""
+
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
@@ -43,8 +46,12 @@ class Configuration:
         return stdev(self.values.values()) if len(self.runs) > 1 else None
 
     @property
+    def all(self) -> list[RunRecord]:
+        return list(self.runs.values())
+
+    @property
     def first(self) -> RunRecord:
-        return next(iter(self.runs.values()))
+        return self.all[0]
 
     def numbers(self, key: str) -> list[float]:
         """What the runs recorded under this key of `result.json`; those without a number are left out."""
@@ -70,8 +77,7 @@ def count(
         if run.status != FINISHED:
             not_counted.append((label, run, run.error or ""))
         elif run.seed is None or run.value is None:
-            missing = "seed" if run.seed is None else run.measure.name
-            not_counted.append((label, run, f"result.json holds no {missing}"))
+            not_counted.append((label, run, _missing(run)))
         else:
             place = (key_of(run), run.seed, run.data_fingerprint)
             older, newer = sorted((newest.get(place, run), run), key=lambda each: each.started)
@@ -81,6 +87,18 @@ def count(
                     f"{label} seed {run.seed} ran twice: {newer.folder} counts, being newer than {older.folder}."
                 )
     return list(newest.values()), not_counted, notes
+
+
+def _missing(run: RunRecord) -> str:
+    """Why a finished run can't be compared."""
+    if run.seed is None:
+        return "result.json holds no seed"
+    if not run.foreign:
+        return f"result.json holds no {run.measure.name}"
+    known = sorted(
+        key for key in run.result if run.number(key) is not None and not key.startswith("_") and key not in NO_MEASURES
+    )
+    return f"it holds no {run.measure.name}; --measure KEY compares by one of {labels.listing(known) or 'none'}"
 
 
 Sort = tuple[str | None, Measure, str | None]

@@ -61,7 +61,7 @@ def main() -> int:
         with FileLock(folder / LOCK.format(request["number"])), SweepStop(quiet=True) as stop:
             # The file as it was when the sweep began; its name says what the study is called.
             described = replace(read_sweep(folder / SWEEP), path=Path(request["file"]))
-            plan = Plan(described, request["overrides"], request["own"])
+            plan = Plan(described, request["overrides"], request["own"], request["fewer"])
             job = Job(plan, folder, request["threads"], request["prune"])
             work(job, open_queue(job, request["storage"]), stop, teller)
     except RequestError as error:

@@ -81,6 +81,7 @@ def work_together(job: Job, queue: Queue, stop: SweepStop, watch: Watch, jobs: i
         "file": str(job.plan.sweep.path),
         "overrides": job.plan.overrides,
         "own": job.plan.own,
+        "fewer": job.plan.fewer,
         "folder": str(job.folder),
         "storage": storage,
         "threads": job.threads,
