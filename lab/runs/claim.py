@@ -173,17 +173,18 @@ class Found:
 
     def sentence(self) -> str:
         """For a person."""
+        return plain(f"{self.statement}: {self.outcome}; {self.numbers}")
+
+    @property
+    def numbers(self) -> str:
+        """Both sides, their difference and its interval."""
         if self.difference is None:
-            return f"{self.statement}: {self.outcome}, no seed finished both"
+            return "no seed finished both"
         digits = 4 if abs(self.left or 0) < 100 else 0
-        ends = (
-            ""
-            if self.low is None or self.high is None
-            else f" [{signed(self.low, digits)}, {signed(self.high, digits)}]"
-        )
-        return plain(
-            f"{self.statement}: {self.outcome}; {self.measure} {number(self.left or 0, digits)} and "
-            f"{number(self.right or 0, digits)}, difference {signed(self.difference, digits)}{ends} over {self.pairs} seeds"
+        low, high = (signed(end, digits) for end in (self.low, self.high))
+        return (
+            f"{self.measure} {number(self.left or 0, digits)} and {number(self.right or 0, digits)}, difference "
+            f"{signed(self.difference, digits)}{'' if self.low is None else f' [{low}, {high}]'} over {self.pairs} seeds"
         )
 
 

@@ -296,7 +296,7 @@ def run(
 
 def _preface(experiment: Experiment, found: Sequence[Found]) -> Preface:
     """The claim and what came of it, for its page."""
-    lines = [(each.outcome, each.sentence()) for each in found]
+    lines = [(each.outcome, f"{each.statement}; {each.numbers}") for each in found]
     rule = how(len(experiment.rule), experiment.terms.margin, experiment.terms.most_seeds)
     return Preface(experiment.claim, verdict(found), lines, rule)
 

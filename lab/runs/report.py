@@ -118,6 +118,8 @@ class Report:
             for whole, columns in part_columns(table):
                 console.print(Text(f"{whole}, in parts", style="bold"))
                 console.print(_rich(table, columns))
+            if table.is_search:
+                console.print(Text(f"• {plain(words.best(table))}. {words.LUCK}"))
             shown = table.comparisons[:MANY] if table.is_search else table.comparisons
             for comparison in shown:
                 console.print(_finding(comparison, table))

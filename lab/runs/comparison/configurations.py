@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, stdev
 
 from lab.runs.comparison import labels
@@ -31,16 +32,16 @@ class Configuration:
     label: str
     runs: Mapping[int, RunRecord]
 
-    @property
+    @cached_property
     def values(self) -> dict[int, float]:
         """Seed -> what the run reached."""
         return {seed: run.value for seed, run in self.runs.items() if run.value is not None}
 
-    @property
+    @cached_property
     def mean(self) -> float:
         return fmean(self.values.values())
 
-    @property
+    @cached_property
     def spread(self) -> float | None:
         """Standard deviation over the seeds; None for a single one."""
         return stdev(self.values.values()) if len(self.runs) > 1 else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lab.runs.comparison.compare import Table
@@ -43,6 +44,7 @@ class Importance:
     explained: float
 
 
+@lru_cache(maxsize=4)
 def importance(table: Table) -> Importance | None:
     """None where there are fewer than two hyperparameters or eight configurations: a forest has nothing to learn there."""
     values = {key: column for key, column in hyperparameters(table).items() if None not in column}
@@ -66,7 +68,7 @@ def explained(values: Mapping[str, Sequence[Any]], reached: Sequence[float]) -> 
         column if is_numeric(column) else np.unique(list(map(str, column)), return_inverse=True)[1]
         for column in values.values()
     ]
-    forest = RandomForestRegressor(256, min_samples_leaf=2, oob_score=True, random_state=0)
+    forest = RandomForestRegressor(100, min_samples_leaf=2, oob_score=True, random_state=0)
     forest.fit(np.array(columns, dtype=float).T, reached)
     return float(forest.oob_score_)
 

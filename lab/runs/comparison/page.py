@@ -18,7 +18,7 @@ from lab.runs.comparison.cards import badge, cards, forest, lead, name
 from lab.runs.comparison.charts import AXES, CURVES, chart_data
 from lab.runs.comparison.collect import NOT_STARTED
 from lab.runs.comparison.columns import Column, cost_columns, quality_columns
-from lab.runs.comparison.compare import MANY, Table
+from lab.runs.comparison.compare import MANY, Results, Table
 from lab.runs.comparison.importance import hyperparameters, importance
 from lab.runs.comparison.numbers import signed
 from lab.runs.comparison.pareto import COSTS
@@ -71,13 +71,22 @@ def _header(report: Report) -> str:
     folders = " ".join(f"<code>{escape(str(folder))}</code>" for folder in report.folders)
     missing = words.apart(results)
     apart = f' · <a href="#not-counted">{escape(missing)}</a>' if missing else ""
-    found = f"{words.tally(results.comparisons)}." if results.tables else "No run is finished yet."
+    found = f"{_found(results)}."
     when = datetime.now().astimezone().strftime("%d %B %Y, %H:%M")
     return (
         f'<p class="kicker">{folders}</p>{_headline(found, report.preface)}{"".join(map(lead, results.tables))}'
         f'<p class="sub">{configurations} configurations, {runs} finished runs{apart} · {when}</p>'
         + "".join(f'<p class="note">{escape(note)}</p>' for note in results.notes)
     )
+
+
+def _found(results: Results) -> str:
+    """The whole in a sentence."""
+    if not results.tables:
+        return "No run is finished yet"
+    if len(results.tables) == 1 and results.tables[0].is_search:
+        return words.best(results.tables[0])
+    return words.tally(results.comparisons)
 
 
 def _headline(found: str, preface: Preface | None) -> str:
@@ -97,25 +106,26 @@ def _section(number: int, table: Table, scale: Scaling | None, report: Report) -
     """All that is said of one table."""
     several = len(report.results.tables) > 1
     heading = f"<h2 class='table-title'>{escape(words.heading(table, report.results))}</h2>" if several else ""
-    search = table.is_search
-    parts = [f'<section class="table" data-table="{number}">{heading}']
-    if search:
-        parts.append(_hyperparameters(number, table))
-    if table.comparisons:
-        measure = escape(f"{table.measure.title}, {words.order(table)}, {words.compared_with(table)}")
-        parts += [
-            f'<p class="against">Differences in {measure}; in brackets the interval.</p>{cards(table)}',
-            f'<h2 id="intervals{number}">How big, and how sure</h2>{forest(table)}',
-        ]
-    parts += [
-        _scaling(number, table, scale),
-        f'<h2 id="curves{number}">Learning curves</h2>{_legend(table)}{_curves_chart(number, table)}',
-        f'<h2 id="cost{number}">Quality against cost</h2>{_cost_chart(number, table)}',
-        "" if search else _hyperparameters(number, table),
-        f'<h2 id="numbers{number}">All numbers</h2>{_full_table(table)}',
-        f"{_commands(number, table)}</section>",
-    ]
-    return "".join(parts)
+    curves = f'<h2 id="curves{number}">Learning curves</h2>{_legend(table)}{_curves_chart(number, table)}'
+    cost = f'<h2 id="cost{number}">Quality against cost</h2>{_cost_chart(number, table)}'
+    numbers = f'<h2 id="numbers{number}">All numbers</h2>{_full_table(table)}'
+    searched, compared, again = _hyperparameters(number, table), _comparisons(number, table), _commands(number, table)
+    parts = [compared, _scaling(number, table, scale), curves, cost, searched, numbers, again]
+    if table.is_search:  # nobody asked what each is beside the first
+        parts = [searched, curves, cost, numbers, again, compared]
+    return f'<section class="table" data-table="{number}">{heading}{"".join(parts)}</section>'
+
+
+def _comparisons(number: int, table: Table) -> str:
+    """Every verdict, then every interval."""
+    if not table.comparisons:
+        return ""
+    measure = escape(f"{table.measure.title}, {words.order(table)}, {words.compared_with(table)}")
+    against = f'<p class="against">Differences in {measure}; in brackets the interval.</p>'
+    intervals = f'<h2 id="intervals{number}">How big, and how sure</h2>'
+    if table.is_search:
+        return f"{intervals}{against}{forest(table)}<details><summary>In words</summary>{cards(table)}</details>"
+    return f"{against}{cards(table)}{intervals}{forest(table)}"
 
 
 def _scaling(number: int, table: Table, scale: Scaling | None) -> str:

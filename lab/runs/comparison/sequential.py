@@ -88,10 +88,7 @@ def look(
         RequestError: more pairs than `most`, or `most` under three.
     """
     pairs = len(differences)
-    if most < FEWEST_PAIRS or pairs > most:
-        raise RequestError(
-            f"most seeds: {pairs} pairs with at most {most}; give the number that was planned, at least {FEWEST_PAIRS}"
-        )
+    _check(pairs, most)
     planned = tuple(range(FEWEST_PAIRS, most + 1) if looks is None else sorted(set(looks)))
     taken = [count for count in planned if count <= pairs]
     state = Look(pairs, 0.0, fmean(differences) if differences else 0.0, -math.inf, math.inf, False, pairs == most)
@@ -102,6 +99,13 @@ def look(
         state = Look(count, level, mean, low, high, False, count == most)
         state = replace(state, decided=state.excludes_zero or state.within(margin))
     return state
+
+
+def _check(pairs: int, most: int) -> None:
+    if most < FEWEST_PAIRS or pairs > most:
+        raise RequestError(
+            f"most seeds: {pairs} pairs with at most {most}; give the number that was planned, at least {FEWEST_PAIRS}"
+        )
 
 
 def look_at_all(
@@ -215,9 +219,9 @@ def repeated_interval(differences: Sequence[float], most: int, alpha: float = AL
         RequestError: more pairs than `most`, or `most` under three.
     """
     pairs = len(differences)
-    state = look(differences, most, alpha)
+    _check(pairs, most)
     if pairs < FEWEST_PAIRS:
-        return state.mean, -math.inf, math.inf
+        return fmean(differences) if differences else 0.0, -math.inf, math.inf
     levels = nominal_levels(tuple(range(FEWEST_PAIRS, most + 1)), most, alpha)
     return interval(differences, levels[pairs - FEWEST_PAIRS])
 

@@ -199,6 +199,21 @@ def tally(comparisons: Sequence[Comparison]) -> str:
     return f"Of {len(steps)} swap{'s' if len(steps) > 1 else ''}, " + ", ".join(said)
 
 
+def best(table: Table) -> str:
+    """What a search found: `The best of 40 configurations reaches 2.111 ± 0.016 bits per byte`."""
+    reached = f"{level(table.configurations[0], places(table))} {table.measure.title}"
+    return f"The best of {len(table.configurations)} configurations reaches {reached}"
+
+
+LUCK = "The best of many was chosen by the very numbers that praise it: train it again with other seeds before believing them."
+
+
+def close(table: Table) -> list[Configuration]:
+    """The configurations whose mean is no farther from the best than seeds alone take two means."""
+    first, *others = table.configurations
+    return [each for each in others if table.noise_floor and abs(each.mean - first.mean) <= table.noise_floor]
+
+
 def rule(results: Results) -> str:
     """How the verdicts were reached, so that a reader can check them."""
     return " ".join(text for _, text in rules(results))
@@ -306,7 +321,8 @@ def compared_with(table: Table) -> str:
     if table.baseline is None:
         return "each configuration against the one before it"
     if table.scale:
-        return f"each variant against {table.baseline.label} at its own {', '.join(table.scale)}"
+        reference = next(name for name, sizes in table.grid.items() if table.baseline in sizes.values())
+        return f"each variant against {reference} at its own {', '.join(table.scale)}"
     return f"against {table.baseline.label}"
 
 
