@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.comparison.compare import Configuration, Results, Table
 from lab.runs.comparison.labels import listing
+from lab.runs.comparison.verdict import Rule
 from lab.runs.tune import SEED, Choice, Tuning
 
 FILE = "terms.json"
@@ -31,6 +32,7 @@ class Terms:
         match: what all cost the same in; see `lab.runs.match`.
         size: by which they are matched; None for the usual one.
         tune: what each variant has its own best value of, as `Tuning.read` reads it.
+        claim: statements of which the verdict of an experiment is made.
         words: of each variant, by its own overrides, those that match and tune it.
         choices: of each variant, by its label, what was tuned.
     """
@@ -41,6 +43,7 @@ class Terms:
     match: str | None = None
     size: str | None = None
     tune: str | None = None
+    claim: list[str] | None = None
     words: dict[str, list[str]] = field(default_factory=dict)
     choices: dict[str, Choice] = field(default_factory=dict)
 
@@ -52,14 +55,9 @@ class Terms:
         }
 
     @property
-    def plain(self) -> bool:
-        """Nothing is asked but what is compared with what."""
-        return not self.asked.keys() - {"baseline"}
-
-    @property
     def fixed(self) -> dict[str, Any]:
         """What can't change once there are results: not what the report alone needs, unless seeds are spent by it."""
-        free = set() if self.most_seeds else {"margin"} if self.match else {"margin", "baseline"}
+        free = set() if self.most_seeds or self.claim else {"margin"} if self.match else {"margin", "baseline"}
         return {key: value for key, value in self.asked.items() if key not in free}
 
     def write(self, folder: Path) -> None:
@@ -85,11 +83,19 @@ class Terms:
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
             held["choices"] = {name: Choice(**each) for name, each in held["choices"].items()}
-            return cls(**{key.name: held[key.name] for key in fields(cls)})
+            return cls(**held)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RequestError(f"{path}: damaged ({error}); delete it, or name another folder") from None
+
+    def rule(self, margin: float | None = None, most_seeds: int | None = None) -> Rule:
+        """That of the verdicts, where a margin and a largest number of seeds may be given in place of those kept."""
+        return Rule(
+            self.margin if margin is None else margin,
+            self.most_seeds if most_seeds is None else most_seeds,
+            beforehand=margin in (None, self.margin),
+        )
 
     def notes(self, results: Results) -> list[str]:
         """What a reader must know of them."""
@@ -130,3 +136,12 @@ def _cost(configuration: Configuration, what: str) -> float | None:
 def kept(folders: Sequence[Path]) -> list[Terms]:
     """The terms that these folders keep."""
     return [terms for folder in folders if (terms := Terms.read(folder)) is not None]
+
+
+def agreed(terms: Sequence[Terms], folders: Sequence[Path]) -> Terms:
+    """What all of these folders fixed alike; of most seeds the largest number, since any looks must be allowed for."""
+    most = max((each.most_seeds for each in terms if each.most_seeds is not None), default=None)
+    if len(terms) < len(folders):
+        return Terms(most_seeds=most)
+    baselines, margins = ({getattr(each, name) for each in terms} for name in ("baseline", "margin"))
+    return Terms(baselines.pop() if len(baselines) == 1 else None, margins.pop() if len(margins) == 1 else None, most)

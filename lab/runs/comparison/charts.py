@@ -13,7 +13,7 @@ from lab.runs.comparison.scaling import Scaling
 if TYPE_CHECKING:
     import numpy as np
 
-AXES = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds"}
+AXES = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds", "step": "steps"}
 CURVES = ("val/bpb", "val/loss", "train/loss")
 POINTS = 3000  # of all curves of one kind together
 MOST_SHOWN = 10

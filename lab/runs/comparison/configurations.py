@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, stdev
 
 from lab.runs.comparison import labels
 from lab.runs.comparison.collect import FINISHED, LOSS_PER_TOKEN, Measure, RunRecord
+
+NO_MEASURES = ("seed", "seconds")
+"""Numbers of another program's run that nobody compares by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,23 +32,27 @@ class Configuration:
     label: str
     runs: Mapping[int, RunRecord]
 
-    @property
+    @cached_property
     def values(self) -> dict[int, float]:
         """Seed -> what the run reached."""
         return {seed: run.value for seed, run in self.runs.items() if run.value is not None}
 
-    @property
+    @cached_property
     def mean(self) -> float:
         return fmean(self.values.values())
 
-    @property
+    @cached_property
     def spread(self) -> float | None:
         """Standard deviation over the seeds; None for a single one."""
         return stdev(self.values.values()) if len(self.runs) > 1 else None
 
     @property
+    def all(self) -> list[RunRecord]:
+        return list(self.runs.values())
+
+    @property
     def first(self) -> RunRecord:
-        return next(iter(self.runs.values()))
+        return self.all[0]
 
     def numbers(self, key: str) -> list[float]:
         """What the runs recorded under this key of `result.json`; those without a number are left out."""
@@ -70,8 +78,7 @@ def count(
         if run.status != FINISHED:
             not_counted.append((label, run, run.error or ""))
         elif run.seed is None or run.value is None:
-            missing = "seed" if run.seed is None else run.measure.name
-            not_counted.append((label, run, f"result.json holds no {missing}"))
+            not_counted.append((label, run, _missing(run)))
         else:
             place = (key_of(run), run.seed, run.data_fingerprint)
             older, newer = sorted((newest.get(place, run), run), key=lambda each: each.started)
@@ -81,6 +88,18 @@ def count(
                     f"{label} seed {run.seed} ran twice: {newer.folder} counts, being newer than {older.folder}."
                 )
     return list(newest.values()), not_counted, notes
+
+
+def _missing(run: RunRecord) -> str:
+    """Why a finished run can't be compared."""
+    if run.seed is None:
+        return "result.json holds no seed"
+    if not run.foreign:
+        return f"result.json holds no {run.measure.name}"
+    known = sorted(
+        key for key in run.result if run.number(key) is not None and not key.startswith("_") and key not in NO_MEASURES
+    )
+    return f"it holds no {run.measure.name}; --measure KEY compares by one of {labels.listing(known) or 'none'}"
 
 
 Sort = tuple[str | None, Measure, str | None]

@@ -355,16 +355,17 @@ for (const section of document.querySelectorAll("section.table")) {
   section.addEventListener("input", event => { if (event.target.type === "search") filter(event.target); });
   section.addEventListener("keydown", event => { if (event.key === "Enter" && event.target.closest("thead th")) event.target.click(); });
   section.addEventListener("click", event => {
-    const chip = event.target.closest(".chip"), head = event.target.closest("thead th:not(.plain)"), button = event.target.closest(".copy");
+    const chip = event.target.closest(".chip"), head = event.target.closest("thead th:not(.plain)");
     if (chip) {
       chip.setAttribute("aria-pressed", chip.getAttribute("aria-pressed") !== "true");
       draw(section);
     }
     if (head) sortBy(head);
-    if (button) copy(button);
   });
   new ResizeObserver(() => draw(section)).observe(section);
 }
+
+document.addEventListener("click", event => { const button = event.target.closest(".copy"); if (button) copy(button); });
 
 const places = document.getElementById("places");
 for (const heading of document.querySelectorAll("section:first-of-type h2[id], section[id] > h2")) {
