@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from lab.config import build, check, construct, identity, trusted
+from lab.console import say
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.folder import Run
@@ -241,6 +242,7 @@ def _fit(
     watching: list[Observer] = list(observers)
     tracker = None
     if trainer.is_global_zero:
+        _say_cut(data.facts, config.model.context)
         prepared.tokenizer.save(folder / files.TOKENIZER)
         metrics = files.MetricsFile(folder / files.METRICS)
         watching.append(metrics.append)
@@ -287,6 +289,15 @@ def _fit(
         "peak_memory_bytes": machine.peak_memory() if peak_known else None,
         "seconds": time.perf_counter() - began,
     }
+
+
+def _say_cut(facts: Mapping[str, float], context: int) -> None:
+    """Say how many examples do not fit into the model's context, if any."""
+    trained, judged = (int(facts.get(f"{part}/cut_examples", 0)) for part in ("train", "val"))
+    if trained or judged:
+        say(
+            f"data.too_long=cut: {trained:,} training and {judged:,} validated examples are longer than model.context={context}"
+        )
 
 
 def _save_weights(trainer: Any, folder: Path, status: str) -> None:
