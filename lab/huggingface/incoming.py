@@ -117,7 +117,7 @@ def made_whole(target: Path, key: str) -> Iterator[Path]:
     """A folder that appears at its place when all is in it."""
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise RequestError(f"{key}: {target} is there already; choose another")
-    files.create(target.parent)
+    files.create(target.parent, key)
     try:
         made = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     except OSError as error:

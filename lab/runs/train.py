@@ -309,7 +309,7 @@ def _save_weights(trainer: Any, folder: Path, status: str) -> None:
         path = folder / files.WEIGHTS
         partial = path.with_suffix(".partial")
         weights = {files.saved_name(name): value.cpu().contiguous() for name, value in state.items()}
-        save_file(weights, partial)
+        save_file(weights, partial, {"format": "pt"})  # what an import writes too, so that bytes can be compared
         partial.chmod(0o644)  # as the rest of the record
         partial.replace(path)
         (folder / files.CHECKPOINT).unlink(missing_ok=True)
