@@ -8,6 +8,7 @@ import torch
 import lab as api
 from lab.models.generate import generate
 from lab.runs.generate import Writer
+from lab.runs.translate import targets
 
 BRIEF = ("budget.steps=2", "logger=none", "trainer.validations=1", "trainer.threads=1")
 
@@ -107,7 +108,7 @@ def test_an_encoder_decoder_reads_the_prompt(translator, lab):
     assert lab(*drawn, "1").out == lab(*drawn, "1").out != lab(*drawn, "2").out
 
 
-def test_one_token_step_by_step(decoder, recurrent, lab):
+def test_one_token_step_by_step(decoder, recurrent, translator, lab):
     words = ("generate", decoder.folder, "Doc", "--steps", "--json")
     step = lab(*words).json
     assert step["ids"] == [0, *(1 + byte for byte in b"Doc")]
@@ -123,6 +124,11 @@ def test_one_token_step_by_step(decoder, recurrent, lab):
     kept = probabilities.topk(3).values ** 2  # a temperature of 1/2 squares them
     after = [one["after"] for one in drawn["candidates"]]
     assert after == pytest.approx([*(kept / kept.sum()).tolist(), *[0] * 7])
+    across = lab("generate", translator.folder, "abab", "--steps", "--json").json
+    shapes = {stage["place"]: stage["shape"] for stage in across["stages"]}
+    assert (shapes["encoder.blocks.*"], shapes["decoder.blocks.*"]) == ([1, 5, 32], [1, 1, 32])
+    (written,) = targets(translator, ["abab"], beam=1)
+    assert across["chosen"]["id"] == [*written, translator.tokenizer.id("end")][0]
     shown = lab("generate", recurrent.folder, "Document", "--steps").out
     assert "recurrence" in shown
     assert shown.splitlines()[-1].startswith("chosen: ")
@@ -168,7 +174,6 @@ def test_words_without_a_token_and_what_a_family_does_not_do_are_said(recurrent,
     for words, message in (
         (("--no-cache",), "--no-cache: of decoders and recurrent models"),
         (("--slide",), "--slide: of decoders and recurrent models"),
-        (("--steps",), "--steps: of decoders and recurrent models"),
         (("--beam", "2", "--temperature", "1"), "--beam: 2; follows the most probable targets"),
     ):
         assert lab("generate", translator.folder, "abab", *words).err.startswith(f"lab generate: {message}")
