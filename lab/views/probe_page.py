@@ -19,7 +19,7 @@ STYLE = """
 .lens td { background: rgba(var(--heat), var(--p)) } .lens .right { outline: 2px solid var(--fg); outline-offset: -2px }
 .lens th { color: var(--faint); font-weight: 400 } .lens .side { position: sticky; left: 0; background: var(--bg) }
 .bar { display: inline-block; height: .8em; background: rgba(var(--heat), .7); vertical-align: baseline }
-.over .bar { background: rgba(var(--cost), .7) } .bars td:last-child { text-align: left; min-width: min(12rem, 20vw) }
+.over .bar { background: rgba(var(--cost), .7) } .bars td:last-child { text-align: left; min-width: min(12rem, 12vw) }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; font: .9rem/1.8 ui-monospace, monospace }
 .text span { background: rgba(var(--cost), var(--p)) }
 """

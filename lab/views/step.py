@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from lab.models.sampling import Sampling
 from lab.views.terminal import table
 
 if TYPE_CHECKING:
+    from lab.models.record import Seen
     from lab.runs.folder import Run
 
 
@@ -74,6 +76,7 @@ def step(run: Run, prompt: str, sampling: Sampling, most: int = 10) -> Step:
         RequestError: what `lab.runs.generate.check` refuses.
     """
     from lab.models.record import record
+    from lab.models.stack import Stack
     from lab.runs.generate import check
 
     check(run, [prompt])
@@ -85,10 +88,11 @@ def step(run: Run, prompt: str, sampling: Sampling, most: int = 10) -> Step:
     else:
         ids = written = [begin, *ids]
         read = [ids]
-    places = [name for name, _ in model.named_modules() if name and name.count(".") < 3]
+    depth = 4 if isinstance(getattr(model, "decoder", None), Stack) else 3  # to what a block is made of
+    places = [name for name, _ in model.named_modules() if name and name.count(".") < depth]
     with record(model, *places) as seen:
         logits = model(*(torch.tensor([tokens]) for tokens in read))
-    stages = [*_alike(seen.items()), Stage("logits", list(logits.shape), 1)]
+    stages = [*_alike(seen), Stage("logits", list(logits.shape), 1)]
     scores = logits[:, -1].float()
     had = sampling.seen([written], model.vocab_size)
     before, filtered = scores.softmax(-1)[0], sampling.filtered(scores, had)
@@ -106,15 +110,15 @@ def step(run: Run, prompt: str, sampling: Sampling, most: int = 10) -> Step:
     return Step(ids, words, stages, [candidate(token) for token in best], candidate(chosen))
 
 
-def _alike(outputs: Any) -> list[Stage]:
-    """Places in the order they were left, those that differ in a number taken together."""
-    found: dict[str, tuple[list[int], int]] = {}
-    for name, output in outputs:
-        tensor = output[0] if isinstance(output, tuple) else output
-        if isinstance(tensor, Tensor):
-            place = re.sub(r"\d+", "*", name)
-            found[place] = (list(tensor.shape), found.get(place, ([], 0))[1] + 1)
-    return [Stage(place, shape, times) for place, (shape, times) in found.items()]
+def _alike(seen: Seen) -> list[Stage]:
+    """Places in the order they were left, those that differ in a number alone taken together."""
+    found: Counter[tuple[str, tuple[int, ...]]] = Counter()
+    for name, outputs in seen.passes.items():
+        for output in outputs:
+            tensor = output[0] if isinstance(output, tuple) else output
+            if isinstance(tensor, Tensor):
+                found[re.sub(r"\d+", "*", name), tuple(tensor.shape)] += 1
+    return [Stage(place, list(shape), times) for (place, shape), times in found.items()]
 
 
 def show(one: Step) -> None:
