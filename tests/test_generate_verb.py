@@ -1,6 +1,7 @@
 """`lab generate` on runs of every family, and the text that tokens become while they come."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,6 +78,8 @@ def test_several_prompts_are_a_batch_that_says_what_each_says_alone(decoder, lab
     assert [answer["text"] for answer in done["answers"]] == [continued(decoder, prompt, 9) for prompt in prompts]
     assert done["cache_bytes"] == 3 * decoder.model.cache_bytes(1 + 10 + 9)
     shown = lab("generate", decoder.folder, *prompts, "--tokens", "9").out
+    lab("generate", decoder.folder, "Document <b>", "--tokens", "3", "--html", "written.html")
+    assert "Document &lt;b&gt;</p>" in Path("written.html").read_text()
     assert shown == "\n\n".join(f"> {prompt}\n{continued(decoder, prompt, 9)}" for prompt in prompts) + "\n"
 
 
@@ -129,7 +132,8 @@ def test_one_token_step_by_step(decoder, recurrent, translator, lab):
     assert (shapes["encoder.blocks.*"], shapes["decoder.blocks.*"]) == ([1, 5, 32], [1, 1, 32])
     (written,) = targets(translator, ["abab"], beam=1)
     assert across["chosen"]["id"] == [*written, translator.tokenizer.id("end")][0]
-    shown = lab("generate", recurrent.folder, "Document", "--steps").out
+    shown = lab("generate", recurrent.folder, "Document", "--steps", "--html", "step.html").out
+    assert "What may follow" in Path("step.html").read_text()
     assert "recurrence" in shown
     assert shown.splitlines()[-1].startswith("chosen: ")
 
