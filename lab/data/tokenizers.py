@@ -40,6 +40,7 @@ def _byte_letters() -> list[str]:
 
 BYTE_LETTERS = _byte_letters()
 _BYTES = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
+_BYTE_NAME = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Tokenizer:
@@ -149,12 +150,15 @@ class Tokenizer:
     def spelt(self, token: int) -> str:
         """What one token says to a reader: its text, a special token's name, or bytes that are no character in hexadecimal."""
         name = self.inner.id_to_token(token) or ""
-        if self._spelt is not None or name in self.specials:
+        if self._falls_back and _BYTE_NAME.fullmatch(name):
+            raw = bytes.fromhex(name[3:5])
+        elif self._spelt is not None or name in self.specials:
             return name
-        try:
-            raw = bytes(_BYTES[letter] for letter in name)
-        except KeyError:  # an added token, which is text as it stands
-            return name
+        else:
+            try:
+                raw = bytes(_BYTES[letter] for letter in name)
+            except KeyError:  # an added token, which is text as it stands
+                return name
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -240,6 +244,11 @@ class Tokenizer:
     def byte_level(self) -> bool:
         """Its tokens are of bytes, whose letters are not the text's."""
         return "ByteLevel" in json.dumps([self._steps["pre_tokenizer"], self._steps["decoder"]])
+
+    @cached_property
+    def _falls_back(self) -> bool:
+        """What it does not know it spells by tokens of bytes, as sentencepiece's does."""
+        return bool(self._steps["model"].get("byte_fallback"))
 
     @cached_property
     def inside_prefix(self) -> str:

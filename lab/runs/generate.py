@@ -18,6 +18,9 @@ from lab.runs.subject import encoded
 TOKENS = 100
 """That a text is continued by unless told."""
 
+NEAR = 16
+"""Tokens of a prompt that are spelt again with each token that follows it."""
+
 
 @dataclass
 class Answer:
@@ -96,13 +99,13 @@ class Writer:
 
     Args:
         tokenizer: of the run.
-        before: tokens of the prompt, which decide about white space after it.
+        before: tokens of the prompt, the last of which decide about white space after it.
         stops: texts that end the answer, and are not part of it.
     """
 
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = (), stops: Sequence[str] = ()) -> None:
         self.tokenizer, self.stops = tokenizer, stops
-        self.before, self.tokens = list(before), list[int]()
+        self.before, self.tokens = list(before)[-NEAR:], list[int]()
         self.begins = len(tokenizer.decode(self.before))
         self.given, self.stopped = "", False
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
@@ -18,12 +17,11 @@ from torch import Tensor
 
 from lab.errors import RequestError
 from lab.views.sides import Sides, check_target, sides
+from lab.views.terminal import SHADES, table
 
 if TYPE_CHECKING:
     from lab.models.model import Model
     from lab.runs.folder import Run
-
-SHADES = " ░▒▓█"
 
 KINDS = {
     "attention": ("self", "text", "text"),
@@ -236,17 +234,15 @@ def show(maps: Maps, layer: int | None = None, head: int | None = None, token: i
 def _figures(maps: Maps, layer: int | None, head: int | None) -> Table:
     """A row for each head, of the layer or of that head of every layer."""
     within = ("distance", "on previous", "induction") if maps.within else ()
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in ("layer", "head", "entropy (bits)", "on first", *within):
-        table.add_column(heading, justify="right")
+    rows = table("layer", "head", "entropy (bits)", "on first", *within)
     for each in maps.heads:
         if layer in (None, each.layer) and head in (None, each.head):
             own = [f"{each.layer}", f"{each.head}", f"{each.entropy:.2f}", f"{each.first:.2f}"]
             if maps.within:
                 induction = "" if each.induction is None else f"{each.induction:.2f}"
                 own += [f"{each.distance:.1f}", f"{each.previous:.2f}", induction]
-            table.add_row(*own)
-    return table
+            rows.add_row(*own)
+    return rows
 
 
 def _map(maps: Maps, weights: np.ndarray, console: Console) -> None:

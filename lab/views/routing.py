@@ -40,7 +40,10 @@ def routing(run: Run, text: str | None = None, tokens: int = TOKENS, code: bool 
             longer what it was.
     """
     if not run.outline.expert_layers:
-        raise RequestError(f"{run.folder}: ffn={run.config.choices.ffn} has no experts; there are no routes to show")
+        choices = run.config.choices
+        blocks = any(name.endswith("ffn") for name, _ in run.outline.named_modules())
+        what = f"ffn={choices.ffn}" if blocks else f"model={choices.model}"
+        raise RequestError(f"{run.folder}: {what} has no experts; there are no routes to show")
     if tokens < 1:
         raise RequestError(f"--tokens: {tokens}; at least 1")
     inputs = _validation(run) if text is None else _given(run, text)

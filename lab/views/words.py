@@ -36,7 +36,9 @@ class Words:
 
     def __init__(self, run: Run) -> None:
         if not hasattr(run.outline, "embedding"):
-            raise RequestError(f"{run.folder}: model={run.config.choices.model} has no table of embeddings")
+            raise RequestError(
+                f"{run.folder}: model={run.config.choices.model} has no table of embeddings, so only texts have vectors"
+            )
         table: Any = cast(Any, run.model).embedding.table
         self.tokenizer = run.tokenizer
         self.table = table.weight.detach().float()[: run.tokenizer.vocab_size]
