@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from lab.cli.imports import at_once
 from lab.cli.parser import Parser, override, print_json
 from lab.errors import RequestError
 
@@ -53,9 +54,10 @@ def main(arguments: list[str]) -> int:
         from lab.runs.sweep import processes
 
         processes.prepare()
-    from lab.runs.fair import fair_sweep
-    from lab.runs.sweep import sweep
-    from lab.runs.terms import Terms
+    with at_once():
+        from lab.runs.fair import fair_sweep
+        from lab.runs.sweep import sweep
+        from lab.runs.terms import Terms
 
     terms = Terms(
         options.baseline, options.margin, options.until_decided, options.match, options.match_size, options.tune

@@ -57,7 +57,7 @@ class Job:
     def __init__(self, plan: Plan, folder: Path, threads: int | None = None, prune: str | None = None) -> None:
         self.plan, self.folder, self.threads, self.prune = plan, folder, threads, prune
         self.pruning = Pruning.of(plan.sweep, prune)
-        self._composed: dict[str, DictConfig] = {}
+        self._composed: dict[str, tuple[DictConfig, str]] = {}
 
     def planned(self, point: Point, seed: int) -> Planned:
         """One run. Seeds share a composition.
@@ -69,21 +69,22 @@ class Job:
         key = json.dumps(point.parameters, sort_keys=True)
         if key not in self._composed:
             self._composed[key] = self._compose(trial)
-        config = deepcopy(self._composed[key])
+        composed, name = self._composed[key]
+        config = deepcopy(composed)
         config.seed, config.overrides = trial.seed, trial.overrides
         if config.trainer.threads is None and self.threads is not None:
             config.trainer.threads = max(self.threads // config.trainer.devices, 1)
-        name = f"{trial.configuration:02d}-{identity(config)[:6]}-seed{trial.seed}"
-        return Planned(trial, self.folder / name, config)
+        return Planned(trial, self.folder / f"{trial.configuration:02d}-{name}-seed{trial.seed}", config)
 
-    def _compose(self, trial: Trial) -> DictConfig:
+    def _compose(self, trial: Trial) -> tuple[DictConfig, str]:
+        """The configuration of a trial and its seeds, and what it is called among others."""
         try:
             config = compose(*trial.overrides)
         except RequestError as error:
             raise RequestError(f"{self.plan.sweep.path}: {self.plan.sweep.document.located(error)}") from None
         if config.logger.kind == "wandb":
             config.logger.tags = [*config.logger.tags, self.folder.name]
-        return config
+        return config, identity(config)[:6]
 
     def all_planned(self) -> list[Planned]:
         """Every run that is known before the first one, in the order to run them."""
