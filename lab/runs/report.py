@@ -61,7 +61,7 @@ def report(
     if baseline is None and not (scale and before.baseline == PREVIOUS):
         baseline = before.baseline
     results = compare(runs, baseline, before.rule(margin, most_seeds), scale, searched(paths))
-    said = [note for each in terms for note in each.notes(results)]
+    said = [note for folder, each in terms.items() for note in each.notes(results, folder)]
     return Report(paths, replace(results, notes=[*said, *results.notes]))
 
 

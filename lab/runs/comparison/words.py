@@ -20,6 +20,8 @@ from lab.runs.comparison.scaling import Scaling
 from lab.runs.comparison.verdict import ALPHA, EQUIVALENT, FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
 
 WORTHWHILE = 100
+FINGERPRINT = 8
+"""Of its digits so many are shown."""
 DRAWN = re.compile(r"(?<==)-?\d+\.\d{5,}(e-?\d+)?(?= |$)")
 """A number with more digits than anybody types."""
 
@@ -285,7 +287,7 @@ def _questions(results: Results) -> str:
     asked = sum(each.plain is not None or each.look is not None for each in results.comparisons)
     along = sum(each.verdict != TOO_FEW for table in results.tables for each in table.trends)
     more = f", {counted(along, 'slope')} and {counted(along, 'mean')} along the scale" if along else ""
-    return counted(asked, "comparison") + more
+    return (counted(asked, "comparison") if asked else "comparisons") + more
 
 
 def bootstrap(comparison: Comparison, digits: int) -> str:
@@ -320,7 +322,8 @@ def order(table: Table) -> str:
 
 def heading(table: Table, results: Results) -> str:
     """What is compared with what."""
-    data = "" if len(results.tables) == 1 else f" on data {table.data_fingerprint or 'that is not on record'}"
+    known = table.data_fingerprint and table.data_fingerprint[:FINGERPRINT]
+    data = "" if len(results.tables) == 1 else f" on data {known or 'that is not on record'}"
     tokenizer = f", tokenizer {table.tokenizer}" if table.tokenizer else ""
     return plain(f"{table.measure.title} ({order(table)}){data}{tokenizer}, {compared_with(table)}")
 
