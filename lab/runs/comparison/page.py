@@ -149,7 +149,7 @@ def _scaling(number: int, table: Table, scale: Scaling | None) -> str:
         f'<h2 id="scale{number}">Along the scale</h2><div class="panel"><div class="marks">{names}</div>'
         f'<div class="chart" data-chart="scaling"></div><ul class="findings">{said}</ul>'
         '<p class="caption">Points: means over seeds with their standard deviation. Lines: the fitted curves, dotted '
-        "beyond the largest size seen.</p></div>"
+        "beyond the largest size seen; their intervals take it for granted that the law holds.</p></div>"
     )
 
 
