@@ -373,7 +373,7 @@ def _write(
         "overrides": list(overrides),
         "report": str(outcome.folder / "report.html"),
         "statements": [each.to_json() for each in found],
-        "notes": terms.notes(outcome.report.results) if outcome.report else [],
+        "notes": terms.notes(outcome.report.results, outcome.folder) if outcome.report else [],
     }
     try:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.runs.comparison import export, words
-from lab.runs.comparison.collect import by_measure, read_runs
+from lab.runs.comparison.collect import by_measure, read_runs, searched
 from lab.runs.comparison.columns import Column, cost_columns, part_columns, peak_memory, quality_columns
 from lab.runs.comparison.compare import MANY, PREVIOUS, Comparison, Configuration, Results, Table, compare
 from lab.runs.comparison.differences import CONFIDENCE
@@ -60,8 +60,8 @@ def report(
     before = agreed(terms, paths)
     if baseline is None and not (scale and before.baseline == PREVIOUS):
         baseline = before.baseline
-    results = compare(runs, baseline, before.rule(margin, most_seeds), scale)
-    said = [note for each in terms for note in each.notes(results)]
+    results = compare(runs, baseline, before.rule(margin, most_seeds), scale, searched(paths))
+    said = [note for folder, each in terms.items() for note in each.notes(results, folder)]
     return Report(paths, replace(results, notes=[*said, *results.notes]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from lab.runs.comparison.verdict import Rule
 from lab.runs.tune import SEED, Choice, Tuning
 
 FILE = "terms.json"
+
+MISSED = 0.05
+"""How far a cost may be from what it was to match."""
 
 KEPT = {"parameters": "parameters", "parameters_active": "parameters_active", "flops": "flops", "tokens": "tokens_seen"}
 """Where a run's record holds what was matched."""
@@ -97,21 +100,27 @@ class Terms:
             beforehand=margin in (None, self.margin),
         )
 
-    def notes(self, results: Results) -> list[str]:
-        """What a reader must know of them."""
-        said = [self._matched(table) for table in results.tables if self.match]
+    def notes(self, results: Results, folder: Path) -> list[str]:
+        """What a reader must know of them, of the runs in their folder."""
+        said = [self._matched(table, folder) for table in results.tables if self.match]
         return [*filter(None, said), *([self._tuned()] if self.tune and self.choices else [])]
 
-    def _matched(self, table: Table) -> str:
+    def _matched(self, table: Table, folder: Path) -> str:
         """How close each came, by what the runs themselves recorded."""
         baseline = table.baseline or table.configurations[0]
-        own, ratios = _cost(baseline, str(self.match)), []
+        own, ratios = _cost(baseline, str(self.match)), {}
         for each in table.configurations:
             cost = _cost(each, str(self.match))
-            if each is not baseline and own and cost is not None:
-                ratios.append(f"{each.label} {cost / own:.3f}")
+            here = any(run.folder.resolve().is_relative_to(folder.resolve()) for run in each.all)
+            if here and each is not baseline and own and cost is not None:
+                ratios[each.label] = cost / own
+        if not ratios:
+            return ""
         by = f" by {self.size}" if self.size else ""
-        return f"Matched in {self.match}{by}: {listing(ratios)} of those of {baseline.label}." if ratios else ""
+        said = f"Matched in {self.match}{by}: {listing([f'{label} {ratio:.3f}' for label, ratio in ratios.items()])} "
+        missed = [label for label, ratio in ratios.items() if abs(ratio - 1) > MISSED]
+        far = f" Farther than {MISSED:.0%}, so that they do not count as matched: {listing(missed)}." if missed else ""
+        return f"{said}of those of {baseline.label}.{far}"
 
     def _tuned(self) -> str:
         tuning = Tuning.read(str(self.tune))
@@ -133,13 +142,14 @@ def _cost(configuration: Configuration, what: str) -> float | None:
     return tokens / rate if tokens and rate else None
 
 
-def kept(folders: Sequence[Path]) -> list[Terms]:
-    """The terms that these folders keep."""
-    return [terms for folder in folders if (terms := Terms.read(folder)) is not None]
+def kept(folders: Sequence[Path]) -> dict[Path, Terms]:
+    """The terms of those of these folders that keep any."""
+    return {folder: terms for folder in folders if (terms := Terms.read(folder)) is not None}
 
 
-def agreed(terms: Sequence[Terms], folders: Sequence[Path]) -> Terms:
+def agreed(found: Mapping[Path, Terms], folders: Sequence[Path]) -> Terms:
     """What all of these folders fixed alike; of most seeds the largest number, since any looks must be allowed for."""
+    terms = found.values()
     most = max((each.most_seeds for each in terms if each.most_seeds is not None), default=None)
     if len(terms) < len(folders):
         return Terms(most_seeds=most)

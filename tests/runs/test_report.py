@@ -195,6 +195,30 @@ def test_a_page_of_a_search_and_of_a_scale_hold_what_they_are_about(tmp_path):
     assert made.to_json()["tables"][0]["scaling"]["trends"][0]["verdict"] == "goes away with scale"
 
 
+def test_a_sweep_that_searched_is_a_search_however_few_finished(tmp_path):
+    folder = write_search(tmp_path / "sweep", 3)
+    (folder / "sweep.yaml").write_text("method: bayes")
+    write_run(folder / "p", ["optimizer.lr=0.123456789", "norm=none"], 2.9, 0, "p", status="pruned", steps=40)
+    plan = [
+        {"folder": f"p{seed}", "overrides": ["optimizer.lr=0.123456789", "norm=none", f"seed={seed}"]}
+        for seed in (1, 2)
+    ]
+    plan.append({"folder": "other", "overrides": ["optimizer.lr=1", "seed=0"]})
+    (folder / "plan.json").write_text(json.dumps(plan))
+    made = report(folder)
+    made.write_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "<h1>The best of 3 configurations that finished reaches" in page
+    assert "behind the others at step 40, val/bpb 2.9" in page
+    assert words.waiting(made.results) == (
+        "1 planned run has not started, 2 not run, since another seed of the configuration was given up"
+    )
+    data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page)[1])
+    assert data[0]["apart"] == [{"label": "optimizer.lr=0.123456789 norm=none", "status": "pruned"}]
+    rates = next(axis for axis in data[0]["hyperparameters"] if axis["name"] == "optimizer.lr")
+    assert rates["values"][3] == 0.123456789
+
+
 def test_what_the_rule_says_follows_what_was_asked(ladder):
     plain, margin, looked = (
         words.rule(report(ladder, "previous", *asked).results) for asked in ((), (0.02,), (0.02, (), 6))

@@ -42,6 +42,16 @@ def law_at(costs, floor, factor, exponent):
     return floor + factor * costs**-exponent
 
 
+@pytest.mark.parametrize(
+    "losses", [[2.0, 1.5, 1.52, 1.53, 1.5, 1.51], [2.0, 2.1, 2.2, 2.1, 2.0, 2.2], [2.0] * 6, [3, 2, 2, 2, 2, 2]]
+)
+def test_losses_that_follow_no_law_have_a_curve_all_the_same(losses):
+    """Their best offset lies above the least of them."""
+    curve = fit(COSTS, losses, [0.01] * 6, draws=50)
+    assert np.square(curve(COSTS) - losses).sum() <= np.var(losses) * 6 + 1e-9
+    assert curve.floor_ends[0] <= curve.floor_ends[1]
+
+
 def test_an_offset_is_never_negative():
     assert fit(COSTS, 2 - 0.1 * np.log(COSTS / 1e12)).floor == pytest.approx(0, abs=1e-9)
 

@@ -10,7 +10,8 @@ from lab.runs.comparison import words
 from lab.runs.comparison.compare import MANY, Comparison, Configuration, Table
 from lab.runs.comparison.importance import importance
 from lab.runs.comparison.numbers import signed
-from lab.runs.comparison.verdict import FEWEST_PAIRS, VERDICTS
+from lab.runs.comparison.trends import Trend
+from lab.runs.comparison.verdict import FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
 
 MOST_NAMED, MOST_ROWS = 8, 24
 
@@ -45,8 +46,13 @@ def _of_verdicts(table: Table) -> list[tuple[str, str]]:
     named = {
         verdict: [name(each.configuration, table) for each in steps if each.verdict == verdict] for verdict in VERDICTS
     }
-    along = [(each.verdict, f"<b>{escape(each.variant)}</b>") for each in table.trends]
+    along = [(each.verdict, f"<b>{escape(each.variant)}</b>{_asked(each)}") for each in table.trends]
     return [*along, *((verdict, _listed(names, MOST_NAMED)) for verdict, names in named.items() if names)]
+
+
+def _asked(trend: Trend) -> str:
+    """What an open verdict is about."""
+    return ": whether it changes with scale" if trend.verdict in (UNDECIDED, TOO_FEW) else ""
 
 
 def _of_search(table: Table) -> list[tuple[str, str]]:

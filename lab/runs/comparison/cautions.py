@@ -28,8 +28,7 @@ def missing(tables: Sequence[Table], names: Mapping[str, str], chosen: str | Non
     for table in tables:
         if chosen is not None and table.baseline is not None and table.baseline.key != chosen:
             notes.append(
-                f"{names[chosen]} was not run on data {table.data_fingerprint}; "
-                f"{table.baseline.label} is the baseline there."
+                f"{names[chosen]} was not run on the data of {table.baseline.label}, which is the baseline there."
             )
     return notes
 

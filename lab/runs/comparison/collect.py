@@ -18,7 +18,7 @@ from lab.errors import RequestError
 if TYPE_CHECKING:
     import numpy as np
 
-FINISHED = "finished"
+FINISHED, DIVERGED, PRUNED, FAILED = "finished", "diverged", "pruned", "failed"
 UNREADABLE = "unreadable"
 NO_RESULT = "no result"
 NOT_STARTED = "not started"
@@ -205,6 +205,19 @@ def by_measure(runs: Sequence[RunRecord], wanted: str) -> list[RunRecord]:
     own = next((run.measure for run in holding if run.measure.name == name), Measure(name, "", "min"))
     headline = {"name": name, "unit": own.unit, "direction": direction or own.direction}
     return [replace(run, result={**run.result, "headline": headline}) if run.result else run for run in runs]
+
+
+def searched(folders: Sequence[Path]) -> bool:
+    """Whether all of these are of sweeps that looked for the best, by `sweep.yaml`."""
+    import yaml
+
+    def method(folder: Path) -> Any:
+        try:
+            return yaml.safe_load((folder / "sweep.yaml").read_text("utf-8"))["method"]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+            return None
+
+    return all(method(folder) in ("random", "bayes") for folder in folders)
 
 
 def _refuse_nothing(runs: list[RunRecord], folders: Sequence[str | Path]) -> None:

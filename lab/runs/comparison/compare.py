@@ -116,6 +116,7 @@ class Table:
         scale: the keys of the sizes within which variants are compared.
         grid: on a scale, its configurations by variant and size.
         trends: what becomes of each variant's difference along the scale.
+        searched: the sweep looked for the best by its method.
     """
 
     measure: Measure
@@ -127,6 +128,7 @@ class Table:
     scale: tuple[str, ...] = ()
     grid: Grid = field(default_factory=dict)
     trends: Sequence[Trend] = ()
+    searched: bool = False
 
     def comparison_of(self, configuration: Configuration) -> Comparison | None:
         """The row's own comparison: with the baseline, or with the one before."""
@@ -136,7 +138,13 @@ class Table:
     @property
     def is_search(self) -> bool:
         """Whether the best of many was looked for, rather than a few swaps compared."""
-        return self.baseline is not None and not self.scale and len(self.comparisons) > MANY
+        many = self.searched or len(self.comparisons) > MANY
+        return self.baseline is not None and not self.scale and many
+
+    @property
+    def firsts(self) -> list[RunRecord]:
+        """A run of each configuration, for what they share."""
+        return [each.first for each in self.configurations]
 
     @cached_property
     def noise(self) -> Noise | None:
@@ -189,7 +197,11 @@ class Results:
 
 
 def compare(
-    runs: Sequence[RunRecord], baseline: str | None = None, rule: Rule | None = None, scale: Sequence[str] = ()
+    runs: Sequence[RunRecord],
+    baseline: str | None = None,
+    rule: Rule | None = None,
+    scale: Sequence[str] = (),
+    searched: bool = False,
 ) -> Results:
     """Compare configurations over paired seeds.
 
@@ -199,6 +211,7 @@ def compare(
             before it, and the last with the first.
         rule: of the verdicts; without one, the t-test with Holm's correction.
         scale: keys that set the size, like `model.dim`: variants are compared within each size.
+        searched: the best was looked for, rather than a few swaps compared.
 
     Raises:
         RequestError: `baseline` means no configuration, several, or one without a finished run; a key of `scale` does
@@ -220,7 +233,7 @@ def compare(
         tables = [_scaled(sort, configurations, chosen, tuple(scale)) for sort, configurations in sorts.items()]
     else:
         tables = [_table(sort, configurations, chosen, ladder) for sort, configurations in sorts.items()]
-    tables = _judge(tables, rule)
+    tables = [replace(table, searched=searched) for table in _judge(tables, rule)]
     notes += cautions.missing(tables, names, chosen, ladder) + cautions.cautions(tables, counted)
     return Results(tables, ladder, not_counted, notes, rule)
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from statistics import fmean, stdev
 
 from lab.runs.comparison import labels
-from lab.runs.comparison.collect import FINISHED, LOSS_PER_TOKEN, Measure, RunRecord
+from lab.runs.comparison.collect import DIVERGED, FAILED, FINISHED, LOSS_PER_TOKEN, PRUNED, Measure, RunRecord
 
 NO_MEASURES = ("seed", "seconds")
 """Numbers of another program's run that nobody compares by."""
@@ -64,7 +64,7 @@ class Configuration:
 
 
 def key_of(run: RunRecord) -> str:
-    return run.configuration or " ".join(sorted(labels.told(run.overrides).values()))
+    return run.configuration or _words(run)
 
 
 def count(
@@ -76,7 +76,7 @@ def count(
     for run in runs:
         label = names[key_of(run)] if run.result else " ".join(labels.told(run.overrides).values()) or run.folder.name
         if run.status != FINISHED:
-            not_counted.append((label, run, run.error or ""))
+            not_counted.append((label, run, run.error or _behind(run)))
         elif run.seed is None or run.value is None:
             not_counted.append((label, run, _missing(run)))
         else:
@@ -88,6 +88,28 @@ def count(
                     f"{label} seed {run.seed} ran twice: {newer.folder} counts, being newer than {older.folder}."
                 )
     return list(newest.values()), not_counted, notes
+
+
+def _behind(run: RunRecord) -> str:
+    """Where a run was when its sweep gave it up; empty for one that ended otherwise."""
+    steps = run.number("steps")
+    if run.status != PRUNED or run.value is None or steps is None:
+        return ""
+    return f"behind the others at step {steps:.0f}, {run.measure.name} {run.value:.4g}"
+
+
+def given_up(runs: Iterable[RunRecord]) -> frozenset[str]:
+    """What tells the configurations of which a run diverged, was pruned or failed: a sweep may leave their other seeds out."""
+    return frozenset(_words(run) for run in runs if run.status in (DIVERGED, PRUNED, FAILED))
+
+
+def was_given_up(run: RunRecord, others: frozenset[str]) -> bool:
+    """Whether a run that has not started is of one of them."""
+    return _words(run) in others
+
+
+def _words(run: RunRecord) -> str:
+    return " ".join(sorted(labels.told(run.overrides).values()))
 
 
 def _missing(run: RunRecord) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from lab.runs.comparison.collect import RunRecord
 from lab.runs.comparison.compare import Table
 from lab.runs.comparison.labels import varied
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 FEWEST_CONFIGURATIONS = 8
 
 
-def hyperparameters(table: Table) -> dict[str, list[Any]]:
-    """The keys that differ among the configurations, each with its values in their order; None where one has none."""
-    settings = varied([each.first for each in table.configurations])
+def hyperparameters(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
+    """The keys that differ among these runs, one of each configuration, with the values of each; None where one has none."""
+    settings = varied(runs)
     keys = dict.fromkeys(key for setting in settings for key in setting)
     return {key: [setting.get(key) for setting in settings] for key in keys}
 
@@ -47,7 +48,7 @@ class Importance:
 @lru_cache(maxsize=4)
 def importance(table: Table) -> Importance | None:
     """None where there are fewer than two hyperparameters or eight configurations: a forest has nothing to learn there."""
-    values = {key: column for key, column in hyperparameters(table).items() if None not in column}
+    values = {key: column for key, column in hyperparameters(table.firsts).items() if None not in column}
     reached = [each.mean for each in table.configurations]
     if len(values) < 2 or len(reached) < FEWEST_CONFIGURATIONS or max(reached) == min(reached):
         return None

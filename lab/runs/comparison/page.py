@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lab.runs.comparison import words
 from lab.runs.comparison.cards import badge, cards, forest, lead, name
 from lab.runs.comparison.charts import AXES, CURVES, chart_data
-from lab.runs.comparison.collect import NOT_STARTED
+from lab.runs.comparison.collect import DIVERGED, FAILED, NOT_STARTED, PRUNED, RunRecord
 from lab.runs.comparison.columns import Column, cost_columns, quality_columns
 from lab.runs.comparison.compare import MANY, Results, Table
 from lab.runs.comparison.importance import hyperparameters, importance
@@ -43,9 +43,18 @@ def page(report: Report) -> str:
         "header": _header(report),
         "main": "".join(_section(number, table, scale, report) for number, (table, scale) in enumerate(both)),
         "after": _not_counted(report) + _method(report),
-        "data": _script_json([chart_data(table, scale) for table, scale in both]),
+        "data": _script_json([chart_data(table, scale, _apart(table, results)) for table, scale in both]),
     }
     return re.sub(r"\{\{ (\w+) \}\}", lambda place: content[place[1]], _file("page.html"))
+
+
+def _apart(table: Table, results: Results) -> list[RunRecord]:
+    """One run of each configuration of a search that has no result, however many of its seeds were tried."""
+    if not table.is_search or len(results.tables) > 1:
+        return []
+    shown = {each.label for each in table.configurations}
+    tried = {label: run for label, run, _ in results.not_counted if run.status in (DIVERGED, PRUNED, FAILED)}
+    return [run for label, run in tried.items() if label not in shown]
 
 
 def _file(named: str) -> str:
@@ -140,7 +149,7 @@ def _scaling(number: int, table: Table, scale: Scaling | None) -> str:
         f'<h2 id="scale{number}">Along the scale</h2><div class="panel"><div class="marks">{names}</div>'
         f'<div class="chart" data-chart="scaling"></div><ul class="findings">{said}</ul>'
         '<p class="caption">Points: means over seeds with their standard deviation. Lines: the fitted curves, dotted '
-        "beyond the largest size seen.</p></div>"
+        "beyond the largest size seen; their intervals take it for granted that the law holds.</p></div>"
     )
 
 
@@ -194,13 +203,14 @@ def _cost_chart(number: int, table: Table) -> str:
 
 
 def _hyperparameters(number: int, table: Table) -> str:
-    keys = hyperparameters(table)
-    if len(keys) < 2 or len(table.configurations) < 4 or table.scale:
+    few = len(table.configurations) < 4 and not table.is_search
+    if few or table.scale or len(hyperparameters(table.firsts)) < 2:
         return ""
     return (
         f'<h2 id="search{number}">Hyperparameters</h2>{_importance(table)}<div class="panel"><div class="chart parallel" '
         'data-chart="parallel"></div><p class="caption">Each line is a configuration, the better the bluer. '
-        "Drag along an axis to keep the lines that pass there; a click on the axis lets all pass again.</p></div>"
+        "Dashed: pruned, diverged or failed. Drag along an axis to keep the lines that pass there; a click on the axis lets "
+        "all pass again.</p></div>"
     )
 
 
@@ -284,7 +294,8 @@ def _commands(number: int, table: Table) -> str:
 
 def _not_counted(report: Report) -> str:
     items = []
-    for label, run, why in report.results.not_counted:
+    worst_first = sorted(report.results.not_counted, key=lambda each: each[1].status == PRUNED)
+    for label, run, why in worst_first:
         if run.status != NOT_STARTED:
             seed = "" if run.seed is None else f", seed {run.seed}"
             items.append(
@@ -292,10 +303,14 @@ def _not_counted(report: Report) -> str:
                 f"<p>{escape(why)} <code>{escape(str(run.folder))}</code></p></li>"
             )
     if waiting := words.waiting(report.results):
-        items.append(f"<li>{badge(NOT_STARTED)} {waiting}</li>")
+        items.insert(0, f"<li>{badge(NOT_STARTED)} {waiting}</li>")
     if not items:
         return ""
-    return f'<section id="not-counted"><h2>Not counted</h2><ul class="panel apart">{"".join(items)}</ul></section>'
+    first, rest = ("".join(part) for part in (items[:MANY], items[MANY:]))
+    more = f"<details><summary>{len(items) - MANY} more</summary><ul>{rest}</ul></details>" if rest else ""
+    return (
+        f'<section id="not-counted"><h2>Not counted</h2><div class="panel apart"><ul>{first}</ul>{more}</div></section>'
+    )
 
 
 def _method(report: Report) -> str:

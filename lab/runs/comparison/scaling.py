@@ -93,7 +93,7 @@ def fit(costs: Sequence[float], losses: Sequence[float], spread: Sequence[float]
     polished = least_squares(
         lambda guess: guess[0] + np.exp(guess[1] - math.exp(guess[2]) * x) - loss,
         [floor, math.log(max(factor, 1e-12)), math.log(exponent)],
-        bounds=([-1e-12, -40, math.log(1e-3)], [max(loss.min(), 1e-9), 40, math.log(10)]),
+        bounds=([-1e-12, -40, math.log(1e-3)], [max(loss.max(), 1e-9), 40, math.log(10)]),
         xtol=1e-14,
         ftol=1e-14,
     ).x

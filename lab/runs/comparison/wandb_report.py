@@ -126,7 +126,7 @@ def _panels(table: Table) -> list[Any]:
         wr.ScatterPlot(title="Quality against cost", x=wr.SummaryMetric("flops"), y=wr.SummaryMetric(measure)),
         wr.ScatterPlot(title="Quality against size", x=wr.Config("parameters"), y=wr.SummaryMetric(measure)),
     ]
-    keys = [key if "." not in key else f"lab.{key}" for key in hyperparameters(table)]
+    keys = [key if "." not in key else f"lab.{key}" for key in hyperparameters(table.firsts)]
     if len(keys) > 1:
         columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key)) for key in keys]
         measured = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(measure))

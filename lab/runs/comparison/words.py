@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from statistics import fmean, median
 
 from lab.runs.comparison.collect import NOT_STARTED, RunRecord
 from lab.runs.comparison.compare import Comparison, Configuration, Results, Table
+from lab.runs.comparison.configurations import given_up, was_given_up
 from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.labels import told
 from lab.runs.comparison.numbers import number, percent, plain, scaled, signed
@@ -18,6 +20,10 @@ from lab.runs.comparison.scaling import Scaling
 from lab.runs.comparison.verdict import ALPHA, EQUIVALENT, FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
 
 WORTHWHILE = 100
+FINGERPRINT = 8
+"""Of its digits so many are shown."""
+DRAWN = re.compile(r"(?<==)-?\d+\.\d{5,}(e-?\d+)?(?= |$)")
+"""A number with more digits than anybody types."""
 
 
 def places(table: Table) -> int:
@@ -30,8 +36,13 @@ def places(table: Table) -> int:
 
 
 def short_names(table: Table) -> tuple[str, list[str]]:
-    """A heading and a name for each configuration: where all labels set one key, it is the heading."""
-    labels = [each.label for each in table.configurations]
+    """A heading and a name for each configuration: where all labels set one key, it is the heading; numbers that were
+    drawn are rounded where that leaves all names apart.
+    """
+    whole = [each.label for each in table.configurations]
+    labels = [DRAWN.sub(lambda number: f"{float(number[0]):.4g}", label) for label in whole]
+    if len(set(labels)) < len(labels):
+        labels = whole
     keys = {label.partition("=")[0] for label in labels}
     if len(keys) == 1 and all(label.count("=") == 1 and " " not in label for label in labels):
         return keys.pop(), [label.partition("=")[2] for label in labels]
@@ -200,9 +211,9 @@ def tally(comparisons: Sequence[Comparison]) -> str:
 
 
 def best(table: Table) -> str:
-    """What a search found: `The best of 40 configurations reaches 2.111 ± 0.016 bits per byte`."""
+    """`The best of 40 configurations that finished reaches 2.111 ± 0.016 bits per byte`."""
     reached = f"{level(table.configurations[0], places(table))} {table.measure.title}"
-    return f"The best of {len(table.configurations)} configurations reaches {reached}"
+    return f"The best of {len(table.configurations)} configurations that finished reaches {reached}"
 
 
 LUCK = "The best of many was chosen by the very numbers that praise it: train it again with other seeds before believing them."
@@ -276,7 +287,7 @@ def _questions(results: Results) -> str:
     asked = sum(each.plain is not None or each.look is not None for each in results.comparisons)
     along = sum(each.verdict != TOO_FEW for table in results.tables for each in table.trends)
     more = f", {counted(along, 'slope')} and {counted(along, 'mean')} along the scale" if along else ""
-    return counted(asked, "comparison") + more
+    return (counted(asked, "comparison") if asked else "comparisons") + more
 
 
 def bootstrap(comparison: Comparison, digits: int) -> str:
@@ -311,7 +322,8 @@ def order(table: Table) -> str:
 
 def heading(table: Table, results: Results) -> str:
     """What is compared with what."""
-    data = "" if len(results.tables) == 1 else f" on data {table.data_fingerprint or 'that is not on record'}"
+    known = table.data_fingerprint and table.data_fingerprint[:FINGERPRINT]
+    data = "" if len(results.tables) == 1 else f" on data {known or 'that is not on record'}"
     tokenizer = f", tokenizer {table.tokenizer}" if table.tokenizer else ""
     return plain(f"{table.measure.title} ({order(table)}){data}{tokenizer}, {compared_with(table)}")
 
@@ -340,14 +352,22 @@ def not_counted(results: Results) -> list[str]:
 
 def apart(results: Results) -> str:
     """`2 pruned, 1 failed`: the runs that are no results, by how they ended; empty for none."""
-    count = Counter(run.status for _, run, _ in results.not_counted)
-    return ", ".join(f"{number} {status}" for status, number in count.most_common())
+    count = Counter(run.status for _, run, _ in results.not_counted if run.status != NOT_STARTED)
+    return ", ".join(
+        filter(None, [*(f"{number} {status}" for status, number in count.most_common()), waiting(results)])
+    )
 
 
 def waiting(results: Results) -> str:
     """How many runs a sweep has not started; empty for none."""
-    count = Counter(run.status for _, run, _ in results.not_counted)[NOT_STARTED]
-    return f"{count} planned run{' has' if count == 1 else 's have'} not started" if count else ""
+    others = given_up(run for _, run, _ in results.not_counted)
+    planned = [run for _, run, _ in results.not_counted if run.status == NOT_STARTED]
+    spared = sum(was_given_up(run, others) for run in planned)
+    count = len(planned) - spared
+    said = [f"{count} planned run{' has' if count == 1 else 's have'} not started"] if count else []
+    if spared:
+        said.append(f"{spared} not run, since another seed of the configuration was given up")
+    return ", ".join(said)
 
 
 def wandb_runs(results: Results) -> list[str]:
