@@ -227,6 +227,9 @@ def _says(module: nn.Module) -> str:
     visibility = getattr(module, "visibility", None)
     if isinstance(visibility, Visibility) and visibility.narrow:
         said.append(spoken(visibility))
+    dropped = getattr(module, "dropout", 0.0)
+    if isinstance(dropped, float) and dropped:  # within a layer; what stands between layers is a part of its own
+        said.append(f"dropout={dropped}")
     return ", ".join(filter(None, said))
 
 

@@ -177,6 +177,16 @@ def test_a_published_configuration_is_the_preset_of_its_name(preset):
     assert differences(read, named) == []
     assert read.context == named.context
     assert family.words(Fields(family.write(read))) == words
+    if preset in ("t5_1_1_base", "flan_t5_small"):  # trained without, says the release; the file's is for fine-tuning
+        assert set(dropouts(named).values()) == {0.0}
+    else:
+        assert dropouts(named) == dropouts(read)
+
+
+def dropouts(model):
+    """Shares that are dropped, by the path of what drops."""
+    found = {path: getattr(module, "p", getattr(module, "dropout", None)) for path, module in model.named_modules()}
+    return {path: share for path, share in found.items() if isinstance(share, float)}
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
