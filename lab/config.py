@@ -335,7 +335,7 @@ def _construct(call: Any, key: str, **known: Any) -> Any:
 
 def _say(key: str, error: BaseException) -> str:
     """A component's complaint; what does not name a key of the configuration gets the component's."""
-    text = str(error)
+    text = str(error).partition("\nException raised from ")[0]  # torch's own, with its stack
     return (
         text if text.split(":")[0].split("=")[0].split(".")[0] in (*groups(), "batch", "budget") else f"{key}: {text}"
     )

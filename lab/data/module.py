@@ -29,7 +29,7 @@ ARRANGEMENTS: dict[str, type[Arranged]] = {"pairs": Sides, "labelled": Sequences
 
 
 def kind(data: Corpus | ExampleData | Task) -> str:
-    """What an objective has to take: `text`, `pairs`, `scored`, `labelled`, `tagged`, `chat` or `task`."""
+    """What an objective has to take: `text`, `task`, or one of the kinds of examples."""
     return getattr(data, "kind", TEXT)
 
 

@@ -87,7 +87,8 @@ def table() -> str:
         shares = [max(getattr(p, field.name) for p in found) for field in fields(Parity)[:5]]
         same, tokens = sum(p.same for p in found), sum(p.tokens for p in found)
         numbers = " | ".join(f"{share:.0e}" for share in shares)
-        rows.append(f"| `{name}` | {'; '.join(family.variants)} | {numbers} | {same:,} of {tokens:,} |")
+        generated = f"{same:,} of {tokens:,}" if tokens else "-"
+        rows.append(f"| `{name}` | {'; '.join(family.variants)} | {numbers} | {generated} |")
     return "\n".join(rows) + "\n"
 
 

@@ -194,6 +194,7 @@ class SequenceToSequence(Model):
     """
 
     family = "encoder_decoder"
+    frame: ClassVar[Frame] = (None, "end", "end")
     generates = True
     embedding: Embedding
 

@@ -113,8 +113,8 @@ def write_config(folder: Path, config: DictConfig) -> None:
     write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
 
 
-def create(folder: Path) -> None:
-    """Create a folder that someone named.
+def create(folder: Path, key: str = "folder") -> None:
+    """Create a folder that someone named by a key.
 
     Raises:
         RequestError: it cannot be.
@@ -122,7 +122,7 @@ def create(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"folder: {folder} cannot be written ({error.strerror or error})") from None
+        raise RequestError(f"{key}: {folder} cannot be written ({error.strerror or error})") from None
 
 
 def read_config(folder: Path) -> DictConfig:

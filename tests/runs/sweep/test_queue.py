@@ -143,7 +143,7 @@ def test_a_run_whose_process_died_is_tried_once_more(place, tmp_path):
         claim = queue.claim()
         assert claim.point.parameters == {"a": 1}
         worker = queue.storage.get_trial(claim.trial_id).user_attrs["worker"]
-        queue.end_running(worker, crash="died of signal 9")
+        queue.end_running(worker, "died of signal 9")
     assert finish(queue) == [(2, 0)]
     (_, failed), (_, finished) = queue.results()
     assert failed[0]["status"] == "failed"
@@ -151,6 +151,25 @@ def test_a_run_whose_process_died_is_tried_once_more(place, tmp_path):
     assert finished[0]["status"] == "finished"
     queue.fill(retry_failed=True)
     assert finish(queue) == [(1, 0)]
+
+
+def test_a_run_whose_workers_fall_silent_is_tried_once_more(place, tmp_path):
+    queue = make(place, tmp_path, GRID | {"parameters": {"a": {"values": [1, 2]}}})
+    for _ in range(2):
+        claim = queue.claim()
+        assert claim.point.parameters == {"a": 1}
+        queue._set(claim.trial_id, TrialState.FAIL)  # as Optuna does without a heartbeat
+    assert finish(make(place, tmp_path, GRID | {"parameters": {"a": {"values": [1, 2]}}})) == [(2, 0)]
+    (_, failed), _ = queue.results()
+    assert failed[0] == {"status": "failed", "error": "its process gave no sign of life, 2 times", "seed": 0}
+
+
+def test_a_sweep_may_be_killed_as_often_as_one_likes(place, tmp_path):
+    queue = make(place, tmp_path)
+    for _ in range(4):
+        assert queue.claim().point.parameters == {"a": 1}
+        queue.end_running()
+    assert len(finish(queue)) == 6
 
 
 def test_failures_are_run_again_only_when_asked(place, tmp_path):
