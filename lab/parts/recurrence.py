@@ -162,7 +162,7 @@ class Steps:
         known_weight = weight[:, :known].contiguous()  # oneDNN is a thousand times slower on a slice
         self.given = linear(x.transpose(0, 1), known_weight, self.cells[0].bias_ih_l0).unbind(0)
         self.fed = weight[:, known:].t()
-        self.after: list[list[State]] = []
+        self.found: list[list[Tensor]] = []
 
     def __call__(self, number: int, fed: Tensor, states: Sequence[State]) -> list[State]:
         """The states after a step, from those before; `fed` is `[batch, inputs - numbers of a token]`."""
@@ -173,12 +173,12 @@ class Steps:
                 given = linear(self.recurrence.dropout(after[-1][0]), cell.weight_ih_l0, cell.bias_ih_l0)
             recalled = linear(state[0], cell.weight_hh_l0, cell.bias_hh_l0)
             after.append(cell.update(given, recalled, state))
-        self.after.append(after)
+        self.found.append([state[0] for state in after])
         return after
 
     def outputs(self, layer: int = -1) -> Tensor:
         """`[batch, time, dim]`, what a layer gave at the steps so far."""
-        return torch.stack([states[layer][0] for states in self.after], dim=1)
+        return torch.stack([outputs[layer] for outputs in self.found], dim=1)
 
     def show(self) -> None:
         """Show who looks what each layer gave."""

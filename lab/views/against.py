@@ -80,7 +80,9 @@ class Against:
         """What differs, A and B beside each other."""
         console = Console(highlight=False)
         for letter, shown in (("A", self.first), ("B", self.second)):
-            console.print(textwrap.fill(f"{letter}: {shown.name}", console.width), markup=False, style="bold")
+            console.print(
+                textwrap.fill(f"{letter}: {shown.name or 'the defaults'}", console.width), markup=False, style="bold"
+            )
         if self.same:
             console.print("\nNothing differs.")
             return

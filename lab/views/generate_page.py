@@ -45,8 +45,9 @@ def _(written: Written, title: str) -> str:
 def _(one: Step, title: str) -> str:
     read = [(str(i), _code(word)) for i, word in zip(one.ids, one.words, strict=True)]
     stages = [(stage.place, str(stage.shape), f"{stage.times} times" * (stage.times > 1)) for stage in one.stages]
+    _, before, after = one.chosen.said()
     body = [
-        f"<p>{_code(one.chosen.text)} is chosen: probability {one.chosen.before:.1%}, drawn with {one.chosen.after:.1%}.</p>",
+        f"<p>{_code(one.chosen.text)} is chosen: probability {before}, drawn with {after}.</p>",
         "<h2>What may follow</h2><p class='faint'>Above the probability that the model gives, below the one that a token is "
         "drawn with, after penalty, temperature and filters.</p>",
         table(("id", "candidate", "score", "probability", "drawn with", " "), _candidates(one), raw=("candidate", " ")),
@@ -62,9 +63,7 @@ def _candidates(one: Step) -> Iterator[tuple[str, ...]]:
     every = one.candidates if one.chosen in one.candidates else [*one.candidates, one.chosen]
     most = max(max(each.before, each.after) for each in every) or 1.0
     for each in every:
-        after = f"{each.after:.1%}" if each.after else "left out"
-        word = _code(each.text, each == one.chosen)
-        yield str(each.id), word, f"{each.logit:.2f}", f"{each.before:.1%}", after, _bars(each, most)
+        yield str(each.id), _code(each.text, each == one.chosen), *each.said(), _bars(each, most)
 
 
 def _bars(each: Candidate, most: float) -> str:

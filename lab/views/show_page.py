@@ -39,7 +39,7 @@ def _(shown: Shown) -> str:
 def _(pair: Against) -> str:
     sides = ((pair.first, pair.second, "A"), (pair.second, pair.first, "B"))
     drawings = "".join(
-        f"<figure><figcaption><b>{letter}</b> {html.escape(one.name)}</figcaption>"
+        f"<figure><figcaption><b>{letter}</b> {html.escape(one.name or 'the defaults')}</figcaption>"
         f"{draw(one.model, one.name, other.model)}</figure>"
         for one, other, letter in sides
     )

@@ -46,6 +46,14 @@ class Candidate:
     before: float
     after: float
 
+    def said(self) -> tuple[str, str, str]:
+        """The score and the two probabilities in words."""
+        return (
+            f"{self.logit:.2f}",
+            f"{100 * self.before:.3g}%",
+            f"{100 * self.after:.3g}%" if self.after else "left out",
+        )
+
 
 @dataclass(frozen=True)
 class Step:
@@ -132,9 +140,8 @@ def show(one: Step) -> None:
         stages.add_row(stage.place, Text(str(stage.shape)), f"{stage.times} times" if stage.times > 1 else "")
     candidates = table("id", "candidate", "score", "probability", "drawn with", words=("candidate",))
     for each in one.candidates:
-        after = f"{each.after:.1%}" if each.after else "left out"
-        candidates.add_row(str(each.id), Text(repr(each.text)), f"{each.logit:.2f}", f"{each.before:.1%}", after)
+        candidates.add_row(str(each.id), Text(repr(each.text)), *each.said())
     console.print(read, stages, candidates)
     chosen = one.chosen
-    shares = f"probability {chosen.before:.1%}, drawn with {chosen.after:.1%}"
-    console.print(f"chosen: {chosen.id} {chosen.text!r}, {shares}", markup=False)
+    _, before, after = chosen.said()
+    console.print(f"chosen: {chosen.id} {chosen.text!r}, probability {before}, drawn with {after}", markup=False)

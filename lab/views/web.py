@@ -47,18 +47,15 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], look: str = ""
     """
 
     def line(kind: str, cells: Iterable[str]) -> str:
-        found = (
-            f"<{kind}{' class=words' if heading in raw else ''}>{cell}</{kind}>"
-            for heading, cell in zip(headings, cells, strict=True)
-        )
+        found = []
+        for heading, cell in zip(headings, cells, strict=True):
+            words = heading in raw
+            text = cell if words and kind == "td" else html.escape(cell)
+            found.append(f"<{kind}{' class=words' if words else ''}>{text}</{kind}>")
         return f"<tr>{''.join(found)}</tr>"
 
-    top = line("th", map(html.escape, headings))
-    rest = (
-        line("td", (cell if heading in raw else html.escape(cell) for heading, cell in zip(headings, row, strict=True)))
-        for row in rows
-    )
-    return f'<div class="wide"><table class="{look}">{top}{"".join(rest)}</table></div>'
+    lines = [line("th", headings), *(line("td", row) for row in rows)]
+    return f'<div class="wide"><table class="{look}">{"".join(lines)}</table></div>'
 
 
 def write_page(path: Path, text: str) -> None:

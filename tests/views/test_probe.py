@@ -149,8 +149,8 @@ def test_the_losses_of_other_families_are_those_of_their_logits(words, corpus):
         "preset=translate_transformer model.dim=32 model.inner=32",
     ],
 )
-def test_the_lens_of_every_family_ends_in_what_the_model_says(words):
-    given = subject(words)
+def test_the_lens_of_every_family_ends_in_what_the_model_says(words, corpus):
+    given = subject(words if "translate" in words else f"{words} data=files data.path={corpus}")
     pair = given.model.family == "encoder_decoder"
     text, target = ("one two", None) if not pair else (given.tokenizer.decode(ids) for ids in ([5, 6, 7], [8, 9]))
     seen = lens(given, text, target)

@@ -88,11 +88,12 @@ def test_nothing_to_cut_is_refused(bpe):
         cut(bpe, "", "bpe")
 
 
-def test_the_verb(lab, tmp_path):
-    out = lab("tokens", "low low", "--with", "byte", "--with", "char", "--html", str(tmp_path / "t.html"), "data=docs")
+def test_the_verb(lab, corpus, tmp_path):
+    words = ("--with", "byte", "--with", "char", "--html", "t.html", "data=files", f"data.path={corpus}")
+    out = lab("tokens", "low low", *words)
     assert out.out.count("7 tokens") == 2
     assert "l│o│w│ │l│o│w" in out.out
     assert (tmp_path / "t.html").read_text().startswith("<!doctype html>")
-    found = lab("tokens", "a", "--with", "byte", "--json").json
+    found = lab("tokens", "a", "--with", "byte", "--json", *words[-2:]).json
     assert found[0]["pieces"][0] | {"id": 0} == {"id": 0, "token": "a", "text": "a", "kind": "text", "merged": "a"}
     assert lab("tokens", "a", "--with", "nothing").err.startswith("lab tokens: --with nothing: no such file or folder")
