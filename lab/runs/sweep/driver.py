@@ -20,7 +20,7 @@ from lab.runs.sweep.engine import work
 from lab.runs.sweep.file import read_sweep
 from lab.runs.sweep.job import ENDED, Job, Planned
 from lab.runs.sweep.live import Live, spoken_time
-from lab.runs.sweep.plan import Plan
+from lab.runs.sweep.plan import Plan, bare
 from lab.runs.sweep.stop import SweepStop
 from lab.runs.sweep.workers import wait_for_orphans, work_together
 from lab.runs.train import data_module
@@ -225,7 +225,7 @@ def _to_search(job: Job) -> int:
 
 
 def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
-    """Refuse a folder whose plan is of another sweep. More seeds or more values are the same sweep."""
+    """Refuse a folder whose plan is of another sweep. More seeds, and more or fewer values, are the same sweep."""
     path = folder / PLAN
     if not path.exists():
         return
@@ -240,6 +240,11 @@ def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
     shared = before.keys() & now.keys()
     if not shared:
         raise RequestError(f"{folder}: holds another sweep, no trial is the same; name another --folder")
+    old, new = ({bare(overrides) for overrides in each} for each in (before, now))
+    if old - new and new - old:
+        raise RequestError(
+            f"{folder}: holds another sweep, one with {min(old - new)} and without {min(new - old)}; name another --folder"
+        )
     for overrides in shared:
         if before[overrides].split("-")[1] != now[overrides].split("-")[1]:
             raise RequestError(

@@ -154,6 +154,18 @@ class Job:
         objective: Any = trusted("objective._target_", config.objective._target_)
         return objective.headline["name"], objective.headline["direction"] == "max"
 
+    def check_measured(self, result: Mapping[str, Any]) -> None:
+        """See that a run has measured what the file asks for, which it says itself.
+
+        Raises:
+            RequestError: it has not, as no other run would.
+        """
+        metric, document = self.plan.sweep.metric, self.plan.sweep.document
+        if metric is not None and result["status"] == "finished" and metric not in result:
+            measured = ", ".join(key for key in result if key.startswith(("val/", "train/")))
+            refusal = RequestError(f"metric.name: {metric} is nothing that these runs measure; accepted: {measured}")
+            raise RequestError(f"{self.plan.sweep.path}: {document.located(refusal)}")
+
     def open_queue(self, storage: str | None = None) -> Queue:
         """Its study, in its folder or in a database.
 

@@ -72,9 +72,9 @@ def at_work(folder: Path) -> list[str]:
 def until(what: Callable[[], Any], seconds: float = 90) -> Any:
     """Wait for it."""
     deadline = time.monotonic() + seconds
-    while not what() and time.monotonic() < deadline:
+    while not (found := what()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return what()
+    return found
 
 
 @contextmanager

@@ -85,6 +85,9 @@ def test_more_seeds_are_the_same_sweep_and_other_questions_are_not(file, change,
     sweep(file, folder=tmp_path / "s")
     change({"seed": {"values": [0, 1, 2]}})
     assert len([p for p in sweep(file, folder=tmp_path / "s", plan_only=True).planned if p.status is None]) == 2
+    change({"attention": {"values": ["mha", "gqa"]}})
+    with pytest.raises(RequestError, match="holds another sweep, one with .*attention=mqa.* and without .*attention=gqa"):
+        sweep(file, folder=tmp_path / "s")
     change({"attention": {"values": ["gqa"]}})
     with pytest.raises(RequestError, match="holds another sweep"):
         sweep(file, folder=tmp_path / "s")
@@ -95,6 +98,14 @@ def test_wrong_parameters_are_named_before_the_first_trial(file, change, tmp_pat
     with pytest.raises(RequestError, match=r"little.yaml: model.dimm: no such key .* model.dim"):
         sweep(file, folder=tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("jobs", [None, 1])
+def test_a_metric_that_nothing_measures_ends_it_after_its_first_run(file, change, tmp_path, jobs):
+    change(metric={"name": "val/bpbb"})
+    with pytest.raises(RequestError, match=r"metric.name: val/bpbb is nothing .* accepted: val/loss, val/bpb.*\(line"):
+        sweep(file, folder=tmp_path / "s", jobs=jobs)
+    assert len(results(tmp_path / "s")) == 1
 
 
 def test_two_at_once_are_refused(file, tmp_path):
