@@ -159,7 +159,9 @@ def noise_floor(table: Table) -> str:
 def effect(comparison: Comparison) -> str:
     """`2.4 times the spread over seeds`, empty where that is unknown."""
     size = comparison.effect
-    return "" if size is None else f"{abs(size):.2g} times the spread over seeds"
+    if size is None:
+        return ""
+    return f"{abs(size):{'.0f' if abs(size) >= 10 else '.2g'}} times the spread over seeds"
 
 
 def scaling(scale: Scaling, table: Table) -> list[str]:
