@@ -254,7 +254,7 @@ def test_flags_of_the_command(ladder, tmp_path, capsys):
 
 
 def test_another_measure_is_asked_for(ladder):
-    made = report(ladder, "previous", measure="tokens_per_second:max")
+    made = report(ladder, "previous", measure="tokens_per_second")
     table = made.results.tables[0]
     assert (table.measure.name, table.measure.direction) == ("tokens_per_second", "max")
     assert [each.mean for each in table.configurations] == [13_560.0] * 7

@@ -55,7 +55,7 @@ class Job:
     def __init__(self, plan: Plan, folder: Path, threads: int | None = None, prune: str | None = None) -> None:
         self.plan, self.folder, self.threads, self.prune = plan, folder, threads, prune
         self.pruning = Pruning.of(plan.sweep, prune)
-        self._composed: dict[str, DictConfig] = {}
+        self._composed: dict[str, tuple[DictConfig, str]] = {}
 
     def planned(self, point: Point, seed: int) -> Planned:
         """One run. Seeds share a composition.
@@ -66,13 +66,14 @@ class Job:
         trial = self.plan.trial(point.number, point.parameters or {}, seed)
         key = json.dumps(point.parameters, sort_keys=True)
         if key not in self._composed:
-            self._composed[key] = self._compose(trial)
-        config = deepcopy(self._composed[key])
+            composed = self._compose(trial)
+            self._composed[key] = composed, identity(composed)
+        shared, name = self._composed[key]
+        config = deepcopy(shared)
         config.seed, config.overrides = trial.seed, trial.overrides
         if config.trainer.threads is None:
             config.trainer.threads = self.threads
-        name = f"{trial.configuration:02d}-{identity(config)[:6]}-seed{trial.seed}"
-        return Planned(trial, self.folder / name, config)
+        return Planned(trial, self.folder / f"{trial.configuration:02d}-{name[:6]}-seed{trial.seed}", config)
 
     def _compose(self, trial: Trial) -> DictConfig:
         try:
