@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from lab.errors import RequestError
-from lab.runs.comparison import words
+from lab.runs.comparison import method, words
 from lab.runs.comparison.compare import Results, Table
 from lab.runs.comparison.export import as_markdown, save
 from lab.runs.comparison.importance import hyperparameters
@@ -87,7 +87,7 @@ def report(results: Results, title: str, entity: str, project: str) -> wr.Report
         blocks += [wr.H2(text=words.heading(table, results)), wr.UnorderedList(items=found)]
         blocks.append(wr.PanelGrid(runsets=[_runs(table, entity, project)], panels=_panels(table)))
     blocks += [wr.H2(text="All numbers"), wr.MarkdownBlock(text=as_markdown(results))]
-    blocks += [wr.H2(text="How the verdicts are reached"), wr.P(text=words.rule(results))]
+    blocks += [wr.H2(text="How the verdicts are reached"), wr.P(text=method.said(results))]
     return wr.Report(project=project, entity=entity, title=title, description="Made by lab report", blocks=blocks)
 
 
