@@ -74,9 +74,9 @@ def test_again_it_runs_nothing_and_other_terms_are_refused(file, tmp_path):
 
 
 def test_a_plan_writes_nothing(file, tmp_path):
-    for terms in (Terms(match="parameters"), Terms(tune="optimizer.lr=0.1,0.2")):
-        outcome = fair_sweep(file, (), tmp_path / "s", terms, plan_only=True)
-        assert outcome.report is None
+    terms = Terms(match="tokens", tune="optimizer.lr=0.1,0.2")
+    outcome = fair_sweep(file, (), tmp_path / "s", terms, plan_only=True)
+    assert outcome.report is None
     assert len(outcome.planned) == 4
     assert list(tmp_path.iterdir()) == [file]
 

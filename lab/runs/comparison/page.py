@@ -80,22 +80,13 @@ def _header(report: Report) -> str:
     folders = " ".join(f"<code>{escape(str(folder))}</code>" for folder in report.folders)
     missing = words.apart(results)
     apart = f' · <a href="#not-counted">{escape(missing)}</a>' if missing else ""
-    found = f"{_found(results)}."
+    found = f"{words.found(results)}."
     when = datetime.now().astimezone().strftime("%d %B %Y, %H:%M")
     return (
         f'<p class="kicker">{folders}</p>{_headline(found, report.preface)}{"".join(map(lead, results.tables))}'
         f'<p class="sub">{configurations} configurations, {runs} finished runs{apart} · {when}</p>'
         + "".join(f'<p class="note">{escape(note)}</p>' for note in results.notes)
     )
-
-
-def _found(results: Results) -> str:
-    """The whole in a sentence."""
-    if not results.tables:
-        return "No run is finished yet"
-    if len(results.tables) == 1 and results.tables[0].is_search:
-        return words.best(results.tables[0])
-    return words.tally(results.comparisons)
 
 
 def _headline(found: str, preface: Preface | None) -> str:

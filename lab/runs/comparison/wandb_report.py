@@ -81,7 +81,7 @@ def report(results: Results, title: str, entity: str, project: str) -> wr.Report
     """The page: verdicts in words, the table, and for each table of the report a grid of charts over its runs."""
     import wandb_workspaces.reports.v2 as wr
 
-    blocks: list[Any] = [wr.MarkdownBlock(text=f"**{words.tally(results.comparisons)}.**")]
+    blocks: list[Any] = [wr.MarkdownBlock(text=f"**{words.found(results)}.**")]
     for table in results.tables:
         found: list[Any] = [plain(words.sentence(each, table, against=True)) for each in table.comparisons]
         blocks += [wr.H2(text=words.heading(table, results)), wr.UnorderedList(items=found)]

@@ -210,6 +210,15 @@ def tally(comparisons: Sequence[Comparison]) -> str:
     return f"Of {len(steps)} swap{'s' if len(steps) > 1 else ''}, " + ", ".join(said)
 
 
+def found(results: Results) -> str:
+    """The whole in a sentence."""
+    if not results.tables:
+        return "No run is finished yet"
+    if len(results.tables) == 1 and results.tables[0].is_search:
+        return best(results.tables[0])
+    return tally(results.comparisons)
+
+
 def best(table: Table) -> str:
     """`The best of 40 configurations that finished reaches 2.111 ± 0.016 bits per byte`."""
     reached = f"{level(table.configurations[0], places(table))} {table.measure.title}"
