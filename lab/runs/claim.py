@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from lab.errors import RequestError
-from lab.runs.comparison.collect import FINISHED, RunRecord
+from lab.runs.comparison.collect import FINISHED, HIGHER, RunRecord
 from lab.runs.comparison.configurations import key_of
 from lab.runs.comparison.differences import paired_difference
 from lab.runs.comparison.numbers import number, plain, signed
@@ -32,9 +32,6 @@ FORMS = {"better": "over", "worse": "than", "equivalent": "to", "not worse": "th
 
 COUNTED = ("decode/cache_bytes", "parameters", "parameters_active", "flops")
 """Measures that are counted: no seed changes them, and a difference needs no interval."""
-
-HIGHER = ("decode/tokens_per_second", "tokens_per_second")
-"""Measures of which more is better; of others but the headline, less."""
 
 
 @dataclass(frozen=True)

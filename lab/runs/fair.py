@@ -255,8 +255,7 @@ def undecided(report: Report) -> Left | None:
     if compared and not waiting:
         return None
     sides = frozenset(side.key for each in waiting for side in (each.configuration, each.baseline))
-    known = all(each.look for each in compared)  # a side without enough pairs yet may be any
-    return Left(f"{len(waiting)} of {len(compared)} comparisons undecided", sides if known else None)
+    return Left(f"{len(waiting)} of {len(compared)} comparisons undecided", sides or None)
 
 
 def _until_decided(

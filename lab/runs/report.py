@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.runs.comparison import export, words
+from lab.runs.comparison import export, method, words
 from lab.runs.comparison.collect import by_measure, read_runs, searched
 from lab.runs.comparison.columns import Column, cost_columns, part_columns, peak_memory, quality_columns
 from lab.runs.comparison.compare import MANY, PREVIOUS, Comparison, Configuration, Results, Table, compare
@@ -134,13 +134,16 @@ class Report:
             console.print(Text("No run is finished: there is nothing to compare.", style="bold"))
         if self.results.not_counted:
             console.print(Text("Not counted", style="bold"))
-            for line in words.not_counted(self.results):
+            lines = words.not_counted(self.results)
+            for line in lines if len(lines) <= 2 * MANY else lines[:MANY]:
                 console.print(Text(f"• {line}"))
+            if len(lines) > 2 * MANY:
+                console.print(Text(f"• and {len(lines) - MANY} more: {words.apart(self.results)}"))
             console.print()
         for note in self.results.notes:
             console.print(Text(f"Note: {plain(note)}"))
         if self.results.comparisons:
-            console.print(Text(words.rule(self.results), style="dim"))
+            console.print(Text(method.said(self.results), style="dim"))
         if self.page:
             console.print(Text(f"Page: {self.page}"), soft_wrap=True)
         if self.wandb:
@@ -156,7 +159,7 @@ class Report:
             "confidence": CONFIDENCE,
             "margin": self.results.rule.margin,
             "most_seeds": self.results.rule.most_seeds,
-            "rule": words.rule(self.results),
+            "rule": method.said(self.results),
             "mode": "previous" if self.results.ladder else "baseline",
             "tables": [
                 _table_json(table) | {"scaling": scale and _scaling_json(scale, table)}

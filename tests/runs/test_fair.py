@@ -10,7 +10,7 @@ import yaml
 
 from lab.errors import RequestError
 from lab.runs import folder as files
-from lab.runs.comparison import words
+from lab.runs.comparison import method
 from lab.runs.comparison.collect import read_runs
 from lab.runs.fair import fair_sweep
 from lab.runs.report import Report, report
@@ -74,9 +74,9 @@ def test_again_it_runs_nothing_and_other_terms_are_refused(file, tmp_path):
 
 
 def test_a_plan_writes_nothing(file, tmp_path):
-    for terms in (Terms(match="parameters"), Terms(tune="optimizer.lr=0.1,0.2")):
-        outcome = fair_sweep(file, (), tmp_path / "s", terms, plan_only=True)
-        assert outcome.report is None
+    terms = Terms(match="tokens", tune="optimizer.lr=0.1,0.2")
+    outcome = fair_sweep(file, (), tmp_path / "s", terms, plan_only=True)
+    assert outcome.report is None
     assert len(outcome.planned) == 4
     assert list(tmp_path.iterdir()) == [file]
 
@@ -203,8 +203,8 @@ def test_a_report_keeps_to_the_terms_of_its_folders(tmp_path):
         for folders in ((one,), (one, other), (one, plain), (one, one / "mha0"))
     }
     assert [(rule.margin, rule.most_seeds) for rule in rules.values()] == [(0.02, 6), (0.02, 8), (None, 6), (None, 6)]
-    assert "±0.02, fixed before the first run" in words.rule(report(one).results)
-    assert "±0.05, given to this report" in words.rule(report(one, margin=0.05).results)
+    assert "±0.02, fixed before the first run" in method.said(report(one).results)
+    assert "±0.05, given to this report" in method.said(report(one, margin=0.05).results)
     with pytest.raises(RequestError, match="--margin 0: a margin is a number above 0"):
         report(one, margin=0)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lab.cli import main
 from lab.errors import RequestError
-from lab.runs.comparison import numbers, words
+from lab.runs.comparison import method, numbers, words
 from lab.runs.comparison.charts import chart_data
 from lab.runs.report import report
 from tests.runs.synthetic import write_ladder, write_run, write_scale, write_search
@@ -46,7 +46,7 @@ def test_the_table_keeps_its_width_and_says_everything(ladder, width):
     for comparison in made.results.comparisons:
         assert words.sentence(comparison, made.results.tables[0], against=False) in flat
     assert "seed 9: diverged, loss became nan at step 7" in flat
-    assert words.rule(made.results) in flat
+    assert method.said(made.results) in flat
     for column in (
         "parameters",
         "FLOPs",
@@ -145,7 +145,7 @@ def test_the_page_loads_nothing_and_draws_from_its_own_data(ladder, tmp_path):
         "Of 6 swaps",
         "The whole road",
         "better",
-        *(text for _, text in words.rules(made.results)),
+        *(text for _, text in method.parts(made.results)),
         "loss became nan at step 7",
     ):
         assert said in text
@@ -221,7 +221,7 @@ def test_a_sweep_that_searched_is_a_search_however_few_finished(tmp_path):
 
 def test_what_the_rule_says_follows_what_was_asked(ladder):
     plain, margin, looked = (
-        words.rule(report(ladder, "previous", *asked).results) for asked in ((), (0.02,), (0.02, (), 6))
+        method.said(report(ladder, "previous", *asked).results) for asked in ((), (0.02,), (0.02, (), 6))
     )
     assert "margin" not in plain
     assert "Holm" in plain
@@ -254,7 +254,7 @@ def test_flags_of_the_command(ladder, tmp_path, capsys):
 
 
 def test_another_measure_is_asked_for(ladder):
-    made = report(ladder, "previous", measure="tokens_per_second:max")
+    made = report(ladder, "previous", measure="tokens_per_second")
     table = made.results.tables[0]
     assert (table.measure.name, table.measure.direction) == ("tokens_per_second", "max")
     assert [each.mean for each in table.configurations] == [13_560.0] * 7

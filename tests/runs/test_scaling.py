@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
 from lab.errors import RequestError
-from lab.runs.comparison import words
+from lab.runs.comparison import method
 from lab.runs.comparison.collect import read_runs
 from lab.runs.comparison.compare import compare
 from lab.runs.comparison.scaling import fit, scaling
@@ -106,7 +106,7 @@ def test_trends_are_corrected_with_all_other_questions_of_the_report(tmp_path):
     (trend,) = results.tables[0].trends
     assert 0.0125 < trend.slope.p < 0.05
     assert trend.verdict == UNDECIDED
-    assert "2 comparisons, 1 slope and 1 mean along the scale" in words.rule(results)
+    assert "2 comparisons, 1 slope and 1 mean along the scale" in method.said(results)
 
 
 def test_where_seeds_were_added_trends_allow_for_the_looks(tmp_path):

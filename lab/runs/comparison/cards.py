@@ -19,7 +19,7 @@ MOST_NAMED, MOST_ROWS = 8, 24
 def name(configuration: Configuration, table: Table) -> str:
     """The short name, its keys held back so that the options stand out; it may break within a word."""
     short = words.short_names(table)[1][table.configurations.index(configuration)]
-    breakable = re.sub(r"([_.])(?=\w)", r"\1<wbr>", escape(short))
+    breakable = re.sub(r"([_.])(?=[A-Za-z])", r"\1<wbr>", escape(short))
     parts = (word.partition("=") for word in breakable.split(" "))
     return " ".join(f'<span class="key">{key}=</span>{value}' if equals else key for key, equals, value in parts)
 

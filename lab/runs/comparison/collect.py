@@ -24,6 +24,8 @@ NO_RESULT = "no result"
 NOT_STARTED = "not started"
 MEASURED = "measured.json"
 """What was measured of a run after it had ended, as `lab.runs.decoding` does."""
+HIGHER = ("decode/tokens_per_second", "tokens_per_second")
+"""Measures of which more is better; of others that are no headline, less."""
 NUMBERED = "seed/numbered"
 """Set of a run that recorded no seed and was given a number."""
 
@@ -202,7 +204,8 @@ def by_measure(runs: Sequence[RunRecord], wanted: str) -> list[RunRecord]:
     if not holding:
         known = sorted({key for run in runs for key in run.result if run.number(key) is not None and key[0] != "_"})
         raise RequestError(f"--measure {name}: no run holds such a number; there are {', '.join(known) or 'none'}")
-    own = next((run.measure for run in holding if run.measure.name == name), Measure(name, "", "min"))
+    usual = Measure(name, "", "max" if name in HIGHER else "min")
+    own = next((run.measure for run in holding if run.measure.name == name), usual)
     headline = {"name": name, "unit": own.unit, "direction": direction or own.direction}
     return [replace(run, result={**run.result, "headline": headline}) if run.result else run for run in runs]
 

@@ -13,7 +13,7 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from lab.runs.comparison import words
+from lab.runs.comparison import method, words
 from lab.runs.comparison.cards import badge, cards, forest, lead, name
 from lab.runs.comparison.charts import AXES, CURVES, chart_data
 from lab.runs.comparison.collect import DIVERGED, FAILED, NOT_STARTED, PRUNED, RunRecord
@@ -80,22 +80,13 @@ def _header(report: Report) -> str:
     folders = " ".join(f"<code>{escape(str(folder))}</code>" for folder in report.folders)
     missing = words.apart(results)
     apart = f' · <a href="#not-counted">{escape(missing)}</a>' if missing else ""
-    found = f"{_found(results)}."
+    found = f"{words.found(results)}."
     when = datetime.now().astimezone().strftime("%d %B %Y, %H:%M")
     return (
         f'<p class="kicker">{folders}</p>{_headline(found, report.preface)}{"".join(map(lead, results.tables))}'
         f'<p class="sub">{configurations} configurations, {runs} finished runs{apart} · {when}</p>'
         + "".join(f'<p class="note">{escape(note)}</p>' for note in results.notes)
     )
-
-
-def _found(results: Results) -> str:
-    """The whole in a sentence."""
-    if not results.tables:
-        return "No run is finished yet"
-    if len(results.tables) == 1 and results.tables[0].is_search:
-        return words.best(results.tables[0])
-    return words.tally(results.comparisons)
 
 
 def _headline(found: str, preface: Preface | None) -> str:
@@ -173,8 +164,11 @@ def _switch(number: int, kind: str, options: dict[str, str]) -> str:
 
 
 def _curves_chart(number: int, table: Table) -> str:
+    first = table.firsts[0].curve
     available = {key for each in table.configurations for run in each.runs.values() for key in run.curve}
-    curves = {key: key for key in dict.fromkeys((table.measure.name, *CURVES)) if key in available}
+    names = [key for key in dict.fromkeys((table.measure.name, *CURVES)) if key in available]
+    # What was measured once is a point: the others come first.
+    curves = {key: key for key in sorted(names, key=lambda key: key not in first or _measured(first[key]) < 2)}
     axes = {key: text for key, text in AXES.items() if key in available}
     if not curves or not axes:
         return '<p class="note">These runs left no metrics.csv.</p>'
@@ -185,6 +179,12 @@ def _curves_chart(number: int, table: Table) -> str:
         '<p class="caption">Line: mean over seeds. Band: from the lowest to the highest seed. '
         "Drag to zoom in; a double click shows all.</p></div>"
     )
+
+
+def _measured(column: Any) -> int:
+    import numpy as np
+
+    return int(np.isfinite(column).sum())
 
 
 def _cost_chart(number: int, table: Table) -> str:
@@ -209,8 +209,8 @@ def _hyperparameters(number: int, table: Table) -> str:
     return (
         f'<h2 id="search{number}">Hyperparameters</h2>{_importance(table)}<div class="panel"><div class="chart parallel" '
         'data-chart="parallel"></div><p class="caption">Each line is a configuration, the better the bluer. '
-        "Dashed: pruned, diverged or failed. Drag along an axis to keep the lines that pass there; a click on the axis lets "
-        "all pass again.</p></div>"
+        f"{'Dashed: pruned, diverged or failed. ' if table.is_search else ''}Drag along an axis to keep the lines that pass "
+        "there; a click on the axis lets all pass again.</p></div>"
     )
 
 
@@ -314,7 +314,7 @@ def _not_counted(report: Report) -> str:
 
 
 def _method(report: Report) -> str:
-    parts = words.rules(report.results) if report.results.comparisons else []
+    parts = method.parts(report.results) if report.results.comparisons else []
     if report.preface is not None:
         parts.insert(0, ("The claim", report.preface.rule))
     rule = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in parts)

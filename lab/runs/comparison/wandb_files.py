@@ -80,9 +80,11 @@ def read_wandb(folders: list[Path]) -> list[RunRecord]:
 
 
 def _read(folder: Path) -> RunRecord:
+    import wandb
+
     try:
         config, summary, history, facts = _merge(_records(folder))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, wandb.Error) as error:
         return RunRecord(folder, UNREADABLE, f"W&B's file can't be read, {error}")
     if "code" not in facts:
         return RunRecord(folder, NO_RESULT, "still running, or killed", overrides=tuple(_typed(config)))

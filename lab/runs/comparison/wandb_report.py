@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from lab.errors import RequestError
-from lab.runs.comparison import words
+from lab.runs.comparison import method, words
 from lab.runs.comparison.compare import Results, Table
 from lab.runs.comparison.export import as_markdown, save
 from lab.runs.comparison.importance import hyperparameters
@@ -81,13 +81,13 @@ def report(results: Results, title: str, entity: str, project: str) -> wr.Report
     """The page: verdicts in words, the table, and for each table of the report a grid of charts over its runs."""
     import wandb_workspaces.reports.v2 as wr
 
-    blocks: list[Any] = [wr.MarkdownBlock(text=f"**{words.tally(results.comparisons)}.**")]
+    blocks: list[Any] = [wr.MarkdownBlock(text=f"**{words.found(results)}.**")]
     for table in results.tables:
         found: list[Any] = [plain(words.sentence(each, table, against=True)) for each in table.comparisons]
         blocks += [wr.H2(text=words.heading(table, results)), wr.UnorderedList(items=found)]
         blocks.append(wr.PanelGrid(runsets=[_runs(table, entity, project)], panels=_panels(table)))
     blocks += [wr.H2(text="All numbers"), wr.MarkdownBlock(text=as_markdown(results))]
-    blocks += [wr.H2(text="How the verdicts are reached"), wr.P(text=words.rule(results))]
+    blocks += [wr.H2(text="How the verdicts are reached"), wr.P(text=method.said(results))]
     return wr.Report(project=project, entity=entity, title=title, description="Made by lab report", blocks=blocks)
 
 

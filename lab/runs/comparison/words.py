@@ -1,4 +1,4 @@
-"""How a report says things: findings in sentences, the rule of the verdicts, what was left out."""
+"""How a report says things: findings in sentences, what was left out, what to type."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from statistics import fmean, median
 from lab.runs.comparison.collect import NOT_STARTED, RunRecord
 from lab.runs.comparison.compare import Comparison, Configuration, Results, Table
 from lab.runs.comparison.configurations import given_up, was_given_up
-from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.labels import told
 from lab.runs.comparison.numbers import number, percent, plain, scaled, signed
-from lab.runs.comparison.power import POWER
 from lab.runs.comparison.scaling import Scaling
-from lab.runs.comparison.verdict import ALPHA, EQUIVALENT, FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
+from lab.runs.comparison.verdict import EQUIVALENT, FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
 
 WORTHWHILE = 100
 FINGERPRINT = 8
@@ -159,7 +157,9 @@ def noise_floor(table: Table) -> str:
 def effect(comparison: Comparison) -> str:
     """`2.4 times the spread over seeds`, empty where that is unknown."""
     size = comparison.effect
-    return "" if size is None else f"{abs(size):.2g} times the spread over seeds"
+    if size is None:
+        return ""
+    return f"{abs(size):{'.0f' if abs(size) >= 10 else '.2g'}} times the spread over seeds"
 
 
 def scaling(scale: Scaling, table: Table) -> list[str]:
@@ -210,6 +210,15 @@ def tally(comparisons: Sequence[Comparison]) -> str:
     return f"Of {len(steps)} swap{'s' if len(steps) > 1 else ''}, " + ", ".join(said)
 
 
+def found(results: Results) -> str:
+    """The whole in a sentence."""
+    if not results.tables:
+        return "No run is finished yet"
+    if len(results.tables) == 1 and results.tables[0].is_search:
+        return best(results.tables[0])
+    return tally(results.comparisons)
+
+
 def best(table: Table) -> str:
     """`The best of 40 configurations that finished reaches 2.111 ± 0.016 bits per byte`."""
     reached = f"{level(table.configurations[0], places(table))} {table.measure.title}"
@@ -223,71 +232,6 @@ def close(table: Table) -> list[Configuration]:
     """The configurations whose mean is no farther from the best than seeds alone take two means."""
     first, *others = table.configurations
     return [each for each in others if table.noise_floor and abs(each.mean - first.mean) <= table.noise_floor]
-
-
-def rule(results: Results) -> str:
-    """How the verdicts were reached, so that a reader can check them."""
-    return " ".join(text for _, text in rules(results))
-
-
-def rules(results: Results) -> list[tuple[str, str]]:
-    """The same in parts, each with what it is about."""
-    margin, most = results.rule.margin, results.rule.most_seeds
-    given = "fixed before the first run" if results.rule.beforehand else "given to this report"
-    compared = (
-        "Two configurations are compared over the seeds that both finished, which see the same data in the same order, by "
-        "the mean of the paired differences. ± is the standard deviation over seeds. Runs that are not finished never count."
-    )
-    if most is None:
-        decided = (
-            f"A verdict is better or worse when the two-sided p-value of the paired t-test is under {ALPHA:.2f} after Holm's "
-            f"correction for the {_questions(results)} of this report that can be decided; the {CONFIDENCE:.0%} t-interval "
-            "then excludes zero."
-        )
-        same = (
-            "It is equivalent when two one-sided t-tests show a difference under the margin of ±{:g}, {}; both "
-            "questions of each comparison are corrected together (Shaffer)."
-        )
-    else:
-        decided = (
-            f"Seeds were added until it was decided, at most {most}. The intervals hold at all looks together, for all of the "
-            f"{_questions(results)}: the {ALPHA:.0%} of false verdicts are spent over the looks (Lan and DeMets, O'Brien and "
-            "Fleming's type) and over the comparisons (Holm). A verdict is better or worse when the interval excludes zero; "
-            "it stays, and later seeds do not count."
-        )
-        same = "It is equivalent when the interval lies within the margin of ±{:g}, {}."
-    parts = [("Compared", compared), ("Better or worse", decided)]
-    if margin is not None:
-        parts.append(("Equivalent", same.format(margin, given)))
-    left = f"Otherwise it is undecided, and with fewer than {FEWEST_PAIRS} pairs there are too few seeds for a verdict."
-    if most is None:
-        left += (
-            f" Seeds that would decide are those that do so with a chance of {POWER:.0%} if the difference and its spread are "
-            "what they seem, which few seeds tell badly."
-        )
-    parts.append(("Undecided", left))
-    if any(table.trends for table in results.tables):
-        parts.append(
-            (
-                "Along the scale",
-                "For each seed the differences have a slope over the logarithm of the cost. A difference changes with scale "
-                "when the slopes are not zero; it grows or goes away when its mean over the sizes is not zero either.",
-            )
-        )
-    wrong = f"In a report where nothing differs, a false verdict has a chance of at most {ALPHA:.0%}."
-    return [*parts, ("How often that errs", wrong)]
-
-
-def _questions(results: Results) -> str:
-    """`5 comparisons`."""
-
-    def counted(number: int, name: str) -> str:
-        return f"{number} {name}{'' if number == 1 else 's'}"
-
-    asked = sum(each.plain is not None or each.look is not None for each in results.comparisons)
-    along = sum(each.verdict != TOO_FEW for table in results.tables for each in table.trends)
-    more = f", {counted(along, 'slope')} and {counted(along, 'mean')} along the scale" if along else ""
-    return (counted(asked, "comparison") if asked else "comparisons") + more
 
 
 def bootstrap(comparison: Comparison, digits: int) -> str:
