@@ -205,6 +205,7 @@ def _fit(
     from lab.runs.pace import Pace
     from lab.runs.ranks import orphaned
     from lab.runs.start import make_objective, start
+    from lab.runs.subject import Held
     from lab.runs.tracker import Tracker
     from lab.runs.trainer import make_trainer
 
@@ -264,13 +265,10 @@ def _fit(
         watching,
         lambda: stop() or orphaned(),
     )
-    every = config.logger.get("pictures_every")
-    if tracker is not None and every is not None:
-        from lab.runs.subject import Held
-        from lab.views.pictures import Pictures
-
-        held = Held(folder, config, model, prepared.tokenizer)
-        trainer.callbacks.append(Pictures(held, data, pace, every, tracker.show))  # type: ignore[attr-defined]
+    if config.logger.get("pictures_every") is not None:
+        held, show = Held(folder, config, model, prepared.tokenizer), tracker.show if tracker else None
+        drawing = construct(config, "logger.pictures", run=held, data=data, pace=pace, told=show)
+        trainer.callbacks.append(drawing)  # type: ignore[attr-defined]
     import torch
 
     torch.manual_seed(config.seed)  # dropout
@@ -311,7 +309,7 @@ def _save_weights(trainer: Any, folder: Path, status: str) -> None:
         path = folder / files.WEIGHTS
         partial = path.with_suffix(".partial")
         weights = {files.saved_name(name): value.cpu().contiguous() for name, value in state.items()}
-        save_file(weights, partial)
+        save_file(weights, partial, {"format": "pt"})  # what an import writes too, so that bytes can be compared
         partial.chmod(0o644)  # as the rest of the record
         partial.replace(path)
         (folder / files.CHECKPOINT).unlink(missing_ok=True)

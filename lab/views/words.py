@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +35,11 @@ class Words:
     """
 
     def __init__(self, run: Run) -> None:
-        table: Any = getattr(getattr(run.model, "embedding", None), "table", None)
-        if table is None:
-            raise RequestError(f"{run.folder}: model={run.config.choices.model} has no table of embeddings")
+        if not hasattr(run.outline, "embedding"):
+            raise RequestError(
+                f"{run.folder}: model={run.config.choices.model} has no table of embeddings, so only texts have vectors"
+            )
+        table: Any = cast(Any, run.model).embedding.table
         self.tokenizer = run.tokenizer
         self.table = table.weight.detach().float()[: run.tokenizer.vocab_size]
         self.unit = F.normalize(self.table, dim=-1)

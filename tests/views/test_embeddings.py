@@ -172,8 +172,10 @@ def test_a_bag_of_words_has_vectors_of_texts_and_none_of_words(run):
 
     from lab.models.bag_of_words import BagOfWords
 
+    model = BagOfWords(run.tokenizer.vocab_size, 32).eval()
     bag = SimpleNamespace(
-        model=BagOfWords(run.tokenizer.vocab_size, 32).eval(),
+        outline=model,
+        model=model,
         tokenizer=run.tokenizer,
         folder="bag",
         config=OmegaConf.create({"choices": {"model": "bag_of_words"}}),

@@ -29,9 +29,8 @@ def run(tokenizer, table=None):
     weight = torch.randn(size, 8, generator=torch.Generator().manual_seed(1)) if table is None else table
     embedding = SimpleNamespace(table=SimpleNamespace(weight=weight))
     config = OmegaConf.create({"choices": {"model": "bag"}})
-    return SimpleNamespace(
-        model=SimpleNamespace(embedding=embedding), tokenizer=tokenizer, folder=Path("r"), config=config
-    )
+    model = SimpleNamespace(embedding=embedding)
+    return SimpleNamespace(outline=model, model=model, tokenizer=tokenizer, folder=Path("r"), config=config)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +82,6 @@ def test_what_has_no_table_and_counts_under_one_are_refused(words):
     bare = run(words)
     with pytest.raises(RequestError, match=r"^-k: 0; how many neighbours, 1 or more"):
         neighbours(bare, "king", 0)
-    bare.model = SimpleNamespace()
+    bare.outline = SimpleNamespace()
     with pytest.raises(RequestError, match=r"^r: model=bag has no table of embeddings"):
         neighbours(bare, "king")

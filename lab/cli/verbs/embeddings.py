@@ -70,7 +70,7 @@ def _parser() -> Parser:
         "embeddings",
         description="Vectors of words (rows of the model's table) and of texts (as the model reads them), by cosine.",
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or the words of a composition in quotes")
+    parser.add_run()
     parser.add_argument("--near", nargs="+", metavar="TEXT", help="its neighbours: among words, or with --among texts")
     parser.add_argument("--analogy", nargs=3, metavar=("A", "B", "C"), help="the words that are to C as B is to A")
     parser.add_argument("--among", type=Path, metavar="FILE", help="texts, one a line, in place of the vocabulary")

@@ -141,7 +141,6 @@ class T5(Family):
             f"model.decoder_layers={decoder_layers}",
             f"model.head_dim={'null' if width * sizes['model.heads'] == sizes['model.dim'] else width}",
             f"model.context={fields.take('n_positions', 512)}",
-            "attention=mha_unscaled",
             *(f"model.{place}_dropout={sizes['model.dropout']}" for place in ("attention", "ffn")),
             *EMBEDDINGS[tied, self.read_scaled(fields, tied)],
             f"position.buckets={fields.take('relative_attention_num_buckets', 32)}",
