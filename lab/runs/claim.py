@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from lab.errors import RequestError
-from lab.runs.comparison.collect import FINISHED, RunRecord
+from lab.runs.comparison.collect import FINISHED, HIGHER, RunRecord
 from lab.runs.comparison.configurations import key_of
 from lab.runs.comparison.differences import paired_difference
 from lab.runs.comparison.numbers import number, plain, signed
@@ -32,9 +32,6 @@ FORMS = {"better": "over", "worse": "than", "equivalent": "to", "not worse": "th
 
 COUNTED = ("decode/cache_bytes", "parameters", "parameters_active", "flops")
 """Measures that are counted: no seed changes them, and a difference needs no interval."""
-
-HIGHER = ("decode/tokens_per_second", "tokens_per_second")
-"""Measures of which more is better; of others but the headline, less."""
 
 
 @dataclass(frozen=True)
@@ -173,17 +170,18 @@ class Found:
 
     def sentence(self) -> str:
         """For a person."""
+        return plain(f"{self.statement}: {self.outcome}; {self.numbers}")
+
+    @property
+    def numbers(self) -> str:
+        """Both sides, their difference and its interval."""
         if self.difference is None:
-            return f"{self.statement}: {self.outcome}, no seed finished both"
+            return "no seed finished both"
         digits = 4 if abs(self.left or 0) < 100 else 0
-        ends = (
-            ""
-            if self.low is None or self.high is None
-            else f" [{signed(self.low, digits)}, {signed(self.high, digits)}]"
-        )
-        return plain(
-            f"{self.statement}: {self.outcome}; {self.measure} {number(self.left or 0, digits)} and "
-            f"{number(self.right or 0, digits)}, difference {signed(self.difference, digits)}{ends} over {self.pairs} seeds"
+        low, high = (signed(end, digits) for end in (self.low, self.high))
+        return (
+            f"{self.measure} {number(self.left or 0, digits)} and {number(self.right or 0, digits)}, difference "
+            f"{signed(self.difference, digits)}{'' if self.low is None else f' [{low}, {high}]'} over {self.pairs} seeds"
         )
 
 
@@ -191,6 +189,27 @@ def verdict(found: Sequence[Found]) -> str:
     """Of the claim."""
     outcomes = {each.outcome for each in found}
     return REFUTED if CONTRADICTED in outcomes else UNDECIDED if OPEN in outcomes or not found else CONFIRMED
+
+
+def how(statements: int, margin: float | None, most: int | None) -> str:
+    """How the verdict is reached, for a reader of the page, on which the comparisons of the sweep stand too."""
+    said = (
+        "The statements were fixed before the first run. The claim is confirmed when all of them hold, refuted when one is "
+        "contradicted, undecided otherwise. "
+    )
+    if statements == 1:
+        said += f"The statement is judged by an interval of {1 - ALPHA:.0%}"
+    else:
+        said += f"Each is judged by an interval of its own; all {statements} hold together with {1 - ALPHA:.0%} (Bonferroni)"
+    if most is not None:
+        said += f", at all looks from {FEWEST_PAIRS} seeds to {most}"
+    said += ". "
+    if margin is not None:
+        said += f"A difference of up to {margin:g} in the headline measure makes none. "
+    return said + (
+        "The comparisons of the sweep ask other questions and share 5% of their own, so that the two may part where it is "
+        "close: the verdict on the claim is this one."
+    )
 
 
 def judge(

@@ -21,13 +21,14 @@ from lab.console import say
 from lab.errors import RequestError
 from lab.options import conf_folder
 from lab.runs import folder as files
-from lab.runs.claim import Found, Statement, judge, verdict
+from lab.runs.claim import OPEN, Found, Statement, how, judge, verdict
 from lab.runs.comparison.collect import FINISHED, RunRecord, read_runs
 from lab.runs.comparison.configurations import key_of
 from lab.runs.decoding import Decoding, measure
-from lab.runs.fair import fair_sweep, records, rewritten
-from lab.runs.report import Report
+from lab.runs.fair import Left, fair_sweep, records, rewritten
+from lab.runs.report import Preface, Report
 from lab.runs.sweep import Outcome, sweep
+from lab.runs.sweep.driver import PAGE
 from lab.runs.sweep.file import read_sweep
 from lab.runs.sweep.plan import bare, plan
 from lab.runs.terms import Terms
@@ -221,6 +222,7 @@ def _read(folder: Path, content: dict[str, Any]) -> Experiment:
             match=content.get("match"),
             size=content.get("match_size"),
             tune=content.get("tune"),
+            claim=list(map(str, rule)),
         ),
         rule,
         _stages(content.get("again") or {}),
@@ -287,19 +289,34 @@ def run(
     stages[None] = read_runs([folder / COMPARE])
     found = judge(experiment.rule, stages, experiment.terms.margin, experiment.terms.most_seeds)
     _write(experiment, found, outcome, overrides, read_runs([folder]))
+    outcome.report.preface = _preface(experiment, found)
+    outcome.report.write_html(outcome.folder / PAGE)
     return Ended(experiment, outcome, found)
 
 
-def _left(experiment: Experiment) -> Any:
+def _preface(experiment: Experiment, found: Sequence[Found]) -> Preface:
+    """The claim and what came of it, for its page."""
+    lines = [(each.outcome, f"{each.statement}; {each.numbers}") for each in found]
+    rule = how(len(experiment.rule), experiment.terms.margin, experiment.terms.most_seeds)
+    return Preface(experiment.claim, verdict(found), lines, rule)
+
+
+def _left(experiment: Experiment) -> Callable[[Report], Left | None]:
     """What is left to decide by another seed: of the statements on the headline, of whichever there are else."""
     rule = [each for each in experiment.rule if each.plain]
 
-    def left(report: Report) -> str:
+    def left(report: Report) -> Left | None:
         runs = read_runs(report.folders)
         # The shares of all statements, though only some can be looked at before the last stage.
         found = judge(experiment.rule, {None: runs}, experiment.terms.margin, experiment.terms.most_seeds)
-        waiting = [each for each in found if each.statement.plain and each.outcome == "open"]
-        return f"{len(waiting)} of {len(rule)} statements open" if waiting or not rule else ""
+        waiting = [each.statement for each in found if each.statement.plain and each.outcome == OPEN]
+        if rule and not waiting:
+            return None
+        said = f"{len(waiting)} of {len(rule)} statements open"
+        if len(rule) < len(experiment.rule):
+            return Left(said)  # the others are judged by the seeds that all have
+        sides = {side.find(runs) for each in waiting for side in (each.left, each.right)}
+        return Left(said, None if None in sides else frozenset(filter(None, sides)))
 
     return left
 
@@ -356,7 +373,7 @@ def _write(
         "overrides": list(overrides),
         "report": str(outcome.folder / "report.html"),
         "statements": [each.to_json() for each in found],
-        "notes": terms.notes(outcome.report.results) if outcome.report else [],
+        "notes": terms.notes(outcome.report.results, outcome.folder) if outcome.report else [],
     }
     try:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)

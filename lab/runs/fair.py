@@ -24,7 +24,7 @@ from lab.runs.comparison.verdict import FEWEST_PAIRS, Rule
 from lab.runs.match import SIZES, match
 from lab.runs.report import Report, report
 from lab.runs.sweep import Outcome, sweep
-from lab.runs.sweep.driver import PAGE
+from lab.runs.sweep.driver import PAGE, PLAN
 from lab.runs.sweep.file import SweepFile, read_sweep
 from lab.runs.sweep.plan import bare, plan
 from lab.runs.terms import Terms
@@ -59,7 +59,7 @@ def fair_sweep(
     storage: str | None = None,
     jobs: int | None = None,
     run: Callable[..., Outcome] = sweep,
-    enough: Callable[[Report], str] | None = None,
+    enough: Callable[[Report], Left | None] | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep on these terms, and compare.
 
@@ -68,7 +68,7 @@ def fair_sweep(
             be needed.
         terms: what is asked; without any it is a plain sweep.
         run: what runs a sweep.
-        enough: says of a report what is left to decide by another seed, empty for nothing; by default of its comparisons.
+        enough: says of a report what is left to decide by another seed, None for nothing; by default of its comparisons.
 
     Raises:
         RequestError: as `lab.sweep`; or terms that contradict the file, each other, or those of the sweep so far.
@@ -78,15 +78,22 @@ def fair_sweep(
     asked = terms or Terms()
     _check(described, overrides, asked)
     asked = replace(asked, size=asked.size or SIZES.get(asked.match or ""))
-    before = Terms.read(folder)
+    before = Terms.read(folder) or (Terms() if (folder / PLAN).exists() else None)
     if before is not None and before.fixed != asked.fixed:
         raise RequestError(
             f"{folder}: this sweep has begun on other terms ({_said(before)}), and now {_said(asked)}; keep them, or name "
             "another --folder"
         )
 
-    def go(file: Path, folder: Path, words: Sequence[str], own: Words, baseline: str | None = None) -> Outcome:
-        return run(file, words, folder, baseline, plan_only, retry_failed, storage, jobs, own)
+    def go(
+        file: Path,
+        folder: Path,
+        words: Sequence[str],
+        own: Words,
+        baseline: str | None = None,
+        fewer: Mapping[str, int] | None = None,
+    ) -> Outcome:
+        return run(file, words, folder, baseline, plan_only, retry_failed, storage, jobs, own, fewer)
 
     found = asked if before is None else replace(before, baseline=asked.baseline, margin=asked.margin)
     if before is None and (asked.match or asked.tune):
@@ -99,11 +106,13 @@ def fair_sweep(
     if before is None and found.asked and not plan_only:
         found.write(folder)
 
-    def one(file: Path) -> Outcome:
-        return go(file, folder, overrides, found.words, found.baseline)
+    def one(file: Path, fewer: Mapping[str, int] | None = None) -> Outcome:
+        return go(file, folder, overrides, found.words, found.baseline, fewer)
 
-    whole = found.most_seeds is None
-    outcome = one(Path(file)) if whole else _until_decided(described, found, one, enough or undecided)
+    if found.most_seeds is None:
+        outcome = one(Path(file))
+    else:
+        outcome = _until_decided(described, overrides, found, one, enough or undecided)
     if outcome.report is not None and found.asked:
         outcome.report = report([folder], found.baseline, found.margin, (), found.most_seeds)
         outcome.report.write_html(folder / PAGE)
@@ -172,7 +181,8 @@ def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None
 
 
 def _said(terms: Terms) -> str:
-    return ", ".join(f"{key} {value}" for key, value in terms.fixed.items()) or "none"
+    fixed = terms.fixed | ({"claim": "; ".join(terms.claim)} if terms.claim else {})
+    return ", ".join(f"{key} {value}" for key, value in fixed.items()) or "none"
 
 
 def _matched(variants: Sequence[Variant], terms: Terms) -> Terms:
@@ -225,30 +235,73 @@ def _bare(words: Sequence[str], key: str) -> frozenset[str]:
     return frozenset(_apart(words, key))
 
 
-def undecided(report: Report) -> str:
-    """How many comparisons ask for another seed; empty for none."""
-    looks = [each.look for each in report.results.comparisons]
-    left = sum(look is None or look.go_on for look in looks)
-    return f"{left} of {len(looks)} comparisons undecided" if left or not looks else ""
+@dataclass(frozen=True)
+class Left:
+    """What is left to decide by another seed.
+
+    Attributes:
+        said: in words.
+        sides: the configurations whose comparisons are open, by `key_of`; None for all of the sweep.
+    """
+
+    said: str
+    sides: frozenset[str] | None = None
+
+
+def undecided(report: Report) -> Left | None:
+    """The comparisons that ask for another seed, None for none. What is decided stays, and needs no more of them."""
+    compared = report.results.comparisons
+    waiting = [each for each in compared if each.look is None or each.look.go_on]
+    if compared and not waiting:
+        return None
+    sides = frozenset(side.key for each in waiting for side in (each.configuration, each.baseline))
+    return Left(f"{len(waiting)} of {len(compared)} comparisons undecided", sides or None)
 
 
 def _until_decided(
-    described: SweepFile, terms: Terms, go: Callable[[Path], Outcome], left: Callable[[Report], str]
+    described: SweepFile,
+    overrides: Sequence[str],
+    terms: Terms,
+    go: Callable[[Path, Mapping[str, int]], Outcome],
+    enough: Callable[[Report], Left | None],
 ) -> Outcome:
-    """One seed more for all, until nothing is left to decide or the most is reached."""
+    """One seed more for what is undecided, until nothing is or the most is reached."""
     most = terms.most_seeds or FEWEST_PAIRS
     seeds = sorted(described.seeds or [])
     after = seeds[-1] + 1 if seeds else 0
     seeds += range(after, after + most)
+    fewer: dict[str, int] = {}
     for count in range(FEWEST_PAIRS, most + 1):
         with rewritten(described, seeds[:count]) as file:
-            outcome = go(file)
+            outcome = go(file, fewer)
         if outcome.stopped or outcome.report is None:
             break
-        if not (said := left(outcome.report)):
+        left = enough(outcome.report)
+        if left is None:
             break
-        say(f"{count} seeds: {said}")
+        say(f"{count} seeds: {left.said}")
+        open_ones = _bare_of(left.sides, outcome.report, terms)
+        for trial in plan(described, overrides):
+            key = bare(trial.overrides)
+            if open_ones is None or key in open_ones:
+                fewer.pop(key, None)
+            else:
+                fewer.setdefault(key, count)
     return outcome
+
+
+def _bare_of(keys: frozenset[str] | None, report: Report, terms: Terms) -> set[str] | None:
+    """The overrides by which the file means these configurations, without what matches and tunes them."""
+    if keys is None:
+        return None
+    meant = {" ".join([given, *words]): given for given, words in terms.words.items()}
+    whole = {
+        bare(each.first.overrides)
+        for table in report.results.tables
+        for each in table.configurations
+        if each.key in keys
+    }
+    return {meant.get(words, words) for words in whole}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import difflib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from statistics import median
 from typing import Any
 
@@ -127,6 +127,7 @@ def _by_size(words: Sequence[str], wanted: float, what: str, size: str) -> Fit:
     config = compose(*words)
     costs, own = Costs(config), int(OmegaConf.select(config, size))
 
+    @cache
     def cost(value: int) -> float | None:
         try:
             return costs.of(what, compose(*words, f"{size}={value}"))
@@ -161,20 +162,31 @@ def nearest(cost: Callable[[int], float | None], wanted: float, own: int) -> int
             raise ValueError(f"size {own + place * step} can't be built")
         return found
 
-    least = _first(lambda place: cost(own + place * step) is not None, -((own - 1) // step), 0)
-    low, high = least, least + 1
-    if at(low) >= wanted:
-        if at(low) - wanted > (at(low + 1) - at(low)) / 2:
-            raise ValueError(f"the least, {own + least * step}, costs {at(low):,.0f}, over the {wanted:,.0f} wanted")
-        return own + step * min((0, low), key=lambda place: abs(at(place) - wanted))
-    while at(high) < wanted:
-        low, high = high, least + 2 * (high - least)
-        size = own + high * step
-        if size > MOST or (size > max(2 * own, FLAT) and at(high) == at(least)):
-            raise ValueError(f"no size costs the {wanted:,.0f} wanted: {own + low * step} costs {at(low):,.0f}")
+    def can(place: int) -> bool:
+        return own + place * step > 0 and cost(own + place * step) is not None
+
+    if at(0) < wanted:
+        low, high = 0, 1
+        while at(high) < wanted:
+            low, high = high, 2 * high
+            size = own + high * step
+            if size > MOST or (size > max(2 * own, FLAT) and at(high) == at(0)):
+                raise ValueError(f"no size costs the {wanted:,.0f} wanted: {own + low * step} costs {at(low):,.0f}")
+    else:
+        low, high = -1, 0
+        while can(low) and at(low) >= wanted:
+            low, high = 2 * low, low
+        if not can(low):
+            low = _first(can, low, high)
+        if at(low) >= wanted:
+            if at(low) - wanted > (at(low + 1) - at(low)) / 2:
+                raise ValueError(f"the least, {own + low * step}, costs {at(low):,.0f}, over the {wanted:,.0f} wanted")
+            return own + step * min((0, low), key=lambda place: abs(at(place) - wanted))
+    straight = True  # costs are nearly linear; every second step halves, should they not be
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if at(middle) < wanted else (low, middle)
+        share = (wanted - at(low)) / (at(high) - at(low)) if straight else 0.5
+        middle = min(max(low + round(share * (high - low)), low + 1), high - 1)
+        low, high, straight = (middle, high, not straight) if at(middle) < wanted else (low, middle, not straight)
     return own + step * min((0, low, high), key=lambda place: abs(at(place) - wanted))
 
 

@@ -8,15 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.runs.comparison import export, words
-from lab.runs.comparison.collect import read_runs
+from lab.runs.comparison import export, method, words
+from lab.runs.comparison.collect import by_measure, read_runs, searched
 from lab.runs.comparison.columns import Column, cost_columns, part_columns, peak_memory, quality_columns
-from lab.runs.comparison.compare import MANY, Comparison, Configuration, Results, Table, compare
+from lab.runs.comparison.compare import MANY, PREVIOUS, Comparison, Configuration, Results, Table, compare
 from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.numbers import plain
 from lab.runs.comparison.scaling import Scaling, scaling
-from lab.runs.comparison.verdict import BETTER, EQUIVALENT, TOO_FEW, UNDECIDED, WORSE, Rule
-from lab.runs.terms import kept
+from lab.runs.comparison.verdict import BETTER, EQUIVALENT, TOO_FEW, UNDECIDED, WORSE
+from lab.runs.terms import agreed, kept
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -31,20 +31,23 @@ def report(
     margin: float | None = None,
     scale: Sequence[str] = (),
     most_seeds: int | None = None,
+    measure: str | None = None,
 ) -> Report:
     """Read the runs in these folders and below, and compare their configurations over paired seeds.
 
-    What a sweep fixed beforehand (`lab.runs.terms`) holds for the report of its folder too, unless given here.
+    What a sweep fixed beforehand (`lab.runs.terms`) holds for the report of its folder too, unless given here; of several
+    folders what all of them fixed alike. Where seeds were added in any of them, the verdicts allow for the looks.
 
     Args:
         folders: of runs, multiruns or sweeps; one, or several.
         baseline: the configuration that the others are compared with, by its label, an override or an option;
             `previous` for a ladder of cumulative swaps. By default the first of the sweep's plan, or the one
             that started first.
-        margin: the largest difference that makes none, in the unit of the measure, fixed before the results are seen;
-            with it a verdict may be `equivalent`.
+        margin: the largest difference that makes none, in the unit of the measure; with it a verdict may be `equivalent`.
         scale: keys that set the size, like `model.dim`: variants are compared within each size, and along it.
         most_seeds: where seeds were added until it was decided, how many at most; the verdicts allow for the looks.
+
+        measure: a number of their records to compare by in place of their headline, as `KEY` or `KEY:max`.
 
     Raises:
         RequestError: a folder is missing, no run can be read, `baseline` is not among the configurations, a margin is
@@ -52,12 +55,31 @@ def report(
     """
     paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
     runs, terms = read_runs(paths), kept(paths)
-    if len(paths) == len(terms) == 1 and not scale:
-        baseline, margin = baseline or terms[0].baseline, margin or terms[0].margin
-        most_seeds = most_seeds or terms[0].most_seeds
-    results = compare(runs, baseline, Rule(margin, most_seeds), scale)
-    said = [note for each in terms for note in each.notes(results)]
+    if measure is not None:
+        runs = by_measure(runs, measure)
+    before = agreed(terms, paths)
+    if baseline is None and not (scale and before.baseline == PREVIOUS):
+        baseline = before.baseline
+    results = compare(runs, baseline, before.rule(margin, most_seeds), scale, searched(paths))
+    said = [note for folder, each in terms.items() for note in each.notes(results, folder)]
     return Report(paths, replace(results, notes=[*said, *results.notes]))
+
+
+@dataclass(frozen=True)
+class Preface:
+    """What the page of an experiment says before its comparisons.
+
+    Attributes:
+        claim: as people state it.
+        verdict: on the claim, in a word.
+        statements: of which it is made, each with what came of it and the numbers in a sentence.
+        rule: how that was reached.
+    """
+
+    claim: str
+    verdict: str
+    statements: Sequence[tuple[str, str]]
+    rule: str
 
 
 @dataclass
@@ -69,12 +91,14 @@ class Report:
         results: the numbers.
         page: where `write_html` put the page, for `print` to say so.
         wandb: where `publish` put it.
+        preface: of an experiment.
     """
 
     folders: list[Path]
     results: Results
     page: Path | None = None
     wandb: str | None = None
+    preface: Preface | None = None
 
     @cached_property
     def scalings(self) -> list[Scaling | None]:
@@ -94,6 +118,8 @@ class Report:
             for whole, columns in part_columns(table):
                 console.print(Text(f"{whole}, in parts", style="bold"))
                 console.print(_rich(table, columns))
+            if table.is_search:
+                console.print(Text(f"• {plain(words.best(table))}. {words.LUCK}"))
             shown = table.comparisons[:MANY] if table.is_search else table.comparisons
             for comparison in shown:
                 console.print(_finding(comparison, table))
@@ -108,13 +134,16 @@ class Report:
             console.print(Text("No run is finished: there is nothing to compare.", style="bold"))
         if self.results.not_counted:
             console.print(Text("Not counted", style="bold"))
-            for line in words.not_counted(self.results):
+            lines = words.not_counted(self.results)
+            for line in lines if len(lines) <= 2 * MANY else lines[:MANY]:
                 console.print(Text(f"• {line}"))
+            if len(lines) > 2 * MANY:
+                console.print(Text(f"• and {len(lines) - MANY} more: {words.apart(self.results)}"))
             console.print()
         for note in self.results.notes:
             console.print(Text(f"Note: {plain(note)}"))
         if self.results.comparisons:
-            console.print(Text(words.rule(self.results), style="dim"))
+            console.print(Text(method.said(self.results), style="dim"))
         if self.page:
             console.print(Text(f"Page: {self.page}"), soft_wrap=True)
         if self.wandb:
@@ -130,7 +159,7 @@ class Report:
             "confidence": CONFIDENCE,
             "margin": self.results.rule.margin,
             "most_seeds": self.results.rule.most_seeds,
-            "rule": words.rule(self.results),
+            "rule": method.said(self.results),
             "mode": "previous" if self.results.ladder else "baseline",
             "tables": [
                 _table_json(table) | {"scaling": scale and _scaling_json(scale, table)}
@@ -143,6 +172,7 @@ class Report:
                     "error": why or None,
                     "label": label,
                     "seed": run.seed,
+                    "command": words.command([run]),
                 }
                 for label, run, why in self.results.not_counted
             ],
@@ -267,7 +297,7 @@ def _configuration_json(configuration: Configuration, table: Table) -> dict[str,
         "sd": configuration.spread,
         "folders": {str(seed): str(run.folder) for seed, run in runs.items()},
         "pareto": table.fronts(configuration),
-        "command": words.command(configuration),
+        "command": words.command(configuration.all),
     }
 
 
@@ -303,7 +333,7 @@ def _scaling_json(scale: Scaling, table: Table) -> dict[str, Any]:
             {
                 "variant": each.variant,
                 "baseline": each.baseline,
-                "difference": each.mean,
+                "difference": each.mean.mean,
                 "slope": each.slope.mean,
                 "low": each.slope.low,
                 "high": each.slope.high,

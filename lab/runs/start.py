@@ -6,6 +6,7 @@ its record says by itself what it is; where the words differ, those to write are
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,15 +66,8 @@ def origin(key: str, path: str, seed: int, config: DictConfig | None = None) -> 
 
 def _agreeing(folders: list[Path], config: DictConfig) -> list[Path]:
     """Those of these runs that a configuration agrees with wherever they differ among themselves."""
-    plain = [
-        {
-            key: value
-            for key, value in flatten(resolved(each)).items()
-            if key.partition(".")[0] not in (*APART, "budget")
-        }
-        for each in (config, *map(files.read_config, folders))
-    ]
-    mine, others = plain[0], plain[1:]
+    mine = _compared(config)
+    others = [_recorded(folder, (folder / files.CONFIG).stat().st_mtime_ns) for folder in folders]
     keys = {key for each in others for key in each}
     differing = [key for key in keys if any(each.get(key) != others[0].get(key) for each in others)]
     return [
@@ -81,6 +75,17 @@ def _agreeing(folders: list[Path], config: DictConfig) -> list[Path]:
         for folder, each in zip(folders, others, strict=True)
         if all(each.get(key) == mine.get(key) for key in differing)
     ]
+
+
+def _compared(config: DictConfig) -> dict[str, Any]:
+    plain = flatten(resolved(config))
+    return {key: value for key, value in plain.items() if key.partition(".")[0] not in (*APART, "budget")}
+
+
+@lru_cache(maxsize=1024)
+def _recorded(folder: Path, changed: int) -> dict[str, Any]:
+    """What a run's file says, read once as long as it does not change: a sweep that starts from a sweep asks often."""
+    return _compared(files.read_config(folder))
 
 
 def recipe(config: DictConfig) -> Recipe:

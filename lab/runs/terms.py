@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,13 @@ from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.comparison.compare import Configuration, Results, Table
 from lab.runs.comparison.labels import listing
+from lab.runs.comparison.verdict import Rule
 from lab.runs.tune import SEED, Choice, Tuning
 
 FILE = "terms.json"
+
+MISSED = 0.05
+"""How far a cost may be from what it was to match."""
 
 KEPT = {"parameters": "parameters", "parameters_active": "parameters_active", "flops": "flops", "tokens": "tokens_seen"}
 """Where a run's record holds what was matched."""
@@ -31,6 +35,7 @@ class Terms:
         match: what all cost the same in; see `lab.runs.match`.
         size: by which they are matched; None for the usual one.
         tune: what each variant has its own best value of, as `Tuning.read` reads it.
+        claim: statements of which the verdict of an experiment is made.
         words: of each variant, by its own overrides, those that match and tune it.
         choices: of each variant, by its label, what was tuned.
     """
@@ -41,6 +46,7 @@ class Terms:
     match: str | None = None
     size: str | None = None
     tune: str | None = None
+    claim: list[str] | None = None
     words: dict[str, list[str]] = field(default_factory=dict)
     choices: dict[str, Choice] = field(default_factory=dict)
 
@@ -52,14 +58,9 @@ class Terms:
         }
 
     @property
-    def plain(self) -> bool:
-        """Nothing is asked but what is compared with what."""
-        return not self.asked.keys() - {"baseline"}
-
-    @property
     def fixed(self) -> dict[str, Any]:
         """What can't change once there are results: not what the report alone needs, unless seeds are spent by it."""
-        free = set() if self.most_seeds else {"margin"} if self.match else {"margin", "baseline"}
+        free = set() if self.most_seeds or self.claim else {"margin"} if self.match else {"margin", "baseline"}
         return {key: value for key, value in self.asked.items() if key not in free}
 
     def write(self, folder: Path) -> None:
@@ -85,27 +86,41 @@ class Terms:
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
             held["choices"] = {name: Choice(**each) for name, each in held["choices"].items()}
-            return cls(**{key.name: held[key.name] for key in fields(cls)})
+            return cls(**held)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RequestError(f"{path}: damaged ({error}); delete it, or name another folder") from None
 
-    def notes(self, results: Results) -> list[str]:
-        """What a reader must know of them."""
-        said = [self._matched(table) for table in results.tables if self.match]
+    def rule(self, margin: float | None = None, most_seeds: int | None = None) -> Rule:
+        """That of the verdicts, where a margin and a largest number of seeds may be given in place of those kept."""
+        return Rule(
+            self.margin if margin is None else margin,
+            self.most_seeds if most_seeds is None else most_seeds,
+            beforehand=margin in (None, self.margin),
+        )
+
+    def notes(self, results: Results, folder: Path) -> list[str]:
+        """What a reader must know of them, of the runs in their folder."""
+        said = [self._matched(table, folder) for table in results.tables if self.match]
         return [*filter(None, said), *([self._tuned()] if self.tune and self.choices else [])]
 
-    def _matched(self, table: Table) -> str:
+    def _matched(self, table: Table, folder: Path) -> str:
         """How close each came, by what the runs themselves recorded."""
         baseline = table.baseline or table.configurations[0]
-        own, ratios = _cost(baseline, str(self.match)), []
+        own, ratios = _cost(baseline, str(self.match)), {}
         for each in table.configurations:
             cost = _cost(each, str(self.match))
-            if each is not baseline and own and cost is not None:
-                ratios.append(f"{each.label} {cost / own:.3f}")
+            here = any(run.folder.resolve().is_relative_to(folder.resolve()) for run in each.all)
+            if here and each is not baseline and own and cost is not None:
+                ratios[each.label] = cost / own
+        if not ratios:
+            return ""
         by = f" by {self.size}" if self.size else ""
-        return f"Matched in {self.match}{by}: {listing(ratios)} of those of {baseline.label}." if ratios else ""
+        said = f"Matched in {self.match}{by}: {listing([f'{label} {ratio:.3f}' for label, ratio in ratios.items()])} "
+        missed = [label for label, ratio in ratios.items() if abs(ratio - 1) > MISSED]
+        far = f" Farther than {MISSED:.0%}, so that they do not count as matched: {listing(missed)}." if missed else ""
+        return f"{said}of those of {baseline.label}.{far}"
 
     def _tuned(self) -> str:
         tuning = Tuning.read(str(self.tune))
@@ -127,6 +142,16 @@ def _cost(configuration: Configuration, what: str) -> float | None:
     return tokens / rate if tokens and rate else None
 
 
-def kept(folders: Sequence[Path]) -> list[Terms]:
-    """The terms that these folders keep."""
-    return [terms for folder in folders if (terms := Terms.read(folder)) is not None]
+def kept(folders: Sequence[Path]) -> dict[Path, Terms]:
+    """The terms of those of these folders that keep any."""
+    return {folder: terms for folder in folders if (terms := Terms.read(folder)) is not None}
+
+
+def agreed(found: Mapping[Path, Terms], folders: Sequence[Path]) -> Terms:
+    """What all of these folders fixed alike; of most seeds the largest number, since any looks must be allowed for."""
+    terms = found.values()
+    most = max((each.most_seeds for each in terms if each.most_seeds is not None), default=None)
+    if len(terms) < len(folders):
+        return Terms(most_seeds=most)
+    baselines, margins = ({getattr(each, name) for each in terms} for name in ("baseline", "margin"))
+    return Terms(baselines.pop() if len(baselines) == 1 else None, margins.pop() if len(margins) == 1 else None, most)

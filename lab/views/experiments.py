@@ -50,4 +50,6 @@ def show_ended(ended: Ended) -> None:
         text.highlight_regex(rf"(?<=: ){each.outcome}(?=[;,])", STYLES[each.outcome])
         console.print(text)
     console.print(Text("Verdict: ", "bold").append(verdict, STYLES[verdict]))
+    if ended.outcome.report is not None and ended.outcome.report.preface is not None:
+        console.print(Text(ended.outcome.report.preface.rule, "dim"))
     console.print(Text(f"Kept in {ended.experiment.folder / 'result.yaml'}", "dim"), soft_wrap=True)

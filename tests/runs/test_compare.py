@@ -109,20 +109,6 @@ def test_a_verdict_never_contradicts_its_interval(differences, comparisons, dire
         assert verdict == UNDECIDED
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_false_verdicts_stay_under_five_percent_of_reports(seeds):
-    """2,000 reports of five configurations that do not differ; a seed shifts all of them alike."""
-    random = np.random.default_rng(0)
-    false = 0
-    for _ in range(2000):
-        reached = random.normal(0, 1, (5, seeds)) + random.normal(0, 3, seeds)
-        base, *others = (dict(enumerate(row)) for row in reached.tolist())
-        found = [paired_difference(other, base) for other in others]
-        corrected = holm([each.p for each in found])
-        false += any(judge(each, p, "min") != UNDECIDED for each, p in zip(found, corrected, strict=True))
-    assert false / 2000 < 0.05 + 2.5 * (0.05 * 0.95 / 2000) ** 0.5
-
-
 def test_a_clear_difference_is_found(tmp_path):
     write_seeds(tmp_path, ["attention=mha"], [2.30, 2.31, 2.32, 2.29])
     write_seeds(tmp_path, ["attention=mqa"], [2.41, 2.40, 2.43, 2.40])
@@ -290,7 +276,8 @@ def test_seeds_added_until_decided_are_judged_by_all_looks_together(tmp_path):
     assert [each.verdict for each in once] == [WORSE, WORSE]
     assert [each.verdict for each in looked] == [UNDECIDED, WORSE]
     close = looked[0]
-    differences = [close.difference.values, looked[1].difference.values]
+    differences = [each.difference.values for each in once]
+    assert len(looked[1].difference.values) < 5  # those it was decided by
     assert (close.difference.low, close.difference.high) == (look_at_all(differences, 10)[0].low, close.look.high)
     assert close.look.go_on
     assert close.difference.low < 0 < once[0].difference.low

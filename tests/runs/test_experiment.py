@@ -59,6 +59,9 @@ def test_a_claim_is_tested_by_one_command(lab, made, tmp_path):
     assert kept["verdict"] == "confirmed"
     assert [each["outcome"] for each in kept["statements"]] == ["holds"] * 3
     assert {"date", "machine", "torch", "report"} <= kept.keys()
+    page = (tmp_path / "runs" / "experiments" / "sharing" / "compare" / "report.html").read_text("utf-8")
+    assert page.index("It does not, and the cache is smaller.") < page.index("The comparisons of the sweep")
+    assert "all 3 hold together with 95%" in page
     root = tmp_path / "runs" / "experiments" / "sharing"
     trained, longer = read_runs([root / "compare"]), read_runs([root / "longer"])
     assert len(trained) == len(longer) == 6
@@ -78,6 +81,18 @@ def test_a_claim_is_tested_by_one_command(lab, made, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.json") if "plan" not in path.name} == times
     assert lab("experiment", "--list", "--json").json[0]["verdict"] == "confirmed"
     assert "confirmed" in lab("experiment", "--list").out
+
+
+def test_a_rule_that_changes_after_the_first_run_is_refused(lab, made, tmp_path):
+    folder = made(until_decided=None, again=None, decode=None, rule=[{"equivalent": "attention=mqa to attention=mha"}])
+    one = read(folder)
+    one.terms.write(tmp_path / "runs" / "experiments" / "sharing" / "compare")
+    content = yaml.safe_load((folder / "experiment.yaml").read_text())
+    for change in ({"margin": 9.0}, {"rule": [{"worse": "attention=mqa than attention=mha"}]}):
+        (folder / "experiment.yaml").write_text(yaml.safe_dump(content | change))
+        ended = lab("experiment", "sharing")
+        assert ended.code == 2
+        assert "has begun on other terms" in ended.err
 
 
 @pytest.mark.parametrize(

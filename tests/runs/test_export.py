@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lab.runs.comparison.collect import read_runs
 from lab.runs.comparison.compare import compare
-from lab.runs.comparison.importance import fanova, importance
+from lab.runs.comparison.importance import explained, fanova, importance
 from lab.runs.comparison.pareto import front
 from lab.runs.report import report
 from tests.runs.synthetic import write_ladder, write_run, write_search
@@ -81,17 +81,22 @@ def test_latex_escapes_what_has_a_meaning_there(tmp_path):
 def test_importance_is_the_variance_that_each_explains():
     # On a full grid the shares of an additive function are known: 9 : 1 : 0.
     first, second, third = (axis.ravel() for axis in np.meshgrid(range(8), range(8), ["x", "y"]))
-    reached = 3.0 * first + second
-    shares = fanova({"a": first.tolist(), "b": second.tolist(), "c": third.tolist()}, reached.tolist())
+    reached = (3.0 * first + second).tolist()
+    values = {"a": first.tolist(), "b": second.tolist(), "c": third.tolist()}
+    shares = fanova(values, reached)
     assert shares == pytest.approx({"a": 0.9, "b": 0.1, "c": 0.0}, abs=0.06)
     assert list(shares) == ["a", "b", "c"]
-    assert fanova({"a": [1, 2], "b": [1, 2]}, [2.0, 2.0]) == {}
+    assert explained(values, reached) > 0.95
+    assert explained(values, np.random.default_rng(0).normal(size=len(reached)).tolist()) < 0.1
 
 
 def test_importance_of_a_search_and_none_of_a_ladder(made, tmp_path):
-    table = compare(read_runs([write_search(tmp_path / "search", 30)])).tables[0]
-    assert next(iter(importance(table))) == "optimizer.lr"
-    assert importance(made.results.tables[0]) == {}
+    found = importance(compare(read_runs([write_search(tmp_path / "search", 30)])).tables[0])
+    assert next(iter(found.shares)) == "optimizer.lr"
+    assert found.directions.keys() == {"optimizer.lr", "model.dim"}
+    assert found.directions["model.dim"] < -0.2
+    assert found.explained > 0.4
+    assert importance(made.results.tables[0]) is None
 
 
 costs = st.one_of(st.none(), st.integers(0, 6).map(float))

@@ -1,7 +1,7 @@
 """A sweep on fair terms: matched, tuned, with seeds added until it is decided; kept with its runs, said in its report."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,12 @@ import yaml
 
 from lab.errors import RequestError
 from lab.runs import folder as files
+from lab.runs.comparison import method
 from lab.runs.comparison.collect import read_runs
 from lab.runs.fair import fair_sweep
 from lab.runs.report import Report, report
+from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.plan import Plan, bare
 from lab.runs.terms import Terms
 from lab.runs.tune import SEED
 from tests.runs.synthetic import write_run
@@ -71,28 +74,30 @@ def test_again_it_runs_nothing_and_other_terms_are_refused(file, tmp_path):
 
 
 def test_a_plan_writes_nothing(file, tmp_path):
-    for terms in (Terms(match="parameters"), Terms(tune="optimizer.lr=0.1,0.2")):
-        outcome = fair_sweep(file, (), tmp_path / "s", terms, plan_only=True)
-        assert outcome.report is None
+    terms = Terms(match="tokens", tune="optimizer.lr=0.1,0.2")
+    outcome = fair_sweep(file, (), tmp_path / "s", terms, plan_only=True)
+    assert outcome.report is None
     assert len(outcome.planned) == 4
     assert list(tmp_path.iterdir()) == [file]
 
 
 @dataclass
 class Simulated:
-    """Runs a sweep by writing what its trials would have reached."""
+    """Runs a sweep by writing what its trials would have reached: mha 2.0, the others more by an effect."""
 
-    effect: float
+    effects: dict[str, float]
     calls: int = 0
     stopped: bool = False
 
-    def __call__(self, file, overrides, folder, baseline, plan_only, retry_failed, storage, jobs, own):
+    def __call__(self, file, overrides, folder, baseline, plan_only, retry_failed, storage, jobs, own, fewer):
         self.calls += 1
-        for seed in yaml.safe_load(file.read_text())["parameters"]["seed"]["values"]:
-            for name, effect in (("mha", 0.0), ("mqa", self.effect)):
-                if not (folder / f"{name}{seed}").exists():
-                    noise = np.random.default_rng([seed, name == "mqa"]).normal(0, 0.01)
-                    write_run(folder / f"{name}{seed}", [f"attention={name}"], 2 + effect + noise, seed)
+        for trial in Plan(read_sweep(file), overrides, own, fewer).trials:
+            name = trial.parameters["attention"]
+            if not (folder / f"{name}{trial.seed}").exists():
+                noise = np.random.default_rng([trial.seed, ("mha", "mqa", "gqa").index(name)]).normal(0, 0.01)
+                words = [word for word in trial.overrides if not word.startswith("seed")]
+                effect = self.effects.get(name, 0.0)
+                write_run(folder / f"{name}{trial.seed}", words, 2 + effect + noise, trial.seed)
         self.report: Report = report(folder)
         self.folder = folder
         return self
@@ -100,7 +105,7 @@ class Simulated:
 
 @pytest.mark.parametrize(("effect", "seeds"), [(0.3, 3), (0.02, None), (0.0, 8)])
 def test_seeds_are_added_until_it_is_decided(file, tmp_path, effect, seeds):
-    driver = Simulated(effect)
+    driver = Simulated({"mqa": effect})
     fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=8), run=driver)
     (comparison,) = driver.report.results.comparisons
     pairs = len(comparison.difference.seeds)
@@ -115,9 +120,37 @@ def test_seeds_are_added_until_it_is_decided(file, tmp_path, effect, seeds):
         fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=20), run=driver)
 
 
+@pytest.mark.parametrize("matched", [[], ["model.inner=271"]])
+def test_what_is_decided_gets_no_further_seeds(tmp_path, small, matched):
+    file = written(tmp_path / "a.yaml", small, parameters={"attention": {"values": ["mha", "mqa", "gqa"]}})
+    driver, terms = Simulated({"gqa": 0.5}), Terms("attention=mha", most_seeds=6)
+    own = {
+        bare(trial.overrides): matched
+        for trial in Plan(read_sweep(file)).trials
+        if "attention=mha" not in trial.overrides
+    }
+    replace(terms, words=own).write(tmp_path / "s")
+    fair_sweep(file, (), tmp_path / "s", terms, run=driver)
+    (table,) = driver.report.results.tables
+    spent = {each.first.choices["attention"]: len(each.runs) for each in table.configurations}
+    assert spent["mha"] == spent["mqa"] == 6
+    assert spent["gqa"] < 5
+    found = {each.configuration.first.choices["attention"]: each for each in table.comparisons}
+    assert (found["gqa"].verdict, found["mqa"].verdict) == ("worse", "undecided")
+    assert len(found["gqa"].difference.values) == spent["gqa"]
+
+
+def test_terms_that_come_after_the_first_run_are_refused(file, tmp_path):
+    """Seeds that were looked at once without allowing for it can't be allowed for later."""
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "plan.json").write_text("[]")
+    with pytest.raises(RequestError, match=r"begun on other terms \(none\), and now most_seeds 8"):
+        fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=8), run=Simulated({}))
+
+
 def test_the_seeds_of_the_file_come_first(tmp_path, small):
     file = written(tmp_path / "a.yaml", small, parameters={"seed": {"values": [7, 5]}})
-    driver = Simulated(0.0)
+    driver = Simulated({})
     fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=4), run=driver)
     assert driver.report.results.comparisons[0].difference.seeds == (5, 7, 8, 9)
 
@@ -149,6 +182,31 @@ def test_contradictions_are_refused_before_anything_runs(tmp_path, small, terms,
         fair_sweep(file, overrides, tmp_path / "s", terms)
     assert said in str(refusal.value)
     assert list(tmp_path.iterdir()) == [file]
+
+
+def kept_beside(folder, terms, values):
+    """A sweep's folder with its terms; of each option what its seeds reached."""
+    for option, reached in values.items():
+        for seed, value in enumerate(reached):
+            write_run(folder / f"{option}{seed}", [f"attention={option}"], value, seed)
+    terms.write(folder)
+    return folder
+
+
+def test_a_report_keeps_to_the_terms_of_its_folders(tmp_path):
+    values = {"mha": [2.30, 2.31, 2.32, 2.29], "mqa": [2.31, 2.33, 2.33, 2.31]}
+    one = kept_beside(tmp_path / "one", Terms(margin=0.02, most_seeds=6), values)
+    other = kept_beside(tmp_path / "other", Terms(margin=0.02, most_seeds=8), {"gqa": [2.5, 2.4, 2.6]})
+    plain = kept_beside(tmp_path / "plain", Terms(margin=0.1), {"gqa": [2.5, 2.4, 2.6]})
+    rules = {
+        folders: report(list(folders)).results.rule
+        for folders in ((one,), (one, other), (one, plain), (one, one / "mha0"))
+    }
+    assert [(rule.margin, rule.most_seeds) for rule in rules.values()] == [(0.02, 6), (0.02, 8), (None, 6), (None, 6)]
+    assert "±0.02, fixed before the first run" in method.said(report(one).results)
+    assert "±0.05, given to this report" in method.said(report(one, margin=0.05).results)
+    with pytest.raises(RequestError, match="--margin 0: a margin is a number above 0"):
+        report(one, margin=0)
 
 
 def test_damaged_terms_are_named(tmp_path):

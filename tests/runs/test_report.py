@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lab.cli import main
 from lab.errors import RequestError
-from lab.runs.comparison import numbers, words
+from lab.runs.comparison import method, numbers, words
 from lab.runs.comparison.charts import chart_data
 from lab.runs.report import report
 from tests.runs.synthetic import write_ladder, write_run, write_scale, write_search
@@ -46,7 +46,7 @@ def test_the_table_keeps_its_width_and_says_everything(ladder, width):
     for comparison in made.results.comparisons:
         assert words.sentence(comparison, made.results.tables[0], against=False) in flat
     assert "seed 9: diverged, loss became nan at step 7" in flat
-    assert words.rule(made.results) in flat
+    assert method.said(made.results) in flat
     for column in (
         "parameters",
         "FLOPs",
@@ -81,7 +81,7 @@ def test_json_holds_all_and_survives_a_round_trip(ladder):
     for each in table["configurations"]:
         assert each["seeds"] == [0, 1, 2, 3]
         assert each["mean"] == pytest.approx(sum(each["values"].values()) / 4)
-        assert each["command"] == f"lab train -m {each['label']} seed=0,1,2,3"
+        assert each["command"] == f"lab train -m {each['label']} trainer.threads=2 seed=0,1,2,3"
         assert None not in (each["parameters"], each["flops"], each["tokens_seen"], each["peak_memory_bytes"])
     assert [each["whole_road"] for each in table["comparisons"]] == [False] * 6 + [True]
     for each in table["comparisons"]:
@@ -145,7 +145,7 @@ def test_the_page_loads_nothing_and_draws_from_its_own_data(ladder, tmp_path):
         "Of 6 swaps",
         "The whole road",
         "better",
-        words.rule(made.results),
+        *(text for _, text in method.parts(made.results)),
         "loss became nan at step 7",
     ):
         assert said in text
@@ -195,15 +195,39 @@ def test_a_page_of_a_search_and_of_a_scale_hold_what_they_are_about(tmp_path):
     assert made.to_json()["tables"][0]["scaling"]["trends"][0]["verdict"] == "goes away with scale"
 
 
+def test_a_sweep_that_searched_is_a_search_however_few_finished(tmp_path):
+    folder = write_search(tmp_path / "sweep", 3)
+    (folder / "sweep.yaml").write_text("method: bayes")
+    write_run(folder / "p", ["optimizer.lr=0.123456789", "norm=none"], 2.9, 0, "p", status="pruned", steps=40)
+    plan = [
+        {"folder": f"p{seed}", "overrides": ["optimizer.lr=0.123456789", "norm=none", f"seed={seed}"]}
+        for seed in (1, 2)
+    ]
+    plan.append({"folder": "other", "overrides": ["optimizer.lr=1", "seed=0"]})
+    (folder / "plan.json").write_text(json.dumps(plan))
+    made = report(folder)
+    made.write_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "<h1>The best of 3 configurations that finished reaches" in page
+    assert "behind the others at step 40, val/bpb 2.9" in page
+    assert words.waiting(made.results) == (
+        "1 planned run has not started, 2 not run, since another seed of the configuration was given up"
+    )
+    data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page)[1])
+    assert data[0]["apart"] == [{"label": "optimizer.lr=0.123456789 norm=none", "status": "pruned"}]
+    rates = next(axis for axis in data[0]["hyperparameters"] if axis["name"] == "optimizer.lr")
+    assert rates["values"][3] == 0.123456789
+
+
 def test_what_the_rule_says_follows_what_was_asked(ladder):
     plain, margin, looked = (
-        words.rule(report(ladder, "previous", *asked).results) for asked in ((), (0.02,), (0.02, (), 6))
+        method.said(report(ladder, "previous", *asked).results) for asked in ((), (0.02,), (0.02, (), 6))
     )
     assert "margin" not in plain
     assert "Holm" in plain
     assert "±0.02" in margin
     assert "at most 6" in looked
-    assert "Holm" not in looked
+    assert "t-test" not in looked
     document = report(ladder, "previous", most_seeds=6).to_json()
     assert document["most_seeds"] == 6
     assert {each["verdict"] for each in document["tables"][0]["comparisons"]} <= {"better", "undecided"}
@@ -222,10 +246,19 @@ def test_flags_of_the_command(ladder, tmp_path, capsys):
         (["--table", "table.doc"], "--table table.doc: a table ends in one of .csv, .parquet, .tex, .md"),
         (["--scale", "model.dim"], "--scale model.dim: is no number that differs"),
         (["--most-seeds", "3"], "4 pairs with at most 3"),
+        (["--measure", "val/los"], "--measure val/los: no run holds such a number"),
         (["--scale", "model.dim", "--baseline", "previous"], "choose one"),
     ):
         assert main(["report", str(ladder), "--html", str(page), *wrong]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_another_measure_is_asked_for(ladder):
+    made = report(ladder, "previous", measure="tokens_per_second")
+    table = made.results.tables[0]
+    assert (table.measure.name, table.measure.direction) == ("tokens_per_second", "max")
+    assert [each.mean for each in table.configurations] == [13_560.0] * 7
+    assert report(ladder, measure="val/bpb").results.tables[0].measure.unit == "bits per byte"
 
 
 def test_curves_are_means_over_seeds_with_their_range(tmp_path):

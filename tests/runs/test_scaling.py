@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
 from lab.errors import RequestError
+from lab.runs.comparison import method
 from lab.runs.comparison.collect import read_runs
 from lab.runs.comparison.compare import compare
-from lab.runs.comparison.scaling import GROWS, SHRINKS, fit, scaling
+from lab.runs.comparison.scaling import fit, scaling
+from lab.runs.comparison.trends import CHANGES, GROWS, SHRINKS
 from lab.runs.comparison.verdict import EQUIVALENT, UNDECIDED, WORSE, Rule
 from tests.runs.synthetic import write_run, write_scale
 
@@ -40,6 +42,16 @@ def law_at(costs, floor, factor, exponent):
     return floor + factor * costs**-exponent
 
 
+@pytest.mark.parametrize(
+    "losses", [[2.0, 1.5, 1.52, 1.53, 1.5, 1.51], [2.0, 2.1, 2.2, 2.1, 2.0, 2.2], [2.0] * 6, [3, 2, 2, 2, 2, 2]]
+)
+def test_losses_that_follow_no_law_have_a_curve_all_the_same(losses):
+    """Their best offset lies above the least of them."""
+    curve = fit(COSTS, losses, [0.01] * 6, draws=50)
+    assert np.square(curve(COSTS) - losses).sum() <= np.var(losses) * 6 + 1e-9
+    assert curve.floor_ends[0] <= curve.floor_ends[1]
+
+
 def test_an_offset_is_never_negative():
     assert fit(COSTS, 2 - 0.1 * np.log(COSTS / 1e12)).floor == pytest.approx(0, abs=1e-9)
 
@@ -63,6 +75,45 @@ def test_a_difference_grows_goes_away_or_stays(tmp_path, closing, verdict):
     base = next(each for each in found.variants if each.name == "attention=mha")
     assert base.curve.exponent == pytest.approx(0.3, abs=0.03)
     assert base.curve.floor == pytest.approx(1.5, abs=0.05)
+
+
+def test_a_difference_that_turns_changes_and_is_not_said_to_grow(tmp_path):
+    """As much better at the small end as it is worse at the large one."""
+    random = np.random.default_rng(2)
+    for place, dim in enumerate((32, 64, 128)):
+        for attention, effect in (("mha", 0.0), ("mqa", 0.1 * (place - 1))):
+            for seed in range(4):
+                value = 2 - place / 10 + effect + random.normal(0, 0.004)
+                overrides = [f"model.dim={dim}", f"attention={attention}"]
+                write_run(tmp_path / f"{dim}{attention}{seed}", overrides, value, seed, parameters=48 * dim**2)
+    (trend,) = compare(read_runs([tmp_path]), scale=["model.dim"]).tables[0].trends
+    assert trend.verdict == CHANGES
+    decades = np.log10([48.0 * dim**2 for dim in (32, 64, 128)])
+    assert trend.slope.mean == pytest.approx(0.2 / (decades[2] - decades[0]), rel=0.1)
+
+
+def test_trends_are_corrected_with_all_other_questions_of_the_report(tmp_path):
+    """A slope with p = 0.035 by itself is no verdict among four questions."""
+    slopes = np.array([-0.3, 1.0, 0.9, 0.8, 1.2, 0.1]) * 0.004
+    for dim in (32, 128):
+        for seed, slope in enumerate(slopes):
+            shift = slope * np.log10((dim / 64) ** 2) * (1 if dim else 0)
+            for attention, extra in (("mha", 0.0), ("mqa", shift)):
+                overrides = [f"model.dim={dim}", f"attention={attention}"]
+                value = 2 + seed / 50 + extra
+                write_run(tmp_path / f"{dim}{attention}{seed}", overrides, value, seed, parameters=48 * dim**2)
+    results = compare(read_runs([tmp_path]), scale=["model.dim"])
+    (trend,) = results.tables[0].trends
+    assert 0.0125 < trend.slope.p < 0.05
+    assert trend.verdict == UNDECIDED
+    assert "2 comparisons, 1 slope and 1 mean along the scale" in method.said(results)
+
+
+def test_where_seeds_were_added_trends_allow_for_the_looks(tmp_path):
+    write_scale(tmp_path, seeds=4)
+    once, looked = (compare(read_runs([tmp_path]), rule=rule, scale=["model.dim"]) for rule in (Rule(), Rule(None, 8)))
+    narrow, wide = (results.tables[0].trends[0].slope for results in (once, looked))
+    assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)
 
 
 def test_each_size_is_a_question_of_its_own(tmp_path):

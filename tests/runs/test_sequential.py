@@ -129,7 +129,9 @@ def test_several_comparisons_err_in_five_percent_of_reports_together(truths, mar
     wrong = 0
     for _ in range(reports):
         values = random.normal(0, 1, (len(truths), most)) + np.array(truths)[:, None]
-        for truth, state in zip(truths, look_at_all(values.tolist(), most, margin=margin), strict=True):
+        for truth, state in zip(
+            truths, look_at_all(values.tolist(), most, margins=[margin] * len(truths)), strict=True
+        ):
             within = margin is not None and -margin < state.low and state.high < margin
             if within and state.decided:
                 bad = abs(truth) >= margin

@@ -2,8 +2,12 @@
 
 import pytest
 
+from lab.errors import RequestError
+from lab.runs.comparison import words
+from lab.runs.comparison.charts import chart_data
 from lab.runs.comparison.collect import read_runs
 from lab.runs.comparison.compare import compare
+from lab.runs.report import report
 from tests.runs.synthetic import write_run
 
 
@@ -34,6 +38,46 @@ def test_an_offline_run_is_a_run(offline):
     assert run.number("parameters") == 1000
     (table,) = compare([run]).tables
     assert table.configurations[0].label == "attention=mqa"
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """Four offline runs of another program, which has heard of neither seeds nor this lab."""
+    import wandb
+
+    folder = tmp_path_factory.mktemp("foreign")
+    settings = wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True)
+    for rate, reached in ((0.1, 0.70), (0.1, 0.72), (0.3, 0.80), (0.3, 0.84)):
+        config = {"optimizer": {"name": "adam", "lr": rate}, "layers": [64, 64]}
+        run = wandb.init(project="other", dir=folder, mode="offline", config=config, settings=settings)
+        for share in (0.5, 1.0):
+            run.log({"accuracy": reached * share, "loss": 1 - reached * share})
+        run.finish()
+    return folder
+
+
+def test_runs_of_another_program_are_compared_by_what_they_hold(foreign):
+    made = report(foreign, measure="accuracy:max")
+    (table,) = made.results.tables
+    assert [each.label for each in table.configurations] == ["optimizer.lr=0.3", "optimizer.lr=0.1"]
+    assert [each.values for each in table.configurations] == [{0: 0.8, 1: 0.84}, {0: 0.7, 1: 0.72}]
+    assert any("4 runs recorded no seed" in note for note in made.results.notes)
+    assert words.command(table.configurations[0].all) == ""
+    curve = chart_data(table)["configurations"][0]["curves"]["accuracy"]
+    assert curve["mean"] == pytest.approx([0.41, 0.82])
+    assert curve["step"] == [0, 1]
+
+
+def test_without_a_measure_those_that_there_are_are_named(foreign):
+    results = report(foreign).results
+    assert results.tables == []
+    assert {why for _, _, why in results.not_counted} == {
+        "it holds no val/loss; --measure KEY compares by one of accuracy, loss"
+    }
+    with pytest.raises(
+        RequestError, match=r"--measure acuracy: no run holds such a number; there are .*accuracy, loss"
+    ):
+        report(foreign, measure="acuracy")
 
 
 def test_a_run_folder_is_preferred_to_the_one_inside_it(offline, tmp_path):

@@ -24,13 +24,15 @@ def test_offline_the_checked_definition_is_kept(ladder, monkeypatch):
     text = json.dumps(document, ensure_ascii=False)
     for comparison in made.results.comparisons:
         assert comparison.configuration.label in text
-    (grid,) = (block for block in document["spec"]["blocks"] if block["type"] == "panel-grid")
+    (grid,) = (block for block in document["report"]["spec"]["blocks"] if block["type"] == "panel-grid")
     (runs,) = grid["metadata"]["runSets"]
     chosen = runs["filters"]["filters"][0]
     assert chosen["key"] == {"section": "config", "name": "configuration"}
     assert chosen["value"] == [f"hash{number}" for number in range(7)]
     kinds = [panel["viewType"] for panel in grid["metadata"]["panelBankSectionConfig"]["panels"]]
     assert kinds == ["Run History Line Plot"] * 2 + ["Scatter Plot"] * 2
+    (section,) = document["workspace"]["spec"]["section"]["panelBankConfig"]["sections"]
+    assert [panel["viewType"] for panel in section["panels"]] == kinds
 
 
 def test_a_search_gets_its_hyperparameters(tmp_path):

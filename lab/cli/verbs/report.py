@@ -16,6 +16,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--baseline", help="a configuration, `first` or `previous`")
     parser.add_argument("--html", type=Path, help="the page (default: report.html in the first folder)")
     parser.add_argument("--margin", type=float, help="the largest difference that makes none, in the measure's unit")
+    parser.add_argument("--measure", metavar="KEY[:max]", help="compare by another number of the runs' records")
     parser.add_argument("--scale", action="append", default=[], metavar="KEY", help="compare within each size of KEY")
     parser.add_argument("--most-seeds", type=int, metavar="N", help="seeds were added until it was decided, at most N")
     parser.add_argument(
@@ -27,7 +28,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from lab.runs.report import report as compare
 
-    made = compare(options.folders, options.baseline, options.margin, options.scale, options.most_seeds)
+    made = compare(
+        options.folders, options.baseline, options.margin, options.scale, options.most_seeds, options.measure
+    )
     page = options.html or options.folders[0] / "report.html"
     made.write_html(page)
     if options.csv:

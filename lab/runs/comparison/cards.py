@@ -8,8 +8,10 @@ from html import escape
 
 from lab.runs.comparison import words
 from lab.runs.comparison.compare import MANY, Comparison, Configuration, Table
+from lab.runs.comparison.importance import importance
 from lab.runs.comparison.numbers import signed
-from lab.runs.comparison.verdict import FEWEST_PAIRS, VERDICTS
+from lab.runs.comparison.trends import Trend
+from lab.runs.comparison.verdict import FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
 
 MOST_NAMED, MOST_ROWS = 8, 24
 
@@ -17,7 +19,7 @@ MOST_NAMED, MOST_ROWS = 8, 24
 def name(configuration: Configuration, table: Table) -> str:
     """The short name, its keys held back so that the options stand out; it may break within a word."""
     short = words.short_names(table)[1][table.configurations.index(configuration)]
-    breakable = re.sub(r"([_.])(?=\w)", r"\1<wbr>", escape(short))
+    breakable = re.sub(r"([_.])(?=[A-Za-z])", r"\1<wbr>", escape(short))
     parts = (word.partition("=") for word in breakable.split(" "))
     return " ".join(f'<span class="key">{key}=</span>{value}' if equals else key for key, equals, value in parts)
 
@@ -32,21 +34,42 @@ def _css_class(verdict: str) -> str:
 
 
 def lead(table: Table) -> str:
-    """Which swaps got which verdict, by name."""
-    lines, most = [], 2 if table.is_search else MOST_NAMED
-    for verdict in VERDICTS:
-        steps = [each for each in table.comparisons if each.verdict == verdict and not each.whole_road]
-        if steps:
-            named = ", ".join(f"<b>{name(each.configuration, table)}</b>" for each in steps[:most])
-            more = f" and {len(steps) - most} more" if len(steps) > most else ""
-            lines.append(f"<li>{badge(verdict)} <span>{named}{more}</span></li>")
-    if table.is_search:
-        best = table.configurations[0]
-        reached = f"{words.level(best, words.places(table))} {escape(table.measure.title)}"
-        lines.insert(
-            0, f'<li><span class="badge best">best</span> <span><b>{name(best, table)}</b>: {reached}</span></li>'
-        )
-    return f'<ul class="lead">{"".join(lines)}</ul>' if lines else ""
+    """Which swaps got which verdict, by name; of a search what is best, what is as good, and what mattered."""
+    lines = _of_search(table) if table.is_search else _of_verdicts(table)
+    items = "".join(f"<li>{badge(word)} <span>{said}</span></li>" for word, said in lines)
+    luck = f'<p class="caption">{words.LUCK}</p>' if table.is_search else ""
+    return f'<ul class="lead">{items}</ul>{luck}' if items else ""
+
+
+def _of_verdicts(table: Table) -> list[tuple[str, str]]:
+    steps = [each for each in table.comparisons if not each.whole_road]
+    named = {
+        verdict: [name(each.configuration, table) for each in steps if each.verdict == verdict] for verdict in VERDICTS
+    }
+    along = [(each.verdict, f"<b>{escape(each.variant)}</b>{_asked(each)}") for each in table.trends]
+    return [*along, *((verdict, _listed(names, MOST_NAMED)) for verdict, names in named.items() if names)]
+
+
+def _asked(trend: Trend) -> str:
+    """What an open verdict is about."""
+    return ": whether it changes with scale" if trend.verdict in (UNDECIDED, TOO_FEW) else ""
+
+
+def _of_search(table: Table) -> list[tuple[str, str]]:
+    best, *_ = table.configurations
+    lines = [("best", f"<b>{name(best, table)}</b>")]
+    if near := words.close(table):
+        names = _listed([name(each, table) for each in near], 2)
+        lines.append(("as good", f"{names}: no farther than seeds alone take two means"))
+    if found := importance(table):
+        shares = ", ".join(f"<b>{escape(key)}</b> {share:.0%}" for key, share in found.shares.items() if share >= 0.05)
+        lines.append(("matters", f"{shares} of what varied"))
+    return lines
+
+
+def _listed(names: list[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"<b>{each}</b>" for each in names[:most]) + more
 
 
 def cards(table: Table) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lab.runs.comparison import labels
-from lab.runs.comparison.collect import LOSS_PER_TOKEN, RunRecord
+from lab.runs.comparison.collect import LOSS_PER_TOKEN, NUMBERED, RunRecord
 
 if TYPE_CHECKING:
     from lab.runs.comparison.compare import Table
@@ -28,8 +28,7 @@ def missing(tables: Sequence[Table], names: Mapping[str, str], chosen: str | Non
     for table in tables:
         if chosen is not None and table.baseline is not None and table.baseline.key != chosen:
             notes.append(
-                f"{names[chosen]} was not run on data {table.data_fingerprint}; "
-                f"{table.baseline.label} is the baseline there."
+                f"{names[chosen]} was not run on the data of {table.baseline.label}, which is the baseline there."
             )
     return notes
 
@@ -58,6 +57,10 @@ def cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
             notes.append(
                 f"Every variant was run at several sizes of {key}: --scale {key} compares within each, and along it."
             )
+    if unseeded := sum(NUMBERED in run.result for run in runs):
+        notes.append(
+            f"{unseeded} runs recorded no seed: they are numbered as they began, and pair by that alone, whatever their data."
+        )
     for key in ("threads", "devices"):
         counts = sorted({number for run in runs if (number := run.number(key)) is not None})
         if len(counts) > 1:

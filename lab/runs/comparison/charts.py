@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lab.runs.comparison import pareto
+from lab.runs.comparison.collect import RunRecord
 from lab.runs.comparison.compare import Configuration, Table
 from lab.runs.comparison.importance import hyperparameters, is_log, is_numeric
+from lab.runs.comparison.labels import told
 from lab.runs.comparison.scaling import Scaling
 
 if TYPE_CHECKING:
     import numpy as np
 
-AXES = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds"}
+AXES = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds", "step": "steps"}
 CURVES = ("val/bpb", "val/loss", "train/loss")
 POINTS = 3000  # of all curves of one kind together
 MOST_SHOWN = 10
 
 
-def chart_data(table: Table, scale: Scaling | None = None) -> dict[str, Any]:
-    """Plain values; the browser sets labels as text, never as markup."""
+def chart_data(table: Table, scale: Scaling | None = None, apart: Sequence[RunRecord] = ()) -> dict[str, Any]:
+    """Plain values; the browser sets labels as text, never as markup.
+
+    Args:
+        apart: one run of each configuration that has no result; hyperparameters show where they lie.
+    """
+    runs = [*table.firsts, *apart]
     points = max(40, min(250, POINTS // len(table.configurations)))
     names = {table.measure.name, *CURVES}
     return {
@@ -41,7 +49,8 @@ def chart_data(table: Table, scale: Scaling | None = None) -> dict[str, Any]:
             }
             for place, each in enumerate(table.configurations)
         ],
-        "hyperparameters": [_axis(key, values) for key, values in hyperparameters(table).items()],
+        "hyperparameters": [_axis(key, values) for key, values in hyperparameters(runs).items()],
+        "apart": [{"label": " ".join(told(run.overrides).values()), "status": run.status} for run in apart],
         "scaling": scale and _scale(scale),
     }
 

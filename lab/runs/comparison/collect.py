@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +18,16 @@ from lab.errors import RequestError
 if TYPE_CHECKING:
     import numpy as np
 
-FINISHED = "finished"
+FINISHED, DIVERGED, PRUNED, FAILED = "finished", "diverged", "pruned", "failed"
 UNREADABLE = "unreadable"
 NO_RESULT = "no result"
 NOT_STARTED = "not started"
 MEASURED = "measured.json"
 """What was measured of a run after it had ended, as `lab.runs.decoding` does."""
+HIGHER = ("decode/tokens_per_second", "tokens_per_second")
+"""Measures of which more is better; of others that are no headline, less."""
+NUMBERED = "seed/numbered"
+"""Set of a run that recorded no seed and was given a number."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class RunRecord:
         error: why it is not finished, where that is known.
         result: the content of `result.json`.
         overrides: what was typed to get this run.
+        foreign: another program than the lab made it.
     """
 
     folder: Path
@@ -62,6 +67,7 @@ class RunRecord:
     error: str | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    foreign: bool = False
 
     def number(self, key: str) -> float | None:
         """The finite number under this key of `result.json`, else None."""
@@ -181,11 +187,47 @@ def read_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
     return sorted(runs, key=lambda run: (place.get(run.folder.resolve(), len(place)), run.started))
 
 
+def by_measure(runs: Sequence[RunRecord], wanted: str) -> list[RunRecord]:
+    """The same runs, to be compared by another number of their records.
+
+    Args:
+        runs: of which some hold it.
+        wanted: its key, with `:max` behind where more of it is better and the runs do not say so themselves.
+
+    Raises:
+        RequestError: no run holds a number of that name; it names those that there are.
+    """
+    name, colon, direction = wanted.rpartition(":")
+    if not colon or direction not in ("min", "max"):
+        name, direction = wanted, ""
+    holding = [run for run in runs if run.number(name) is not None]
+    if not holding:
+        known = sorted({key for run in runs for key in run.result if run.number(key) is not None and key[0] != "_"})
+        raise RequestError(f"--measure {name}: no run holds such a number; there are {', '.join(known) or 'none'}")
+    usual = Measure(name, "", "max" if name in HIGHER else "min")
+    own = next((run.measure for run in holding if run.measure.name == name), usual)
+    headline = {"name": name, "unit": own.unit, "direction": direction or own.direction}
+    return [replace(run, result={**run.result, "headline": headline}) if run.result else run for run in runs]
+
+
+def searched(folders: Sequence[Path]) -> bool:
+    """Whether all of these are of sweeps that looked for the best, by `sweep.yaml`."""
+    import yaml
+
+    def method(folder: Path) -> Any:
+        try:
+            return yaml.safe_load((folder / "sweep.yaml").read_text("utf-8"))["method"]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+            return None
+
+    return all(method(folder) in ("random", "bayes") for folder in folders)
+
+
 def _refuse_nothing(runs: list[RunRecord], folders: Sequence[str | Path]) -> None:
     if any(run.status not in (UNREADABLE, NOT_STARTED) for run in runs):
         return
     where = ", ".join(map(str, folders))
-    damaged = [f"{run.folder / 'result.json'}: {run.error}" for run in runs if run.status == UNREADABLE]
+    damaged = [f"{run.folder}: {run.error}" for run in runs if run.status == UNREADABLE]
     if damaged:
         raise RequestError(f"no run can be read in {where}: " + "; ".join(damaged))
     raise RequestError(
@@ -212,11 +254,11 @@ def _read_run(folder: Path) -> RunRecord:
     try:
         result = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        return RunRecord(folder, UNREADABLE, error.strerror or str(error))
+        return RunRecord(folder, UNREADABLE, f"result.json: {error.strerror or error}")
     except ValueError as error:  # not JSON, or not UTF-8
-        return RunRecord(folder, UNREADABLE, f"damaged, {error}", overrides=_typed(folder))
+        return RunRecord(folder, UNREADABLE, f"result.json: damaged, {error}", overrides=_typed(folder))
     if not isinstance(result, dict) or not isinstance(result.get("status"), str):
-        return RunRecord(folder, UNREADABLE, "damaged, it holds no status", overrides=_typed(folder))
+        return RunRecord(folder, UNREADABLE, "result.json: damaged, it holds no status", overrides=_typed(folder))
     why, overrides = result.get("error"), result.get("overrides")
     typed = tuple(map(str, overrides)) if isinstance(overrides, list) else _typed(folder)
     return RunRecord(folder, result["status"], None if why is None else str(why), result | _measured(folder), typed)

@@ -8,7 +8,7 @@ and in `sequential` where seeds are added until it is decided.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +19,7 @@ from lab.runs.comparison.collect import Measure, RunRecord
 from lab.runs.comparison.configurations import Configuration, Sort, comparable, count, key_of
 from lab.runs.comparison.differences import Difference, Noise, noise, paired_difference
 from lab.runs.comparison.sequential import Look, look_at_all
+from lab.runs.comparison.trends import Grid, Trend, axis_of, trends
 from lab.runs.comparison.verdict import ALPHA, TOO_FEW, UNDECIDED, Evidence, Rule, correct, evidence, judge
 
 PREVIOUS = "previous"
@@ -95,7 +96,7 @@ class Comparison:
         Decided is better or worse, or with a margin equivalent, whichever takes fewer.
         """
         mean, spread = self.difference.mean, self.difference.sd
-        if self.verdict != UNDECIDED or mean is None or not spread:
+        if self.verdict != UNDECIDED or self.plain is None or mean is None or not spread:
             return None
         plans = [power.seeds_to_find(mean, spread, self.level)]
         if self.margin is not None:
@@ -113,6 +114,9 @@ class Table:
         configurations: best first; on a ladder or a scale in its order.
         comparisons: in the order of the configurations; on a ladder the whole road comes last.
         scale: the keys of the sizes within which variants are compared.
+        grid: on a scale, its configurations by variant and size.
+        trends: what becomes of each variant's difference along the scale.
+        searched: the sweep looked for the best by its method.
     """
 
     measure: Measure
@@ -122,6 +126,9 @@ class Table:
     configurations: Sequence[Configuration]
     comparisons: Sequence[Comparison]
     scale: tuple[str, ...] = ()
+    grid: Grid = field(default_factory=dict)
+    trends: Sequence[Trend] = ()
+    searched: bool = False
 
     def comparison_of(self, configuration: Configuration) -> Comparison | None:
         """The row's own comparison: with the baseline, or with the one before."""
@@ -131,7 +138,13 @@ class Table:
     @property
     def is_search(self) -> bool:
         """Whether the best of many was looked for, rather than a few swaps compared."""
-        return self.baseline is not None and not self.scale and len(self.comparisons) > MANY
+        many = self.searched or len(self.comparisons) > MANY
+        return self.baseline is not None and not self.scale and many
+
+    @property
+    def firsts(self) -> list[RunRecord]:
+        """A run of each configuration, for what they share."""
+        return [each.first for each in self.configurations]
 
     @cached_property
     def noise(self) -> Noise | None:
@@ -184,7 +197,11 @@ class Results:
 
 
 def compare(
-    runs: Sequence[RunRecord], baseline: str | None = None, rule: Rule | None = None, scale: Sequence[str] = ()
+    runs: Sequence[RunRecord],
+    baseline: str | None = None,
+    rule: Rule | None = None,
+    scale: Sequence[str] = (),
+    searched: bool = False,
 ) -> Results:
     """Compare configurations over paired seeds.
 
@@ -194,6 +211,7 @@ def compare(
             before it, and the last with the first.
         rule: of the verdicts; without one, the t-test with Holm's correction.
         scale: keys that set the size, like `model.dim`: variants are compared within each size.
+        searched: the best was looked for, rather than a few swaps compared.
 
     Raises:
         RequestError: `baseline` means no configuration, several, or one without a finished run; a key of `scale` does
@@ -215,7 +233,7 @@ def compare(
         tables = [_scaled(sort, configurations, chosen, tuple(scale)) for sort, configurations in sorts.items()]
     else:
         tables = [_table(sort, configurations, chosen, ladder) for sort, configurations in sorts.items()]
-    tables = _judge(tables, rule)
+    tables = [replace(table, searched=searched) for table in _judge(tables, rule)]
     notes += cautions.missing(tables, names, chosen, ladder) + cautions.cautions(tables, counted)
     return Results(tables, ladder, not_counted, notes, rule)
 
@@ -257,14 +275,19 @@ def _scaled(sort: Sort, configurations: list[Configuration], chosen: str | None,
     at_size = {
         size: each for each, variant, size in zip(configurations, variants, sizes, strict=True) if variant == reference
     }
-    rank = {size: place for place, size in enumerate(sorted(set(sizes)))}
-    order = sorted(range(len(configurations)), key=lambda place: (rank[sizes[place]], variants[place] != reference))
+    order = sorted(range(len(configurations)), key=lambda place: (sizes[place], variants[place] != reference))
     comparisons = [
         _open(configurations[place], at_size[sizes[place]])
         for place in order
         if variants[place] != reference and sizes[place] in at_size
     ]
-    return Table(measure, data, tokenizer, baseline, [configurations[place] for place in order], comparisons, scale)
+    grid: dict[str, dict[tuple[float, ...], Configuration]] = {}
+    for variant, size, configuration in zip(variants, sizes, configurations, strict=True):
+        grid.setdefault(variant, {})[size] = configuration
+    axis = axis_of(configurations)
+    along = [] if axis is None else trends(grid, reference, axis)
+    ordered = [configurations[place] for place in order]
+    return Table(measure, data, tokenizer, baseline, ordered, comparisons, scale, grid, along)
 
 
 def _open(configuration: Configuration, baseline: Configuration, whole_road: bool = False) -> Comparison:
@@ -272,54 +295,72 @@ def _open(configuration: Configuration, baseline: Configuration, whole_road: boo
     return Comparison(configuration, baseline, difference, whole_road=whole_road)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a question comes to among all of its report: its interval, its p-values after correction, its last look."""
+
+    difference: Difference
+    corrected: Evidence
+    look: Look | None = None
+
+    @property
+    def apart(self) -> bool:
+        """Whether the difference is known not to be zero."""
+        return self.corrected.different < ALPHA
+
+
 def _judge(tables: Sequence[Table], rule: Rule) -> list[Table]:
-    """The tables with their verdicts, corrected over all comparisons of the report that have pairs enough."""
-    asked = {
-        comparison: found
-        for table in tables
-        for comparison in table.comparisons
-        if (found := evidence(comparison.difference, rule.margin)) is not None
-    }
+    """The tables with their verdicts, corrected over all questions of the report that have pairs enough."""
+    questions = [(each.difference, rule.margin) for table in tables for each in table.comparisons]
+    questions += [(each, None) for table in tables for trend in table.trends for each in trend.asked]
+    asked = {difference: found for difference, margin in questions if (found := evidence(difference, margin))}
     if rule.most_seeds is None:
-        corrected = dict(zip(asked, correct(list(asked.values())), strict=True))
-        left = sum(any(p >= ALPHA for p in each.both) for each in corrected.values())
-        level = ALPHA / max(left, 1)
-
-        def close(each: Comparison, direction: str) -> Comparison:
-            found = corrected.get(each)
-            verdict = judge(each.difference, found, direction)
-            return replace(
-                each, verdict=verdict, plain=asked.get(each), corrected=found, level=level, margin=rule.margin
-            )
+        answers = dict(zip(asked, map(Answer, asked, correct(list(asked.values()))), strict=True))
     else:
-        values = [each.difference.values for each in asked]
-        looks = dict(zip(asked, look_at_all(values, rule.most_seeds, ALPHA, rule.margin), strict=True))
+        answers = _looked(asked, rule, rule.most_seeds)
+    open_ones = sum(any(p >= ALPHA for p in each.corrected.both) for each in answers.values())
 
-        def close(each: Comparison, direction: str) -> Comparison:
-            return _as_looked(each, looks[each], direction, rule) if each in looks else each
+    def comparison(each: Comparison, direction: str) -> Comparison:
+        answer = answers.get(each.difference)
+        if answer is None:
+            return replace(each, margin=rule.margin)
+        once = answer.look is None
+        return replace(
+            each,
+            difference=answer.difference,
+            verdict=judge(answer.difference, answer.corrected, direction),
+            plain=asked[each.difference] if once else None,
+            corrected=answer.corrected if once else None,
+            look=answer.look,
+            level=ALPHA / max(open_ones, 1),
+            margin=rule.margin,
+        )
+
+    def trend(each: Trend) -> Trend:
+        if not all(difference in answers for difference in each.asked):
+            return each
+        slope, mean = (answers[difference] for difference in each.asked)
+        return replace(each, slope=slope.difference, mean=mean.difference, verdict=each.word(slope.apart, mean.apart))
 
     return [
-        replace(table, comparisons=[close(each, table.measure.direction) for each in table.comparisons])
+        replace(
+            table,
+            comparisons=[comparison(each, table.measure.direction) for each in table.comparisons],
+            trends=list(map(trend, table.trends)),
+        )
         for table in tables
     ]
 
 
-def _as_looked(comparison: Comparison, look: Look, direction: str, rule: Rule) -> Comparison:
-    """The comparison with the interval that holds at all looks together, and the verdict that follows from it."""
-    known = math.isfinite(look.low)
-    difference = replace(
-        comparison.difference,
-        mean=look.mean,
-        low=look.low if known else None,
-        high=look.high if known else None,
-    )
-    within = rule.margin is not None and -rule.margin < look.low and look.high < rule.margin
-    # An interval that excludes zero has p = 0 for this purpose: the look has counted its errors already.
-    found = Evidence(0.0 if difference.excludes_zero else 1.0, (0.0 if within else 1.0) if rule.margin else None)
-    return replace(
-        comparison,
-        difference=difference,
-        verdict=judge(difference, found, direction),
-        look=look,
-        margin=rule.margin,
-    )
+def _looked(asked: Mapping[Difference, Evidence], rule: Rule, most: int) -> dict[Difference, Answer]:
+    """The answers with the intervals that hold at all looks together, and the verdicts that follow from them."""
+    values = [each.values if each.varies else [0.0] * len(each.values) for each in asked]
+    margins = [rule.margin if each.equivalent is not None else None for each in asked.values()]
+    found = {}
+    for each, margin, look in zip(asked, margins, look_at_all(values, most, margins=margins), strict=True):
+        known = math.isfinite(look.low)
+        difference = replace(each.first(look.pairs), low=look.low if known else None, high=look.high if known else None)
+        # The looks have counted their errors already: what an interval shows is as sure as it has to be.
+        shown = Evidence(1.0 - look.excludes_zero, None if margin is None else 1.0 - look.within(margin))
+        found[each] = Answer(difference, shown, look)
+    return found

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, stdev
 
 from lab.runs.comparison import labels
-from lab.runs.comparison.collect import FINISHED, LOSS_PER_TOKEN, Measure, RunRecord
+from lab.runs.comparison.collect import DIVERGED, FAILED, FINISHED, LOSS_PER_TOKEN, PRUNED, Measure, RunRecord
+
+NO_MEASURES = ("seed", "seconds")
+"""Numbers of another program's run that nobody compares by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,23 +32,27 @@ class Configuration:
     label: str
     runs: Mapping[int, RunRecord]
 
-    @property
+    @cached_property
     def values(self) -> dict[int, float]:
         """Seed -> what the run reached."""
         return {seed: run.value for seed, run in self.runs.items() if run.value is not None}
 
-    @property
+    @cached_property
     def mean(self) -> float:
         return fmean(self.values.values())
 
-    @property
+    @cached_property
     def spread(self) -> float | None:
         """Standard deviation over the seeds; None for a single one."""
         return stdev(self.values.values()) if len(self.runs) > 1 else None
 
     @property
+    def all(self) -> list[RunRecord]:
+        return list(self.runs.values())
+
+    @property
     def first(self) -> RunRecord:
-        return next(iter(self.runs.values()))
+        return self.all[0]
 
     def numbers(self, key: str) -> list[float]:
         """What the runs recorded under this key of `result.json`; those without a number are left out."""
@@ -56,7 +64,7 @@ class Configuration:
 
 
 def key_of(run: RunRecord) -> str:
-    return run.configuration or " ".join(sorted(labels.told(run.overrides).values()))
+    return run.configuration or _words(run)
 
 
 def count(
@@ -68,10 +76,9 @@ def count(
     for run in runs:
         label = names[key_of(run)] if run.result else " ".join(labels.told(run.overrides).values()) or run.folder.name
         if run.status != FINISHED:
-            not_counted.append((label, run, run.error or ""))
+            not_counted.append((label, run, run.error or _behind(run)))
         elif run.seed is None or run.value is None:
-            missing = "seed" if run.seed is None else run.measure.name
-            not_counted.append((label, run, f"result.json holds no {missing}"))
+            not_counted.append((label, run, _missing(run)))
         else:
             place = (key_of(run), run.seed, run.data_fingerprint)
             older, newer = sorted((newest.get(place, run), run), key=lambda each: each.started)
@@ -81,6 +88,40 @@ def count(
                     f"{label} seed {run.seed} ran twice: {newer.folder} counts, being newer than {older.folder}."
                 )
     return list(newest.values()), not_counted, notes
+
+
+def _behind(run: RunRecord) -> str:
+    """Where a run was when its sweep gave it up; empty for one that ended otherwise."""
+    steps = run.number("steps")
+    if run.status != PRUNED or run.value is None or steps is None:
+        return ""
+    return f"behind the others at step {steps:.0f}, {run.measure.name} {run.value:.4g}"
+
+
+def given_up(runs: Iterable[RunRecord]) -> frozenset[str]:
+    """What tells the configurations of which a run diverged, was pruned or failed: a sweep may leave their other seeds out."""
+    return frozenset(_words(run) for run in runs if run.status in (DIVERGED, PRUNED, FAILED))
+
+
+def was_given_up(run: RunRecord, others: frozenset[str]) -> bool:
+    """Whether a run that has not started is of one of them."""
+    return _words(run) in others
+
+
+def _words(run: RunRecord) -> str:
+    return " ".join(sorted(labels.told(run.overrides).values()))
+
+
+def _missing(run: RunRecord) -> str:
+    """Why a finished run can't be compared."""
+    if run.seed is None:
+        return "result.json holds no seed"
+    if not run.foreign:
+        return f"result.json holds no {run.measure.name}"
+    known = sorted(
+        key for key in run.result if run.number(key) is not None and not key.startswith("_") and key not in NO_MEASURES
+    )
+    return f"it holds no {run.measure.name}; --measure KEY compares by one of {labels.listing(known) or 'none'}"
 
 
 Sort = tuple[str | None, Measure, str | None]

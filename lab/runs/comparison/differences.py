@@ -18,7 +18,7 @@ FEWEST_FOR_BOOTSTRAP = 8
 RESAMPLES = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Difference:
     """The mean of paired differences, in the unit of the measure.
 
@@ -52,6 +52,13 @@ class Difference:
     def error(self) -> float | None:
         """Standard error of the mean."""
         return None if self.sd is None else self.sd / math.sqrt(len(self.seeds))
+
+    def first(self, pairs: int) -> Difference:
+        """Of the first so many pairs alone."""
+        if pairs >= len(self.seeds) or not self.varies:
+            return self
+        kept = dict(zip(self.seeds[:pairs], self.values, strict=False))
+        return paired_difference(kept, dict.fromkeys(kept, 0.0))
 
     @cached_property
     def bootstrap(self) -> tuple[float, float] | None:

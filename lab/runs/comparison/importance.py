@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from lab.runs.comparison.collect import RunRecord
 from lab.runs.comparison.compare import Table
 from lab.runs.comparison.labels import varied
 
@@ -19,22 +22,56 @@ if TYPE_CHECKING:
 FEWEST_CONFIGURATIONS = 8
 
 
-def hyperparameters(table: Table) -> dict[str, list[Any]]:
-    """The keys that differ among the configurations, each with its values in their order; None where one has none."""
-    settings = varied([each.first for each in table.configurations])
+def hyperparameters(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
+    """The keys that differ among these runs, one of each configuration, with the values of each; None where one has none."""
+    settings = varied(runs)
     keys = dict.fromkeys(key for setting in settings for key in setting)
     return {key: [setting.get(key) for setting in settings] for key in keys}
 
 
-def importance(table: Table) -> dict[str, float]:
-    """Share of the variance that each hyperparameter explains, the largest first; they add up to 1.
+@dataclass(frozen=True)
+class Importance:
+    """What mattered in a search.
 
-    Empty where there are fewer than two hyperparameters or eight configurations: a forest has nothing to learn there.
+    Attributes:
+        shares: of the variance, by hyperparameter, the largest first; they add up to 1.
+        directions: Spearman's correlation of each that is a number with the measure, -1 to 1.
+        explained: share of the variance over configurations that a forest foretells for those it has not seen; under
+            0 where it foretells worse than their mean.
     """
-    values = {key: column for key, column in hyperparameters(table).items() if None not in column}
-    if len(values) < 2 or len(table.configurations) < FEWEST_CONFIGURATIONS:
-        return {}
-    return fanova(values, [each.mean for each in table.configurations])
+
+    shares: dict[str, float]
+    directions: dict[str, float]
+    explained: float
+
+
+@lru_cache(maxsize=4)
+def importance(table: Table) -> Importance | None:
+    """None where there are fewer than two hyperparameters or eight configurations: a forest has nothing to learn there."""
+    values = {key: column for key, column in hyperparameters(table.firsts).items() if None not in column}
+    reached = [each.mean for each in table.configurations]
+    if len(values) < 2 or len(reached) < FEWEST_CONFIGURATIONS or max(reached) == min(reached):
+        return None
+    from scipy.stats import spearmanr
+
+    directions = {
+        key: float(spearmanr(column, reached).statistic) for key, column in values.items() if is_numeric(column)
+    }
+    return Importance(fanova(values, reached), directions, explained(values, reached))
+
+
+def explained(values: Mapping[str, Sequence[Any]], reached: Sequence[float]) -> float:
+    """R^2 of a random forest for configurations left out of its trees, from columns as of `fanova`."""
+    import numpy as np
+    from sklearn.ensemble import RandomForestRegressor
+
+    columns = [
+        column if is_numeric(column) else np.unique(list(map(str, column)), return_inverse=True)[1]
+        for column in values.values()
+    ]
+    forest = RandomForestRegressor(100, min_samples_leaf=2, oob_score=True, random_state=0)
+    forest.fit(np.array(columns, dtype=float).T, reached)
+    return float(forest.oob_score_)
 
 
 def fanova(values: Mapping[str, Sequence[Any]], reached: Sequence[float]) -> dict[str, float]:
@@ -42,8 +79,6 @@ def fanova(values: Mapping[str, Sequence[Any]], reached: Sequence[float]) -> dic
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-    if max(reached) == min(reached):
-        return {}
     distributions: dict[str, BaseDistribution] = {}
     columns: dict[str, list[Any]] = {}
     for key, column in values.items():

@@ -271,15 +271,20 @@ function drawParallel(section, table, chart) {
   const ranked = [...measured.values].sort((one, other) => table.direction === "min" ? other - one : one - other);
   const goodness = value => Math.round(100 * ranked.indexOf(value) / Math.max(1, ranked.length - 1));
   const drawn = table.configurations.map((configuration, place) => {
-    const points = axes.map(axis => [axis.x, axis.at(place)]);
-    const bend = points.slice(1).map(([x, y], each) => { const [x0, y0] = points[each], middle = (x + x0) / 2; return `C${middle} ${y0} ${middle} ${y} ${x} ${y}`; });
-    const line = node(lines, "path", {class: "line", d: path(points.slice(0, 1)) + bend.join(""), stroke: `color-mix(in oklab, var(--best) ${goodness(configuration.mean)}%, var(--worst))`});
+    const line = node(lines, "path", {class: "line", d: smooth(axes.map(axis => [axis.x, axis.at(place)])), stroke: `color-mix(in oklab, var(--best) ${goodness(configuration.mean)}%, var(--worst))`});
     line.onpointermove = event => { line.classList.add("lit"); showTip(event, configuration.label, [[line.getAttribute("stroke"), table.measureTitle, exact(configuration.mean)]]); };
     line.onpointerleave = () => { line.classList.remove("lit"); hideTip(); };
     return line;
   });
+  table.apart.forEach(({label, status}, each) => {  // no result: a line that ends before the measure
+    const place = table.configurations.length + each;
+    const line = node(lines, "path", {class: `line apart ${status}`, d: smooth(axes.slice(0, -1).map(axis => [axis.x, axis.at(place)]))});
+    line.onpointermove = event => { line.classList.add("lit"); showTip(event, label, [["var(--few)", status, ""]]); };
+    line.onpointerleave = () => { line.classList.remove("lit"); hideTip(); };
+    drawn.push(line);
+  });
   const sift = () => drawn.forEach((line, place) => line.classList.toggle("out",
-    axes.some(axis => axis.picked && (axis.at(place) < axis.picked[0] || axis.at(place) > axis.picked[1]))));
+    axes.some(axis => axis.picked && !(axis.at(place) >= axis.picked[0] && axis.at(place) <= axis.picked[1]))));
   const gap = axes[1].x - axes[0].x;
   for (const axis of axes) {
     node(svg, "line", {class: "base", x1: axis.x, x2: axis.x, y1: top, y2: bottom, "stroke-width": 1.5});
@@ -288,6 +293,10 @@ function drawParallel(section, table, chart) {
     node(title, "title", {}, axis.name);
     brush(svg, axis, top, bottom, sift);
   }
+}
+function smooth(points) {
+  const bends = points.slice(1).map(([x, y], each) => { const [x0, y0] = points[each], middle = (x + x0) / 2; return `C${middle} ${y0} ${middle} ${y} ${x} ${y}`; });
+  return path(points.slice(0, 1)) + bends.join("");
 }
 const clipped = (text, room) => text.length * 6.6 > room ? text.slice(0, Math.max(3, Math.floor(room / 6.6) - 1)) + "…" : text;
 
@@ -355,16 +364,17 @@ for (const section of document.querySelectorAll("section.table")) {
   section.addEventListener("input", event => { if (event.target.type === "search") filter(event.target); });
   section.addEventListener("keydown", event => { if (event.key === "Enter" && event.target.closest("thead th")) event.target.click(); });
   section.addEventListener("click", event => {
-    const chip = event.target.closest(".chip"), head = event.target.closest("thead th:not(.plain)"), button = event.target.closest(".copy");
+    const chip = event.target.closest(".chip"), head = event.target.closest("thead th:not(.plain)");
     if (chip) {
       chip.setAttribute("aria-pressed", chip.getAttribute("aria-pressed") !== "true");
       draw(section);
     }
     if (head) sortBy(head);
-    if (button) copy(button);
   });
   new ResizeObserver(() => draw(section)).observe(section);
 }
+
+document.addEventListener("click", event => { const button = event.target.closest(".copy"); if (button) copy(button); });
 
 const places = document.getElementById("places");
 for (const heading of document.querySelectorAll("section:first-of-type h2[id], section[id] > h2")) {

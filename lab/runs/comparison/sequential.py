@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -54,6 +54,15 @@ class Look:
     last: bool
 
     @property
+    def excludes_zero(self) -> bool:
+        """Whether there is a difference."""
+        return self.low > 0 or self.high < 0
+
+    def within(self, margin: float | None) -> bool:
+        """Whether it makes none."""
+        return margin is not None and -margin < self.low and self.high < margin
+
+    @property
     def go_on(self) -> bool:
         """Whether another seed is worth it: undecided, and the cap not reached."""
         return not self.decided and not self.last
@@ -79,8 +88,7 @@ def look(
         RequestError: more pairs than `most`, or `most` under three.
     """
     pairs = len(differences)
-    if most < FEWEST_PAIRS or pairs > most:
-        raise RequestError(f"looking again: {pairs} pairs with at most {most}; the most is at least {FEWEST_PAIRS}")
+    _check(pairs, most)
     planned = tuple(range(FEWEST_PAIRS, most + 1) if looks is None else sorted(set(looks)))
     taken = [count for count in planned if count <= pairs]
     state = Look(pairs, 0.0, fmean(differences) if differences else 0.0, -math.inf, math.inf, False, pairs == most)
@@ -88,24 +96,42 @@ def look(
         if state.decided:
             break
         mean, low, high = interval(differences[:count], level)
-        decided = low > 0 or high < 0 or (margin is not None and -margin < low and high < margin)
-        state = Look(count, level, mean, low, high, decided, count == most)
+        state = Look(count, level, mean, low, high, False, count == most)
+        state = replace(state, decided=state.excludes_zero or state.within(margin))
     return state
 
 
+def _check(pairs: int, most: int) -> None:
+    if most < FEWEST_PAIRS or pairs > most:
+        raise RequestError(
+            f"most seeds: {pairs} pairs with at most {most}; give the number that was planned, at least {FEWEST_PAIRS}"
+        )
+
+
 def look_at_all(
-    compared: Sequence[Sequence[float]], most: int, alpha: float = ALPHA, margin: float | None = None
+    compared: Sequence[Sequence[float]],
+    most: int,
+    alpha: float = ALPHA,
+    margins: Sequence[float | None] | None = None,
 ) -> list[Look]:
     """Decide for several comparisons at once, any false verdict among all looks and comparisons under `alpha`.
 
     By Holm's rule: what is decided frees its share for the rest (Maurer and Bretz 2013). With a margin a comparison
-    that is decided may still be wrong about the other question, and the shares stay as they are.
+    that is decided may still be wrong about the other question, and keeps its share.
+
+    Args:
+        compared: differences of each, as of `look`.
+        margins: of each; by default none.
     """
+    limits = margins or [None] * len(compared)
     shares = len(compared)
     while True:
-        found = [look(differences, most, alpha / max(shares, 1), margin=margin) for differences in compared]
-        left = len(compared) - sum(each.decided for each in found)
-        if margin is not None or left in (0, shares):
+        found = [
+            look(differences, most, alpha / shares, margin=margin)
+            for differences, margin in zip(compared, limits, strict=True)
+        ]
+        left = sum(margin is not None or not each.decided for each, margin in zip(found, limits, strict=True))
+        if left in (0, shares):
             return found
         shares = left
 
@@ -193,9 +219,9 @@ def repeated_interval(differences: Sequence[float], most: int, alpha: float = AL
         RequestError: more pairs than `most`, or `most` under three.
     """
     pairs = len(differences)
-    state = look(differences, most, alpha)
+    _check(pairs, most)
     if pairs < FEWEST_PAIRS:
-        return state.mean, -math.inf, math.inf
+        return fmean(differences) if differences else 0.0, -math.inf, math.inf
     levels = nominal_levels(tuple(range(FEWEST_PAIRS, most + 1)), most, alpha)
     return interval(differences, levels[pairs - FEWEST_PAIRS])
 

@@ -29,6 +29,7 @@ class Rule:
     Attributes:
         margin: the largest difference that makes no difference, in the unit of the measure; None asks not for it.
         most_seeds: where seeds are added until it is decided, how many at most; None where their number was fixed.
+        beforehand: the margin is known to have been fixed before the first run, as a sweep keeps it.
 
     Raises:
         RequestError: a margin that is not above 0.
@@ -36,6 +37,7 @@ class Rule:
 
     margin: float | None = None
     most_seeds: int | None = None
+    beforehand: bool = False
 
     def __post_init__(self) -> None:
         if self.margin is not None and not 0 < self.margin < float("inf"):

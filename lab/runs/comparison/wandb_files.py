@@ -8,18 +8,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.runs.comparison.collect import FINISHED, NO_RESULT, UNREADABLE, RunRecord, flat
+from lab.runs.comparison.collect import FINISHED, NO_RESULT, NUMBERED, UNREADABLE, RunRecord, flat
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+OWN_NAMES = {"step": "_step", "seconds": "_runtime"}
+"""What W&B calls columns that the lab logs itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +44,14 @@ class WandbRecord(RunRecord):
         import numpy as np
 
         names = dict.fromkeys(name for row in self.history for name in row)
-        return {
+        columns = {
             name: np.array(
                 [value if isinstance(value := row.get(name), int | float) else np.nan for row in self.history]
             )
             for name in names
         }
+        own = {name: columns[key] for name, key in OWN_NAMES.items() if key in columns}
+        return own | columns
 
 
 def is_wandb_folder(folder: Path, files: Iterable[str]) -> bool:
@@ -60,26 +66,38 @@ def run_folder_above(folder: Path) -> Path | None:
 
 
 def read_wandb(folders: list[Path]) -> list[RunRecord]:
-    """The runs in these W&B folders."""
+    """The runs in these W&B folders. Those without a seed get numbers, as they began: what pairs them is that alone."""
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(_read, folders))
+        runs = sorted(pool.map(_read, folders), key=lambda run: run.started)
+    twins: Counter[tuple[str, ...]] = Counter()
+    numbered = []
+    for run in runs:
+        if run.result and run.seed is None:
+            run = replace(run, result={**run.result, "seed": twins[run.overrides], NUMBERED: True})
+            twins[run.overrides] += 1
+        numbered.append(run)
+    return numbered
 
 
 def _read(folder: Path) -> RunRecord:
+    import wandb
+
     try:
-        config, summary, history, code = _merge(_records(folder))
-    except (OSError, ValueError) as error:
+        config, summary, history, facts = _merge(_records(folder))
+    except (OSError, ValueError, wandb.Error) as error:
         return RunRecord(folder, UNREADABLE, f"W&B's file can't be read, {error}")
+    if "code" not in facts:
+        return RunRecord(folder, NO_RESULT, "still running, or killed", overrides=tuple(_typed(config)))
     lab = config.pop("lab", None)
-    lab = lab if isinstance(lab, dict) else config
-    result = {**config, **summary, "choices": lab.get("choices"), "wandb": str(folder)}
-    status = str(summary.get("status") or (NO_RESULT if code is None else FINISHED if code == 0 else "failed"))
-    why = "still running, or killed" if code is None else None if status == FINISHED else summary.get("error")
-    overrides = lab.get("overrides")
-    typed = tuple(map(str, overrides)) if isinstance(overrides, list) else tuple(_typed(config))
-    if code is None:
-        result = {}
-    return WandbRecord(folder, NO_RESULT if code is None else status, why, result, typed, lab, history)
+    foreign = not isinstance(lab, dict)
+    settings = config if foreign else lab
+    overrides = settings.get("overrides")
+    typed = tuple(_typed(config)) if foreign or not isinstance(overrides, list) else tuple(map(str, overrides))
+    known = {"seconds": summary.get("_runtime"), "started": facts.get("started"), "wandb": str(folder)}
+    result = {**known, **config, **summary, "choices": settings.get("choices")}
+    status = str(summary.get("status") or (FINISHED if facts["code"] == 0 else "failed"))
+    why = None if status == FINISHED else str(summary.get("error") or f"exit code {facts['code']}")
+    return WandbRecord(folder, status, why, result, typed, foreign, settings, history)
 
 
 def _records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -88,7 +106,11 @@ def _records(folder: Path) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: it can't be read; with what W&B says.
     """
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    from wandb.util import get_core_path
+
+    # What `wandb leet inspect --json` starts, which would import the whole client for each folder.
+    file = next(folder.glob("*.wandb"))
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file", str(file), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError((done.stderr.strip().splitlines() or ["no reason given"])[-1][:200])
@@ -98,16 +120,17 @@ def _records(folder: Path) -> Iterator[dict[str, Any]]:
 
 def _merge(
     records: Iterable[dict[str, Any]],
-) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], int | None]:
-    """Configuration, summary and history as they were at the end, and the exit code; None without an end."""
+) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """Configuration, summary and history as they were at the end; when it began, and where it ended its exit code."""
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
-    code = None
+    facts: dict[str, Any] = {}
     for record in records:
         match record["type"]:
             case "run":
                 config |= record["run"].get("config", {}).get("update", {})
+                facts["started"] = record["run"].get("start_time")
             case "config":
                 config |= record["config"].get("update", {})
             case "summary":
@@ -115,9 +138,9 @@ def _merge(
             case "history":
                 history.append(record["history"].get("item", {}))
             case "exit":
-                code = int(record["exit"].get("exit_code", 0))
+                facts["code"] = int(record["exit"].get("exit_code", 0))
     config.pop("_wandb", None)
-    return config, summary, history, code
+    return config, summary, history, facts
 
 
 def _typed(config: dict[str, Any]) -> Iterator[str]:

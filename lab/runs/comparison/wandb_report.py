@@ -1,17 +1,18 @@
 """The report in Weights & Biases: a page there with the verdicts, and live charts of the very runs that were compared.
 
-Online it is made by W&B's own library (wandb-workspaces). Offline the same definition is built and checked, and kept as a file;
-the command given again when online makes the page.
+Online it is made by W&B's own library (wandb-workspaces), a workspace beside it. Offline the same definitions are built and
+checked, and kept as a file; the command given again when online makes both.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from lab.errors import RequestError
-from lab.runs.comparison import words
+from lab.runs.comparison import method, words
 from lab.runs.comparison.compare import Results, Table
 from lab.runs.comparison.export import as_markdown, save
 from lab.runs.comparison.importance import hyperparameters
@@ -28,10 +29,15 @@ def publish(results: Results, title: str, folder: Path) -> str:
     """Make the page and a workspace beside it; returns the page's address, or offline the file that keeps the definition.
 
     Raises:
-        RequestError: no run is finished, the file can't be written, or the server refuses the page, with what it says.
+        RequestError: no run is finished, the library is not installed, the file can't be written, or the server refuses,
+            with what it says.
     """
+    from importlib.util import find_spec
+
     from lab.runs.tracker import server_answers
 
+    if find_spec("wandb_workspaces") is None:
+        raise RequestError("--wandb: takes the package wandb-workspaces, which is not installed")
     if not results.tables:
         raise RequestError("--wandb: no run is finished; there is nothing to show")
     if not server_answers():
@@ -61,32 +67,42 @@ def home(results: Results) -> tuple[str, str]:
 
 
 def definition(results: Results, title: str) -> str:
-    """The page as W&B's library would send it, JSON; it has passed the library's checks, but for names on the server."""
-    return report(results, title, "", "")._to_model().model_dump_json(by_alias=True, exclude_none=True, indent=1)
+    """The page and the workspace as W&B's library would send them, JSON; they have passed its checks, but for names on
+    the server.
+    """
+    made: dict[str, Any] = {"report": report(results, title, "", ""), "workspace": workspace(results, title, "", "")}
+    sent = {
+        name: each._to_model().model_dump(mode="json", by_alias=True, exclude_none=True) for name, each in made.items()
+    }
+    return json.dumps(sent, indent=1)
 
 
 def report(results: Results, title: str, entity: str, project: str) -> wr.Report:
     """The page: verdicts in words, the table, and for each table of the report a grid of charts over its runs."""
     import wandb_workspaces.reports.v2 as wr
 
-    blocks: list[Any] = [wr.MarkdownBlock(text=f"**{words.tally(results.comparisons)}.**")]
+    blocks: list[Any] = [wr.MarkdownBlock(text=f"**{words.found(results)}.**")]
     for table in results.tables:
         found: list[Any] = [plain(words.sentence(each, table, against=True)) for each in table.comparisons]
         blocks += [wr.H2(text=words.heading(table, results)), wr.UnorderedList(items=found)]
         blocks.append(wr.PanelGrid(runsets=[_runs(table, entity, project)], panels=_panels(table)))
     blocks += [wr.H2(text="All numbers"), wr.MarkdownBlock(text=as_markdown(results))]
-    blocks += [wr.H2(text="How the verdicts are reached"), wr.P(text=words.rule(results))]
+    blocks += [wr.H2(text="How the verdicts are reached"), wr.P(text=method.said(results))]
     return wr.Report(project=project, entity=entity, title=title, description="Made by lab report", blocks=blocks)
 
 
 def workspace(results: Results, title: str, entity: str, project: str) -> ws.Workspace:
     """The same charts as a view of the project, for looking around."""
     import wandb_workspaces.workspaces as ws
+    from wandb_workspaces import expr
 
     sections = [
         ws.Section(name=words.heading(table, results), panels=_panels(table), is_open=True) for table in results.tables
     ]
-    return ws.Workspace(entity=entity, project=project, name=title, sections=sections)
+    keys = [each.key for table in results.tables for each in table.configurations]
+    shared = expr.Config("configuration")
+    shown = ws.RunsetSettings(filters=[shared.isin(keys)], groupby=[shared])
+    return ws.Workspace(entity=entity, project=project, name=title, sections=sections, runset_settings=shown)
 
 
 def _runs(table: Table, entity: str, project: str) -> wr.Runset:
@@ -110,7 +126,7 @@ def _panels(table: Table) -> list[Any]:
         wr.ScatterPlot(title="Quality against cost", x=wr.SummaryMetric("flops"), y=wr.SummaryMetric(measure)),
         wr.ScatterPlot(title="Quality against size", x=wr.Config("parameters"), y=wr.SummaryMetric(measure)),
     ]
-    keys = [key if "." not in key else f"lab.{key}" for key in hyperparameters(table)]
+    keys = [key if "." not in key else f"lab.{key}" for key in hyperparameters(table.firsts)]
     if len(keys) > 1:
         columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key)) for key in keys]
         measured = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(measure))

@@ -1,23 +1,27 @@
-"""How a report says things: findings in sentences, the rule of the verdicts, what was left out."""
+"""How a report says things: findings in sentences, what was left out, what to type."""
 
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from lab.runs.comparison.collect import NOT_STARTED
+from lab.runs.comparison.collect import NOT_STARTED, RunRecord
 from lab.runs.comparison.compare import Comparison, Configuration, Results, Table
-from lab.runs.comparison.differences import CONFIDENCE
+from lab.runs.comparison.configurations import given_up, was_given_up
 from lab.runs.comparison.labels import told
 from lab.runs.comparison.numbers import number, percent, plain, scaled, signed
-from lab.runs.comparison.power import POWER
 from lab.runs.comparison.scaling import Scaling
-from lab.runs.comparison.verdict import ALPHA, EQUIVALENT, FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
+from lab.runs.comparison.verdict import EQUIVALENT, FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
 
 WORTHWHILE = 100
+FINGERPRINT = 8
+"""Of its digits so many are shown."""
+DRAWN = re.compile(r"(?<==)-?\d+\.\d{5,}(e-?\d+)?(?= |$)")
+"""A number with more digits than anybody types."""
 
 
 def places(table: Table) -> int:
@@ -30,8 +34,13 @@ def places(table: Table) -> int:
 
 
 def short_names(table: Table) -> tuple[str, list[str]]:
-    """A heading and a name for each configuration: where all labels set one key, it is the heading."""
-    labels = [each.label for each in table.configurations]
+    """A heading and a name for each configuration: where all labels set one key, it is the heading; numbers that were
+    drawn are rounded where that leaves all names apart.
+    """
+    whole = [each.label for each in table.configurations]
+    labels = [DRAWN.sub(lambda number: f"{float(number[0]):.4g}", label) for label in whole]
+    if len(set(labels)) < len(labels):
+        labels = whole
     keys = {label.partition("=")[0] for label in labels}
     if len(keys) == 1 and all(label.count("=") == 1 and " " not in label for label in labels):
         return keys.pop(), [label.partition("=")[2] for label in labels]
@@ -148,7 +157,9 @@ def noise_floor(table: Table) -> str:
 def effect(comparison: Comparison) -> str:
     """`2.4 times the spread over seeds`, empty where that is unknown."""
     size = comparison.effect
-    return "" if size is None else f"{abs(size):.2g} times the spread over seeds"
+    if size is None:
+        return ""
+    return f"{abs(size):{'.0f' if abs(size) >= 10 else '.2g'}} times the spread over seeds"
 
 
 def scaling(scale: Scaling, table: Table) -> list[str]:
@@ -161,8 +172,8 @@ def scaling(scale: Scaling, table: Table) -> list[str]:
             continue
         ends = "" if slope.low is None else f" [{signed(slope.low, 4)}, {signed(slope.high, 4)}]"
         lines.append(
-            f"{trend.variant} against {trend.baseline}: the difference of {signed(trend.mean, 4)} changes by "
-            f"{signed(slope.mean, 4)}{ends} {table.measure.title} with every tenfold {scale.title}: {trend.verdict}."
+            f"{trend.variant} against {trend.baseline}: the difference, {signed(trend.mean.mean, 4)} over all sizes, changes "
+            f"by {signed(slope.mean, 4)}{ends} {table.measure.title} with every tenfold {scale.title}: {trend.verdict}."
         )
     for variant in scale.variants:
         if curve := variant.curve:
@@ -199,44 +210,28 @@ def tally(comparisons: Sequence[Comparison]) -> str:
     return f"Of {len(steps)} swap{'s' if len(steps) > 1 else ''}, " + ", ".join(said)
 
 
-def rule(results: Results) -> str:
-    """How the verdicts were reached, so that a reader can check them."""
-    asked = sum(each.plain is not None or each.look is not None for each in results.comparisons)
-    counted = f"{asked} comparison{'' if asked == 1 else 's'}"
-    chosen = results.rule
-    said = (
-        "Two configurations are compared over the seeds that both finished, which see the same data in the same order: "
-        "the mean of the paired differences"
-    )
-    if chosen.most_seeds is None:
-        said += (
-            f", with its {CONFIDENCE:.0%} t-interval (± is the standard deviation over seeds). "
-            "A verdict is better or worse when the two-sided p-value of the paired t-test is under "
-            f"{ALPHA:.2f} after Holm's correction for the {counted} of this report that can be decided; "
-            "the interval then excludes zero. "
-        )
-        if chosen.margin is not None:
-            said += (
-                f"It is equivalent when two one-sided t-tests show a difference under the margin of ±{chosen.margin:g}, "
-                "given beforehand; both questions of each comparison are corrected together (Shaffer). "
-            )
-    else:
-        said += (
-            f". Seeds were added until it was decided, at most {chosen.most_seeds}, and the intervals are wide enough "
-            f"to hold at all looks together, for all of the {counted}: the {ALPHA:.0%} of false verdicts are "
-            "spent over the looks (Lan and DeMets, O'Brien and Fleming's type). A verdict is better or worse when "
-            "the interval excludes zero. "
-        )
-        if chosen.margin is not None:
-            said += (
-                f"It is equivalent when the interval lies within the margin of ±{chosen.margin:g}, given beforehand. "
-            )
-    return said + (
-        f"Otherwise it is undecided, and with fewer than {FEWEST_PAIRS} pairs there are too few seeds for a verdict. "
-        f"In a report where nothing differs, a false verdict has a chance of at most {ALPHA:.0%}. "
-        f"Seeds that would decide are those that do so with a chance of {POWER:.0%} if the difference and its spread are "
-        "what they seem, which few seeds tell badly. Runs that are not finished never count."
-    )
+def found(results: Results) -> str:
+    """The whole in a sentence."""
+    if not results.tables:
+        return "No run is finished yet"
+    if len(results.tables) == 1 and results.tables[0].is_search:
+        return best(results.tables[0])
+    return tally(results.comparisons)
+
+
+def best(table: Table) -> str:
+    """`The best of 40 configurations that finished reaches 2.111 ± 0.016 bits per byte`."""
+    reached = f"{level(table.configurations[0], places(table))} {table.measure.title}"
+    return f"The best of {len(table.configurations)} configurations that finished reaches {reached}"
+
+
+LUCK = "The best of many was chosen by the very numbers that praise it: train it again with other seeds before believing them."
+
+
+def close(table: Table) -> list[Configuration]:
+    """The configurations whose mean is no farther from the best than seeds alone take two means."""
+    first, *others = table.configurations
+    return [each for each in others if table.noise_floor and abs(each.mean - first.mean) <= table.noise_floor]
 
 
 def bootstrap(comparison: Comparison, digits: int) -> str:
@@ -249,11 +244,19 @@ def bootstrap(comparison: Comparison, digits: int) -> str:
     return said if excludes == comparison.difference.excludes_zero else f"{said}, which disagrees about zero"
 
 
-def command(configuration: Configuration) -> str:
-    """What to type to train this configuration again, with all of its seeds."""
-    seeds = ",".join(map(str, configuration.runs))
-    many = ["-m"] if len(configuration.runs) > 1 else []
-    return shlex.join(["lab", "train", *many, *told(configuration.first.overrides).values(), f"seed={seeds}"])
+def command(runs: Sequence[RunRecord]) -> str:
+    """What to type to train these runs of one configuration again; empty where the lab did not train them.
+
+    The number of threads is part of it: sums in another order have other last digits.
+    """
+    seeds = [str(run.seed) for run in runs if run.seed is not None]
+    if runs[0].foreign or not seeds:
+        return ""
+    words = list(told(runs[0].overrides).values())
+    threads = {run.number("threads") for run in runs}
+    if len(threads) == 1 and (number := threads.pop()):
+        words.append(f"trainer.threads={number:.0f}")
+    return shlex.join(["lab", "train", *(["-m"] if len(seeds) > 1 else []), *words, f"seed={','.join(seeds)}"])
 
 
 def order(table: Table) -> str:
@@ -263,7 +266,8 @@ def order(table: Table) -> str:
 
 def heading(table: Table, results: Results) -> str:
     """What is compared with what."""
-    data = "" if len(results.tables) == 1 else f" on data {table.data_fingerprint}"
+    known = table.data_fingerprint and table.data_fingerprint[:FINGERPRINT]
+    data = "" if len(results.tables) == 1 else f" on data {known or 'that is not on record'}"
     tokenizer = f", tokenizer {table.tokenizer}" if table.tokenizer else ""
     return plain(f"{table.measure.title} ({order(table)}){data}{tokenizer}, {compared_with(table)}")
 
@@ -273,7 +277,8 @@ def compared_with(table: Table) -> str:
     if table.baseline is None:
         return "each configuration against the one before it"
     if table.scale:
-        return f"each variant against {table.baseline.label} at its own {', '.join(table.scale)}"
+        reference = next(name for name, sizes in table.grid.items() if table.baseline in sizes.values())
+        return f"each variant against {reference} at its own {', '.join(table.scale)}"
     return f"against {table.baseline.label}"
 
 
@@ -289,10 +294,24 @@ def not_counted(results: Results) -> list[str]:
     return [*lines, *filter(None, [waiting(results)])]
 
 
+def apart(results: Results) -> str:
+    """`2 pruned, 1 failed`: the runs that are no results, by how they ended; empty for none."""
+    count = Counter(run.status for _, run, _ in results.not_counted if run.status != NOT_STARTED)
+    return ", ".join(
+        filter(None, [*(f"{number} {status}" for status, number in count.most_common()), waiting(results)])
+    )
+
+
 def waiting(results: Results) -> str:
     """How many runs a sweep has not started; empty for none."""
-    count = Counter(run.status for _, run, _ in results.not_counted)[NOT_STARTED]
-    return f"{count} planned run{' has' if count == 1 else 's have'} not started" if count else ""
+    others = given_up(run for _, run, _ in results.not_counted)
+    planned = [run for _, run, _ in results.not_counted if run.status == NOT_STARTED]
+    spared = sum(was_given_up(run, others) for run in planned)
+    count = len(planned) - spared
+    said = [f"{count} planned run{' has' if count == 1 else 's have'} not started"] if count else []
+    if spared:
+        said.append(f"{spared} not run, since another seed of the configuration was given up")
+    return ", ".join(said)
 
 
 def wandb_runs(results: Results) -> list[str]:

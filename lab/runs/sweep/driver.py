@@ -91,6 +91,7 @@ def sweep(
     storage: str | None = None,
     jobs: int | None = None,
     own: Mapping[str, Sequence[str]] | None = None,
+    fewer: Mapping[str, int] | None = None,
     prune: str | None = None,
     online: bool = False,
     join: str | None = None,
@@ -107,6 +108,7 @@ def sweep(
         storage: URL of a database that several machines share the sweep by; by default a file in the folder.
         jobs: processes that run trials at once, dividing the threads; by default this one alone.
         own: what configurations have beyond the file, see `Plan`; the same each time.
+        fewer: configurations that need fewer seeds than the file lists, see `Plan`.
         prune: `median` ends runs that fall behind those with the same seed, `wilcoxon` configurations that fall behind
             over seeds; a file's `early_terminate` needs no word.
         online: let W&B's server choose the runs, and run its agent in this process.
@@ -126,7 +128,7 @@ def sweep(
         )
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
-    plan = Plan(described, overrides, own)
+    plan = Plan(described, overrides, own, fewer)
     if jobs is not None and jobs > len(plan.points):
         say(f"--jobs: {len(plan.points)} of {jobs}; a configuration runs one seed at a time")
         jobs = len(plan.points)

@@ -52,16 +52,22 @@ class Plan:
         overrides: for all trials. One that sets a constant of the file replaces it.
         own: further overrides of a configuration, such as what matches its cost, by those that the file gives it without
             the seed (`bare`).
+        fewer: how many of the seeds a configuration has that needs no more, by the same.
 
     Raises:
         RequestError: an override sets a parameter which the file varies, or a value in the file's command.
     """
 
     def __init__(
-        self, sweep: SweepFile, overrides: Sequence[str] = (), own: Mapping[str, Sequence[str]] | None = None
+        self,
+        sweep: SweepFile,
+        overrides: Sequence[str] = (),
+        own: Mapping[str, Sequence[str]] | None = None,
+        fewer: Mapping[str, int] | None = None,
     ) -> None:
         self.sweep, self.overrides = sweep, list(overrides)
         self.own = {key: list(words) for key, words in (own or {}).items()}
+        self.fewer = dict(fewer or {})
         typed = _typed(sweep, overrides)
         self.space = {name: p for name, p in sweep.parameters.items() if name != "seed" and name not in typed}
         self.names_seeds = sweep.seeds is not None and "seed" not in typed
@@ -96,10 +102,16 @@ class Plan:
         rounds, rest = divmod(left, len(found))
         counts = [rounds + (number < rest) for number in range(len(found))]
         return [
-            Point(number, parameters, self.seeds[:count])
+            Point(number, parameters, self.seeds[: min(count, self._enough(parameters))])
             for number, (parameters, count) in enumerate(zip(found, counts, strict=True))
             if count
         ]
+
+    def _enough(self, parameters: Mapping[str, Any]) -> int:
+        """How many seeds a configuration has."""
+        if not self.fewer:
+            return len(self.seeds)
+        return self.fewer.get(bare(train_overrides([*self.sweep.argv(parameters), *self.overrides])), len(self.seeds))
 
     @cached_property
     def trials(self) -> list[Trial]:

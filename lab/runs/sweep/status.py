@@ -119,7 +119,9 @@ def status(target: str | Path, storage: str | None = None) -> Status:
     planned = _planned(folder)
     there = sorted(path.parent.name for path in folder.glob(f"*/{files.CONFIG}"))
     runs = [_run(folder / name, planned.get(name, []), active) for name in dict.fromkeys([*planned, *there])]
-    total = max(len(runs), sum(len(point.seeds) for point in Plan(described).points))
+    total = len(runs)  # of a grid the plan names every run, and some of its configurations may need fewer seeds
+    if described.method == "bayes" or not planned:
+        total = max(total, sum(len(point.seeds) for point in Plan(described).points))
     metric, maximize = _measure(described, folder, runs)
     return Status(
         folder=str(folder),
