@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -11,7 +14,6 @@ from typing import Any
 from filelock import FileLock
 
 from lab.errors import RequestError
-from lab.runs.ranks import STARTER
 from lab.runs.sweep.engine import work
 from lab.runs.sweep.job import Job, Planned
 from lab.runs.sweep.plan import Point
@@ -60,14 +62,23 @@ def main(called: str, job: Job, storage: str | None, environment: Mapping[str, s
     """
     os.setsid()  # Ctrl-C reaches the one who started it, which passes it on
     os.environ.clear()
-    os.environ.update({**environment, STARTER: str(os.getppid())})
+    os.environ.update(environment)
     with (job.folder / LOG.format(called)).open("ab") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     teller = Teller(out)
     try:
         with FileLock(job.folder / LOCK.format(called)), SweepStop(quiet=True) as stop:
+            threading.Thread(target=_stop_with_starter, daemon=True).start()
             teller.say(READY)
             work(job, job.open_queue(storage), stop, teller)
     except RequestError as error:
         teller.say(REFUSED, str(error))
+
+
+def _stop_with_starter() -> None:
+    """Ask this process to stop once the one that started it is gone, so that nobody waits for what it finds."""
+    starter = multiprocessing.parent_process()
+    if starter is not None:
+        starter.join()
+        os.kill(os.getpid(), signal.SIGTERM)

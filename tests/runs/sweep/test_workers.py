@@ -2,15 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
 from lab.errors import RequestError
 from lab.runs.sweep import sweep, worker
-from tests.runs.sweep.conftest import at_work, numbers, pressed, results, statuses, until
+from tests.runs.sweep.conftest import apart, at_work, numbers, pressed, results, statuses, until
 
 START = worker.main
 
@@ -123,11 +122,9 @@ def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(file, tmp_p
     assert statuses(tmp_path / "s") == ["finished"] * 4
 
 
-@pytest.mark.long
 def test_workers_end_when_the_one_who_started_them_is_killed(file, tmp_path):
-    words = ["--folder", str(tmp_path / "s"), "--jobs", "2", "budget.steps=100000"]
-    process = subprocess.Popen([sys.executable, "-m", "lab", "sweep", str(file), *words], cwd=tmp_path)
-    assert until(lambda: len(at_work(tmp_path / "s")) == 2)
-    process.kill()
-    process.wait()
-    assert until(lambda: statuses(tmp_path / "s") == ["stopped"] * 2, seconds=30)
+    with apart(partial(sweep, file, ["budget.steps=100000"], folder=tmp_path / "s", jobs=2)) as process:
+        assert until(lambda: len(at_work(tmp_path / "s")) == 2)
+        process.kill()
+        process.join()
+    assert until(lambda: statuses(tmp_path / "s") == ["stopped"] * 2)
