@@ -23,13 +23,14 @@ from lab.runs.train import data_module
 
 TEXT = Path(os.environ.get("WORDS_TEXT", "../shared/data/verses.jsonl.gz"))
 EPOCHS, SEEDS = 5, 4
+PRESETS = {"skip_gram": "word2vec", "cbow": "word2vec_cbow"}
 
 
 def composed(objective: str, seed: int, tokens: int = 1) -> Any:
     """The preset, on the verses if they are there."""
     verses = ["data=files", f"data.path={TEXT.absolute()}", "data.field=en"] if TEXT.is_file() else []
     run = [f"seed={seed}", f"budget.tokens={tokens}", "trainer.validations=1", "logger=none"]
-    return lab.compose("preset=word2vec", f"objective={objective}", *verses, *run)
+    return lab.compose(f"preset={PRESETS[objective]}", *verses, *run)
 
 
 def ours(objective: str, seed: int, tokens: int) -> tuple[np.ndarray, float]:
@@ -90,7 +91,7 @@ def compare(objective: str) -> list[Finding]:
 
 def run() -> list[Finding]:
     """Both objectives."""
-    return [found for objective in ("skip_gram", "cbow") for found in compare(objective)]
+    return [found for objective in PRESETS for found in compare(objective)]
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def _check(config: DictConfig, trained: bool) -> None:
             raise RequestError(f"{key}: is missing")
         if isinstance(expected[key], DictConfig) and not isinstance(config[key], DictConfig):
             raise RequestError(f"{key}: {config[key]}; expected keys of its own ({', '.join(map(str, expected[key]))})")
-    plain = resolved(config, () if trained else ("objective",))
+    plain = resolved(config, () if trained else ("objective", "logger"))
     if not isinstance(config.start, str) or not config.start:
         raise RequestError(f"start: {config.start}; the folder of a run, or none")
     _check_budget(config)
@@ -335,7 +335,7 @@ def _construct(call: Any, key: str, **known: Any) -> Any:
 
 def _say(key: str, error: BaseException) -> str:
     """A component's complaint; what does not name a key of the configuration gets the component's."""
-    text = str(error)
+    text = str(error).partition("\nException raised from ")[0]  # torch's own, with its stack
     return (
         text if text.split(":")[0].split("=")[0].split(".")[0] in (*groups(), "batch", "budget") else f"{key}: {text}"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -39,6 +39,7 @@ def check_families(config: DictConfig, model: Model, kind: str) -> None:
         words = words or _with_data(family)
         why = f"objective={name}: trains {_or(_models(objective.families))}, and model={option} is another family"
     else:
+        words = words or _pairs(kind) + _data(objective.takes)
         why = f"objective={name}: trains on {_or(objective.takes)}, and data={data} is {kind}"
     raise RequestError(f"{why}; add {_or(words or _pairs(kind) or _objectives(family))}")
 
@@ -66,12 +67,19 @@ def _objectives(family: str, kind: str | None = None) -> list[str]:
 
 def _with_data(family: str) -> list[str]:
     """The words for objectives that train this family, with the data that they take."""
-    kinds = {option: getattr(target, "kind", "text") for option, target in _targets("data", "_target_")}
     return [
-        f"objective={option} data={next(data for data, kind in kinds.items() if kind in target.takes)}"
+        f"objective={option} {_data(target.takes)[0]}"
         for option, target in _targets("objective", "_target_")
         if family in target.families
     ]
+
+
+def _data(kinds: Iterable[str]) -> list[str]:
+    """The words for data of these kinds, for each the first that there is."""
+    found: dict[str, str] = {}
+    for option, target in _targets("data", "_target_"):
+        found.setdefault(getattr(target, "kind", "text"), f"data={option}")
+    return [found[kind] for kind in kinds]
 
 
 def _pairs(kind: str) -> list[str]:

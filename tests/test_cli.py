@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -297,3 +298,9 @@ def test_the_words_of_a_program_default_to_its_arguments(monkeypatch, capsys):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert capsys.readouterr().out
+
+
+def test_what_is_no_utf_8_is_refused(lab, monkeypatch):
+    assert lab("tokens", "a\udcff", "--with", "byte").err == "lab tokens: 'a\\udcff': is not UTF-8\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\xff"), encoding="utf-8"))
+    assert lab("tokens", "-", "--with", "byte").err == "lab tokens: standard input: is not UTF-8 at byte 2\n"

@@ -1,6 +1,7 @@
 """`lab generate` on runs of every family, and the text that tokens become while they come."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 import lab as api
 from lab.models.generate import generate
 from lab.runs.generate import Writer
+from lab.runs.translate import targets
 
 BRIEF = ("budget.steps=2", "logger=none", "trainer.validations=1", "trainer.threads=1")
 
@@ -76,6 +78,8 @@ def test_several_prompts_are_a_batch_that_says_what_each_says_alone(decoder, lab
     assert [answer["text"] for answer in done["answers"]] == [continued(decoder, prompt, 9) for prompt in prompts]
     assert done["cache_bytes"] == 3 * decoder.model.cache_bytes(1 + 10 + 9)
     shown = lab("generate", decoder.folder, *prompts, "--tokens", "9").out
+    lab("generate", decoder.folder, "Document <b>", "--tokens", "3", "--html", "written.html")
+    assert "Document &lt;b&gt;</p>" in Path("written.html").read_text()
     assert shown == "\n\n".join(f"> {prompt}\n{continued(decoder, prompt, 9)}" for prompt in prompts) + "\n"
 
 
@@ -107,7 +111,7 @@ def test_an_encoder_decoder_reads_the_prompt(translator, lab):
     assert lab(*drawn, "1").out == lab(*drawn, "1").out != lab(*drawn, "2").out
 
 
-def test_one_token_step_by_step(decoder, recurrent, lab):
+def test_one_token_step_by_step(decoder, recurrent, translator, lab):
     words = ("generate", decoder.folder, "Doc", "--steps", "--json")
     step = lab(*words).json
     assert step["ids"] == [0, *(1 + byte for byte in b"Doc")]
@@ -123,7 +127,13 @@ def test_one_token_step_by_step(decoder, recurrent, lab):
     kept = probabilities.topk(3).values ** 2  # a temperature of 1/2 squares them
     after = [one["after"] for one in drawn["candidates"]]
     assert after == pytest.approx([*(kept / kept.sum()).tolist(), *[0] * 7])
-    shown = lab("generate", recurrent.folder, "Document", "--steps").out
+    across = lab("generate", translator.folder, "abab", "--steps", "--json").json
+    shapes = {stage["place"]: stage["shape"] for stage in across["stages"]}
+    assert (shapes["encoder.blocks.*"], shapes["decoder.blocks.*"]) == ([1, 5, 32], [1, 1, 32])
+    (written,) = targets(translator, ["abab"], beam=1)
+    assert across["chosen"]["id"] == [*written, translator.tokenizer.id("end")][0]
+    shown = lab("generate", recurrent.folder, "Document", "--steps", "--html", "step.html").out
+    assert "What may follow" in Path("step.html").read_text()
     assert "recurrence" in shown
     assert shown.splitlines()[-1].startswith("chosen: ")
 
@@ -168,7 +178,6 @@ def test_words_without_a_token_and_what_a_family_does_not_do_are_said(recurrent,
     for words, message in (
         (("--no-cache",), "--no-cache: of decoders and recurrent models"),
         (("--slide",), "--slide: of decoders and recurrent models"),
-        (("--steps",), "--steps: of decoders and recurrent models"),
         (("--beam", "2", "--temperature", "1"), "--beam: 2; follows the most probable targets"),
     ):
         assert lab("generate", translator.folder, "abab", *words).err.startswith(f"lab generate: {message}")

@@ -15,6 +15,7 @@ from lab.data.tokenizers import Word
 from lab.errors import RequestError
 from lab.layout import Layout
 from lab.models.pooling import pooled
+from lab.options import groups
 from lab.vectors import similarities
 
 TEXTS = ["the bank of the river", "river", "a bank that lends money to the king", "the king sat by the river bank"]
@@ -39,18 +40,32 @@ def decoder():
     return reader("decoder")
 
 
-def test_a_text_has_its_vector_whatever_is_read_beside_it(encoder, decoder):
-    for run, frame in ((encoder, ("cls", "sep")), (decoder, ("document", None))):
-        for pool in ("first", "mean", "last"):
-            together = lab.embed(run, TEXTS, pool, batch_tokens=30)
-            assert together.shape == (4, 32)
-            for text, vector in zip(TEXTS, together, strict=True):
-                before, after = ([run.tokenizer.id(role)] if role else [] for role in frame)
-                tokens = torch.tensor([[*before, *run.tokenizer.encode([text])[0].tolist(), *after]])
-                with torch.no_grad():
-                    vectors = run.model.hidden(tokens)[0]
-                expected = {"first": vectors[0], "mean": vectors.mean(0), "last": vectors[-1]}[pool]
-                np.testing.assert_allclose(vector, expected, atol=1e-5)
+FRAMES = {
+    "decoder": ("document", None), "encoder": ("cls", "sep"), "encoder_decoder": (None, "end"), "recurrent": ("document", None),
+    "recurrent_translator": (None, "end"), "word_vectors": (None, None),
+}  # fmt: skip
+"""What stands around a text, by family; a bag of words has a test of its own."""
+
+
+def test_every_family_has_its_frame_here():
+    assert {*FRAMES, "bag_of_words"} == set(groups()["model"])
+
+
+@pytest.mark.parametrize("model", FRAMES)
+def test_a_text_has_its_vector_whatever_is_read_beside_it(model):
+    kinds = {"encoder": ("masked", "docs"), "word_vectors": ("skip_gram", "docs"), "decoder": ("causal", "docs")}
+    objective, data = kinds.get(model.replace("recurrent", "decoder"), ("seq2seq", "copy"))
+    run = reader(model, f"objective={objective}", f"data={data}", "tokenizer=word")
+    before, after = ([run.tokenizer.id(role)] if role else [] for role in FRAMES[model])
+    for pool in ("first", "mean", "last"):
+        together = lab.embed(run, TEXTS, pool, batch_tokens=30)
+        assert together.shape == (4, 32)
+        for text, vector in zip(TEXTS, together, strict=True):
+            tokens = torch.tensor([[*before, *run.tokenizer.encode([text])[0].tolist(), *after]])
+            with torch.no_grad():
+                vectors = run.model.vectors(tokens)[0]
+            expected = {"first": vectors[0], "mean": vectors.mean(0), "last": vectors[-1]}[pool]
+            np.testing.assert_allclose(vector, expected, atol=1e-5)
 
 
 def test_pooling_leaves_padding_out():

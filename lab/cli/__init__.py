@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(lab.__version__)
         return 0
     try:
+        for word in given:
+            if word.encode(errors="ignore").decode() != word:  # bytes that are no text
+                raise RequestError(f"{word!r}: is not UTF-8")
         if given[0] not in VERBS:
             raise RequestError(f"{given[0]}: no such verb; there are {', '.join(VERBS)} (lab --help)")
         return _verb(given[0]).main(given[1:])

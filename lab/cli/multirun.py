@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from lab.cli.parser import Parser, document, exit_code, print_json, print_runs
 from lab.errors import RequestError
+
+PLUGINS = {
+    "joblib": "architecture-lab[cluster]",
+    "submitit": "architecture-lab[cluster]",
+    "ray": "hydra-ray-launcher",
+}
+"""What brings a launcher of Hydra's, by the beginning of its name."""
 
 
 def hydra_application(arguments: list[str], as_json: bool) -> int:
@@ -108,7 +116,13 @@ def _check_multirun(overrides: list[str]) -> Path:
     for batch in BasicSweeper.split_arguments([parse(text) for text in tasks], None):
         for combination in batch:
             compose(*combination)
-    return Path(hydra_settings([text for text in overrides if text.startswith("hydra")]).sweep.dir)
+    try:
+        return Path(hydra_settings([text for text in overrides if text.startswith("hydra")]).sweep.dir)
+    except RequestError as error:
+        for name, package in PLUGINS.items():
+            if re.search(rf"Could not \w+ 'hydra/launcher/{name}", str(error)):
+                raise RequestError(f"hydra/launcher: needs a plugin of Hydra's; pip install '{package}'") from None
+        raise
 
 
 def _number(path: Path) -> tuple[int, str]:

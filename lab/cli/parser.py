@@ -45,8 +45,17 @@ def override(text: str) -> str:
 
 
 def given_text(given: str) -> str:
-    """The text of an argument, or with `-` what standard input holds."""
-    return sys.stdin.read().removesuffix("\n") if given == "-" else given
+    """The text of an argument, or with `-` what standard input holds.
+
+    Raises:
+        RequestError: standard input that is no UTF-8.
+    """
+    if given != "-":
+        return given
+    try:
+        return sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"standard input: is not UTF-8 at byte {error.start + 1:,}") from None
 
 
 def print_json(answer: Any) -> None:

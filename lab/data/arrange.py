@@ -85,7 +85,7 @@ class Arranged(ABC):
     @property
     def waste(self) -> float:
         """The share of padding if all rows were one batch; batches of like length have less."""
-        return 1 - float(self.lengths.sum() / (self.lengths.max(axis=0).sum() * len(self)))
+        return wasted(self.lengths)
 
     @abstractmethod
     def measured(self) -> np.ndarray:
@@ -121,6 +121,11 @@ def table(arrays: Sequence[np.ndarray], fill: int) -> Tensor:
     return torch.from_numpy(filled)
 
 
+def wasted(lengths: np.ndarray) -> float:
+    """The share of padding if rows of these lengths, `[rows, sides]`, were one batch."""
+    return 1 - float(lengths.sum() / (lengths.max(axis=0).sum() * len(lengths)))
+
+
 def layout(lengths: np.ndarray) -> Layout:
     """Rows of one document each, of these lengths."""
     width = int(lengths.max())
@@ -130,6 +135,39 @@ def layout(lengths: np.ndarray) -> Layout:
     documents = torch.from_numpy(np.where(present, 0, PADDING))
     positions = torch.arange(width).expand(len(lengths), width)
     return Layout(documents, positions, span=width, padded=not full, single=full, plain=full)
+
+
+def paired(
+    sources: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    begin: int,
+    end: int,
+    padding: int,
+    indices: np.ndarray,
+    scored: int | None,
+) -> PairBatch:
+    """Rows of an encoder-decoder: source and end; beginning and target, which predict target and end.
+
+    Args:
+        sources, targets: tokens, `[time]` each.
+        begin, end, padding: special tokens.
+        indices: `[rows]`, the numbers of the examples.
+        scored: targets of the whole step, by default this batch's.
+    """
+    reads, lengths = (np.array([len(row) + 1 for row in side]) for side in (sources, targets))
+    counted = int(lengths.sum())
+    return PairBatch(
+        table([np.append(begin, target) for target in targets], padding),
+        table([np.append(target, end) for target in targets], NOTHING),
+        layout(lengths),
+        counted if scored is None else scored,
+        counted,
+        lengths,
+        examples=np.asarray(indices),
+        source=table([np.append(source, end) for source in sources], padding),
+        source_layout=layout(reads),
+        source_lengths=reads,
+    )
 
 
 class Sides(Arranged):
@@ -142,27 +180,9 @@ class Sides(Arranged):
         return int(self.lengths[indices, 1].sum())
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> PairBatch:
-        begin, end = self.tokenizer.document_id, self.tokenizer.id("end")
-        sources, inputs, targets = [], [], []
-        for i in indices:
-            source, target = (self.tokens.field(i, side)[: self.context - 1] for side in (0, 1))
-            sources.append(np.append(source, end))
-            inputs.append(np.append(begin, target))
-            targets.append(np.append(target, end))
-        lengths = self.lengths[indices]
-        counted = int(lengths[:, 1].sum())
-        return PairBatch(
-            self.rows(inputs),
-            self.rows(targets, NOTHING),
-            layout(lengths[:, 1]),
-            counted if scored is None else scored,
-            counted,
-            lengths[:, 1],
-            examples=np.asarray(indices),
-            source=self.rows(sources),
-            source_layout=layout(lengths[:, 0]),
-            source_lengths=lengths[:, 0],
-        )
+        sources, targets = ([self.tokens.field(i, side)[: self.context - 1] for i in indices] for side in (0, 1))
+        special = self.tokenizer.document_id, self.tokenizer.id("end"), self.padding
+        return paired(sources, targets, *special, indices, scored)
 
 
 class Framed(Arranged):

@@ -55,7 +55,7 @@ class ExampleData(ABC):
     """Where examples come from.
 
     Attributes:
-        kind: what an objective asks for: `pairs`, `scored`, `labelled`, `tagged`, `chat`.
+        kind: what an objective asks for: `pairs`, `scored`, `labelled`, `text_to_text`, `tagged`, `chat`.
         fields: arrays that an example becomes.
         too_long: of an example longer than the model: `cut`, with a count in the result, or `refuse`.
     """

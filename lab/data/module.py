@@ -29,7 +29,7 @@ ARRANGEMENTS: dict[str, type[Arranged]] = {"pairs": Sides, "labelled": Sequences
 
 
 def kind(data: Corpus | ExampleData | Task) -> str:
-    """What an objective has to take: `text`, `pairs`, `scored`, `labelled`, `tagged`, `chat` or `task`."""
+    """What an objective has to take: `text`, `task`, or one of the kinds of examples."""
     return getattr(data, "kind", TEXT)
 
 
@@ -214,28 +214,25 @@ class DataModule(Batches):
         accumulate: int = 1,
         seed: int = 0,
     ) -> None:
-        parts = (packing.rows(prepared.train, context, True), packing.rows(prepared.validation, context, False))
-        super().__init__(prepared, *parts, context, rows, accumulate, seed)
+        train, validation = (self.laid(prepared, packing, context, seed, training) for training in (True, False))
+        super().__init__(prepared, train, validation, context, rows, accumulate, seed)
+
+    def laid(self, prepared: Prepared, packing: Packing, context: int, seed: int, training: bool) -> Laid:
+        """The rows of a part; what is validated does not depend on the seed."""
+        return packing.rows(prepared.train if training else prepared.validation, context, training)
 
 
-class MaskedModule(Batches):
+class MaskedModule(DataModule):
     """Batches of plain text with tokens hidden, others at every step where the masking says so. Arguments as `DataModule`."""
 
     train_rows: Any
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        packing: Packing,
-        context: int,
-        rows: int,
-        accumulate: int = 1,
-        seed: int = 0,
-        *,
-        masking: Masking,
-    ) -> None:
-        train, validation = (masking.rows(prepared, part, packing, context, seed) for part in ("train", "validation"))
-        super().__init__(prepared, train, validation, context, rows, accumulate, seed)
+    def __init__(self, *text, masking: Masking, **sizes) -> None:
+        self.masking = masking
+        super().__init__(*text, **sizes)
+
+    def laid(self, prepared: Prepared, packing: Packing, context: int, seed: int, training: bool) -> Laid:
+        return self.masking.rows(prepared, "train" if training else "validation", packing, context, seed)
 
     def rows_at(self, step: int) -> Laid:
         return self.train_rows.at(step)

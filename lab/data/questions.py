@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lab.data.arrange import PairBatch, layout, table
-from lab.data.packing import NOTHING
+from lab.data.arrange import PairBatch, paired, wasted
 from lab.data.tasks import BEGIN, Drawn, TaskRows
 
 
@@ -25,7 +24,7 @@ class Questions(TaskRows):
     @property
     def waste(self) -> float:
         """The share of padding if all rows were one batch."""
-        return 1 - float(self.lengths.sum() / (self.lengths.max(axis=0).sum() * len(self)))
+        return wasted(self.lengths)
 
     def scored(self, indices: np.ndarray) -> int:
         """How many answers these rows ask for, with the end of each row."""
@@ -37,19 +36,6 @@ class Questions(TaskRows):
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> PairBatch:
         """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
-        sequence, lengths = self.drawn.sequence, self.lengths[indices]
-        questions = [sequence[i, self.given[i]] for i in indices]
-        answers = [sequence[i, self.drawn.asked[i]] for i in indices]
-        counted = int(lengths[:, 1].sum())
-        return PairBatch(
-            table([np.append(BEGIN, answer) for answer in answers], BEGIN),
-            table([np.append(answer, BEGIN) for answer in answers], NOTHING),
-            layout(lengths[:, 1]),
-            counted if scored is None else scored,
-            counted,
-            lengths[:, 1],
-            examples=np.asarray(indices),
-            source=table([np.append(question, BEGIN) for question in questions], BEGIN),
-            source_layout=layout(lengths[:, 0]),
-            source_lengths=lengths[:, 0],
-        )
+        drawn = self.drawn
+        questions, answers = ([drawn.sequence[i, which[i]] for i in indices] for which in (self.given, drawn.asked))
+        return paired(questions, answers, BEGIN, BEGIN, BEGIN, indices, scored)

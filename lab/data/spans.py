@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lab.data.arrange import PairBatch, layout, table
-from lab.data.module import Batches
-from lab.data.packing import NOTHING, Packing, Rows
+from lab.data.arrange import PairBatch, paired, wasted
+from lab.data.module import DataModule
+from lab.data.packing import Packing, Rows
 from lab.data.store import Prepared
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
@@ -75,7 +75,7 @@ class Corrupted:
     @property
     def waste(self) -> float:
         """The share of padding if all rows were one batch."""
-        return 1 - float(self.lengths.sum() / (self.lengths.max(axis=0).sum() * len(self)))
+        return wasted(self.lengths)
 
     def scored(self, indices: np.ndarray) -> int:
         """How many targets these rows have."""
@@ -87,22 +87,9 @@ class Corrupted:
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> PairBatch:
         """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
-        begin, end, pad = self.tokenizer.document_id, self.tokenizer.id("end"), self.tokenizer.id("pad")
-        pairs = [self._pair(*divmod(int(i), len(self))) for i in indices]
-        lengths = self.lengths[indices % len(self)]
-        counted = int(lengths[:, 1].sum())
-        return PairBatch(
-            table([np.append(begin, target) for _, target in pairs], pad),
-            table([np.append(target, end) for _, target in pairs], NOTHING),
-            layout(lengths[:, 1]),
-            counted if scored is None else scored,
-            counted,
-            lengths[:, 1],
-            examples=np.asarray(indices),
-            source=table([np.append(source, end) for source, _ in pairs], pad),
-            source_layout=layout(lengths[:, 0]),
-            source_lengths=lengths[:, 0],
-        )
+        sources, targets = zip(*(self._pair(*divmod(int(i), len(self))) for i in indices), strict=True)
+        special = self.tokenizer.document_id, self.tokenizer.id("end"), self.tokenizer.id("pad")
+        return paired(sources, targets, *special, indices, scored)
 
     def _pair(self, epoch: int, row: int) -> tuple[np.ndarray, np.ndarray]:
         number = self.numbers[row]
@@ -112,40 +99,29 @@ class Corrupted:
         return corrupted(random, tokens, self.noise[row], self.spans[row], self.tokenizer.sentinels)
 
 
-class SpanModule(Batches):
+class SpanModule(DataModule):
     """Batches of corrupted text; what is validated is corrupted the same way whatever the seed.
 
     Args:
-        packing: how documents are laid into rows, each of which is one text here.
+        text: as `DataModule`; each row is one text here.
         share: of the tokens, that is taken out; over 0 and under 1.
         mean: length of the spans; at least 1.
-        sizes: as `Batches`.
+        sizes: as `DataModule`.
 
     Raises:
         RequestError: rows too short for a span, or too few sentinels.
     """
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        packing: Packing,
-        context: int,
-        rows: int,
-        accumulate: int = 1,
-        seed: int = 0,
-        share: float = 0.15,
-        mean: float = 3.0,
-    ) -> None:
+    def __init__(self, *text, share: float = 0.15, mean: float = 3.0, **sizes) -> None:
+        self.share, self.mean = share, mean
+        super().__init__(*text, **sizes)
+
+    def laid(self, prepared: Prepared, packing: Packing, context: int, seed: int, training: bool) -> Corrupted:
         if context < 4:
             raise RequestError(f"model.context={context}: too short for spans of text; 4 at least")
-
-        def part(training: bool) -> Corrupted:
-            tokens = prepared.train if training else prepared.validation
-            # One token less than a row holds: the end follows.
-            laid = packing.rows(tokens, context - 1, training)
-            return Corrupted(laid, prepared.tokenizer, share, mean, seed if training else 0)
-
-        super().__init__(prepared, part(True), part(False), context, rows, accumulate, seed)
+        # One token less than a row holds: the end follows.
+        rows = packing.rows(prepared.train if training else prepared.validation, context - 1, training)
+        return Corrupted(rows, prepared.tokenizer, self.share, self.mean, seed if training else 0)
 
     def step_rows(self, step: int) -> np.ndarray:
         """`[rows]`, which rows an optimizer step takes, counted on from epoch to epoch."""

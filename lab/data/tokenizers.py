@@ -40,6 +40,7 @@ def _byte_letters() -> list[str]:
 
 BYTE_LETTERS = _byte_letters()
 _BYTES = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
+_BYTE_NAME = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Tokenizer:
@@ -47,33 +48,39 @@ class Tokenizer:
 
     Args:
         inner: a tokenizer of the Hugging Face library.
-        document: its special token that begins a document; by default the first that it has of those known.
 
     Attributes:
-        document_id: the number of that token.
         specials: the special tokens and their numbers.
-
-    Raises:
-        RequestError: `inner` has no such token.
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer, document: str | None = None) -> None:
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
         inner.encode_special_tokens = True  # special tokens spelt out in a text are text
         inner.no_truncation()
         inner.no_padding()
         self.inner = inner
         added = inner.get_added_tokens_decoder()
         self.specials: dict[str, int] = {t.content: i for i, t in added.items() if t.special}
-        begin = document or spelt("document", self.specials)
-        found = None if begin is None else inner.token_to_id(begin)
-        if found is None:
-            known = document or ", ".join(SPELLINGS["document"])
+
+    @cached_property
+    def document_id(self) -> int:
+        """The number of the token that begins a document, the first that there is of those known.
+
+        Raises:
+            RequestError: there is none.
+        """
+        begin = spelt("document", self.specials)
+        if begin is None:
+            known = ", ".join(SPELLINGS["document"])
             raise RequestError(f"tokenizer: has no token {known}, which every document begins with")
-        self.document_id: int = found
+        return self.specials[begin]
 
     @classmethod
-    def load(cls, path: str | Path) -> Tokenizer:
+    def load(cls, path: str | Path, begins: bool = True) -> Tokenizer:
         """The tokenizer of a file, or of the `tokenizer.json` in a folder.
+
+        Args:
+            path: of the file or the folder.
+            begins: one without a token that begins documents is refused.
 
         Raises:
             RequestError: the file is missing or damaged.
@@ -84,7 +91,10 @@ class Tokenizer:
         except (OSError, UnicodeDecodeError) as error:
             raise RequestError(f"{file}: can't be read as a tokenizer ({error})") from error
         try:
-            return cls(tokenizers.Tokenizer.from_str(text))
+            made = cls(tokenizers.Tokenizer.from_str(text))
+            if begins:
+                _ = made.document_id
+            return made
         except RequestError as error:
             raise RequestError(f"{file}: {error}") from error
         except Exception as error:  # the library raises nothing more special
@@ -140,12 +150,15 @@ class Tokenizer:
     def spelt(self, token: int) -> str:
         """What one token says to a reader: its text, a special token's name, or bytes that are no character in hexadecimal."""
         name = self.inner.id_to_token(token) or ""
-        if self._spelt is not None or name in self.specials:
+        if self._falls_back and _BYTE_NAME.fullmatch(name):
+            raw = bytes.fromhex(name[3:5])
+        elif self._spelt is not None or name in self.specials:
             return name
-        try:
-            raw = bytes(_BYTES[letter] for letter in name)
-        except KeyError:  # an added token, which is text as it stands
-            return name
+        else:
+            try:
+                raw = bytes(_BYTES[letter] for letter in name)
+            except KeyError:  # an added token, which is text as it stands
+                return name
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -231,6 +244,11 @@ class Tokenizer:
     def byte_level(self) -> bool:
         """Its tokens are of bytes, whose letters are not the text's."""
         return "ByteLevel" in json.dumps([self._steps["pre_tokenizer"], self._steps["decoder"]])
+
+    @cached_property
+    def _falls_back(self) -> bool:
+        """What it does not know it spells by tokens of bytes, as sentencepiece's does."""
+        return bool(self._steps["model"].get("byte_fallback"))
 
     @cached_property
     def inside_prefix(self) -> str:

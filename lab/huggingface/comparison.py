@@ -48,6 +48,7 @@ class Parity:
         padded: logits, of rows of unequal lengths with padding behind and before.
         packed: logits, of two documents in one row, each against itself alone.
         same, tokens: greedily generated tokens that are the same, and all.
+        different: how many different ones there are in the row that has fewest; where it is 1, the same says little.
     """
 
     logits: float
@@ -57,6 +58,7 @@ class Parity:
     packed: float
     same: int
     tokens: int
+    different: int
 
 
 def compare(family: Family, run: Run, theirs: Any) -> Parity:
@@ -89,6 +91,7 @@ def _compare_decoders(family: Family, run: Run, theirs: Any, tokens: Tensor) -> 
         _packed(ours, theirs, tokens),
         sum(a == b for a, b in zip(made, others, strict=True)),
         len(others),
+        len(set(others)),
     )
 
 
@@ -214,6 +217,7 @@ def _compare_encoders(family: Family, run: Run, theirs: Any, tokens: Tensor) -> 
         _share(packed, torch.cat(alone)),
         0,
         0,
+        0,
     )
 
 
@@ -273,6 +277,7 @@ def _compare_pairs(family: Family, run: Run, theirs: Any, tokens: Tensor) -> Par
         _packed_pairs(ours, theirs, source, target),
         sum(a == b for one, other in zip(found, others, strict=True) for a, b in zip(one, other, strict=True)),
         sum(len(other) for other in others),
+        min(len(set(other)) for other in others),
     )
 
 

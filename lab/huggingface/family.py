@@ -235,6 +235,7 @@ class Family:
             if name not in self.architectures:
                 fields.refuse("architectures", [name], f"of this family the lab has {', '.join(self.architectures)}")
         fields.only("is_encoder_decoder", [self.built is EncoderDecoder], "this family is otherwise")
+        fields.only("pruned_heads", [{}, None], "the lab's layers have all of their heads")
         words = self.read(fields)
         fields.finish()
         return words

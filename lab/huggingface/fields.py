@@ -12,18 +12,35 @@ from lab.overrides import is_number
 
 CONFIG = "config.json"
 
+OF_GENERATION = (
+    "bos_token_id",
+    "do_sample",
+    "early_stopping",
+    "eos_token_id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "no_repeat_ngram_size",
+    "num_beams",
+    "prefix",
+    "repetition_penalty",
+    "task_specific_params",
+    "temperature",
+    "top_k",
+    "top_p",
+)
+
 OF_EVERY_MODEL = {
+    **dict.fromkeys(OF_GENERATION, "of generation, which a call or a run settles; special tokens are the tokenizer's"),
+    **dict.fromkeys(("_num_labels", "id2label", "label2id", "num_labels"), "names of a classifier's classes"),
     "_name_or_path": "where the model came from",
     "architectures": "checked apart",
     "auto_map": "code that came beside the weights; this family is computed here",
-    "bos_token_id": "of generation; the tokenizer has it",
     "chunk_size_feed_forward": "memory",
     "dtype": "the file of the weights says it",
-    "eos_token_id": "of generation; the tokenizer has it",
+    "finetuning_task": "where the model came from",
     "gradient_checkpointing": "memory while training",
-    "id2label": "names of a classifier's classes",
     "initializer_range": "of new weights",
-    "label2id": "names of a classifier's classes",
     "model_type": "checked apart",
     "output_attentions": "what a call returns beside the result",
     "output_hidden_states": "what a call returns beside the result",
@@ -31,8 +48,9 @@ OF_EVERY_MODEL = {
     "pad_token_id": "whose row is zero in new weights; the weights are read",
     "problem_type": "of a classifier's loss",
     "return_dict": "how a call returns its result",
-    "task_specific_params": "settings of generation",
+    "tokenizer_class": "tokenizer.json says it",
     "torch_dtype": "the file of the weights says it",
+    "torchscript": "how a call is traced",
     "transformers_version": "which version wrote the file",
     "use_cache": "memory while generating",
 }

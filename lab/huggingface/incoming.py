@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from lab.config import compose, construct
+from lab.config import compose, construct, trusted
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 from lab.huggingface.family import Family, Weight, family_of
@@ -23,6 +23,7 @@ from lab.huggingface.fields import Fields
 from lab.huggingface.weights import TYPES, Piece, Span, Tensors, unlike, write
 from lab.runs import folder as files
 from lab.runs.folder import Run
+from lab.runs.signals import interrupting
 
 
 def take_in(source: str | Path, into: str | Path | None = None) -> Run:
@@ -49,12 +50,15 @@ def take_in(source: str | Path, into: str | Path | None = None) -> Run:
         rows, tokens = table_rows(words), max(tokenizer.inner.get_vocab(with_added_tokens=True).values()) + 1
         if tokens > rows:
             raise RequestError(f"{path}: has {tokens} tokens, and config.json says vocab_size={rows}")
-        target = Path(into).expanduser() if into else files.new_folder(composed(words))
-        config = composed(words, str((target / files.TOKENIZER).absolute()))
-        with made_whole(target, "--into") as made:
+        try:
+            target = Path(into).expanduser() if into else files.new_folder(composed(words))
+            config = composed(words, str((target / files.TOKENIZER).absolute()))
             model = meta_model(config, tokens)
-            if family.adds_head:
-                add_head(model, config, labels)
+        except RequestError as error:
+            raise RequestError(f"{fields.place}: {error}") from None
+        if family.adds_head:
+            add_head(model, config, labels)
+        with made_whole(target, "--into") as made:
             (made / files.WEIGHTS.parent).mkdir()
             write(made / files.WEIGHTS, _pieces(family, model, tensors))
             shutil.copyfile(path, made / files.TOKENIZER)
@@ -113,13 +117,14 @@ def made_whole(target: Path, key: str) -> Iterator[Path]:
     """A folder that appears at its place when all is in it."""
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise RequestError(f"{key}: {target} is there already; choose another")
-    files.create(target.parent)
+    files.create(target.parent, key)
     try:
         made = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     except OSError as error:
         raise RequestError(f"{key}: {target} cannot be written ({error.strerror or error})") from None
     try:
-        yield made
+        with interrupting():
+            yield made
         made.chmod(0o755)
         made.replace(target)
     except OSError as error:
@@ -192,7 +197,6 @@ def _piece(weight: Weight, called: dict[str, str], tensors: Tensors) -> Piece:
 
 def _write_result(made: Path, config: DictConfig, model: Any, tokens: int, facts: dict[str, Any]) -> None:
     """What is known of a run that was trained elsewhere; the rest is null."""
-    from lab.config import trusted
     from lab.runs.train import new_record
 
     objective: Any = trusted("objective._target_", config.objective._target_)

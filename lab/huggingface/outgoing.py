@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from lab.data.special import spelt
@@ -17,6 +19,8 @@ from lab.huggingface.family import Family, Weight, families
 from lab.huggingface.fields import CONFIG, Fields
 from lab.huggingface.incoming import add_head, composed, made_whole, meta_model
 from lab.huggingface.weights import TYPES, Piece, Tensors, write_shards
+from lab.models.encoder import Encoder
+from lab.models.model import SequenceToSequence
 from lab.parts.embedding import BertEmbedding
 from lab.runs import folder as files
 from lab.runs.folder import Run
@@ -70,8 +74,8 @@ def give_out(run: Run, folder: str | Path, model_type: str | None = None, shard:
         written = write_shards(made, pieces, shard)
         kind = str(TYPES[pieces[0].dtype]).removeprefix("torch.")
         _write(made / CONFIG, _of_the_file(run, family, kind) | fields)
-        (made / files.TOKENIZER).write_bytes((run.folder / files.TOKENIZER).read_bytes())
-        _write(made / "tokenizer_config.json", _tokenizer_fields(run))
+        (made / files.TOKENIZER).write_bytes(_tokenizer(run, model))
+        _write(made / "tokenizer_config.json", _tokenizer_fields(run, model))
     return Exported(target, family.model_type, written)
 
 
@@ -134,9 +138,7 @@ def _choice(run: Run, path: str) -> str:
     """The choice that a place in the model comes from."""
     if path == NOT_SAID:
         return NOT_SAID
-    if not path:
-        return f"model={run.config.choices.model}"
-    if path.startswith(("pooler", "segments")):
+    if not path or path.startswith(("pooler", "segments")):
         return f"model={run.config.choices.model}"
     if path.startswith("objective"):
         return f"objective={run.config.choices.objective}"
@@ -178,14 +180,36 @@ def _label_fields(run: Run, family: Family) -> dict[str, Any]:
     return {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
 
 
-def _tokenizer_fields(run: Run) -> dict[str, Any]:
+def _tokenizer(run: Run, model: Any) -> bytes:
+    """The file of the tokenizer. One that was made here frames texts there as the lab does; a published one stays as it is."""
+    content = (run.folder / files.TOKENIZER).read_bytes()
+    if run.config.choices.tokenizer == "pretrained":
+        return content
+    frame = (None, "end", "end") if isinstance(model, SequenceToSequence) else model.frame
+    numbers = {role: run.tokenizer.id(role) for role in frame if role}
+    begin, between, end = ([run.tokenizer.spelt(numbers[role])] if role else [] for role in frame)
+    inner = tokenizers.Tokenizer.from_buffer(content)
+    inner.post_processor = TemplateProcessing(
+        single=[*begin, "$A", *end],
+        pair=[*begin, "$A", *between, "$B:1", *(f"{token}:1" for token in end)],
+        special_tokens=[(run.tokenizer.spelt(number), number) for number in sorted(set(numbers.values()))],
+    )
+    return inner.to_str(pretty=True).encode()
+
+
+def _tokenizer_fields(run: Run, model: Any) -> dict[str, Any]:
     """What `AutoTokenizer` reads beside `tokenizer.json`."""
     names = {number: token for token, number in run.tokenizer.specials.items()}
-    pad = spelt("pad", run.tokenizer.specials)
-    return ({} if pad is None else {"pad_token": pad}) | {
+    roles = {"pad": "pad", "unk": "unknown"}
+    if isinstance(model, Encoder):
+        roles |= {"cls": "cls", "sep": "sep", "mask": "mask"}
+    played = {f"{name}_token": spelt(role, run.tokenizer.specials) for name, role in roles.items()}
+    segments = ["token_type_ids"] if getattr(model, "segments", None) is not None else []
+    return {name: token for name, token in played.items() if token is not None} | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": names[run.tokenizer.document_id],
         "eos_token": names[run.tokenizer.id("end")],
+        "model_input_names": ["input_ids", *segments, "attention_mask"],
         "model_max_length": run.config.model.context,
     }
 

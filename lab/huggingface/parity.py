@@ -28,6 +28,10 @@ SPECIAL = ("<unk>", "<s>", "</s>")
 TARGETS = ("<pad>", "</s>", "<unk>")
 """Special tokens of an encoder-decoder's tokenizer."""
 
+SPREADS = {".q.": 0.1, ".k.": 0.1, "EncDec": 0.04, "relative": 2.0, "shared": 0.3, "lm_head": 0.3, "": 0.5}
+"""Spreads of random weights of an encoder-decoder by parts of names, the first that fits. Scores are not scaled there, and
+large ones magnify rounding. What the target adds outweighs the source, or one token follows another for ever."""
+
 
 def published(fields: Mapping[str, Any], model_type: str, folder: Path, attention: str | None = "eager") -> Any:
     """A model of transformers with random weights, written with a tokenizer into a folder."""
@@ -41,11 +45,12 @@ def published(fields: Mapping[str, Any], model_type: str, folder: Path, attentio
     if built is EncoderDecoder and fields.get("tie_word_embeddings") is False:  # which their constructor takes back
         config.tie_word_embeddings = theirs.config.tie_word_embeddings = False
         theirs.lm_head.weight = nn.Parameter(theirs.lm_head.weight.clone())
-    spread = 0.1 if built is EncoderDecoder else 0.2  # where scores are not scaled, large ones magnify rounding
+    spreads = SPREADS if built is EncoderDecoder else {"": 0.2}
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             gain = parameter.ndim == 1 and name.endswith("weight")
-            parameter.normal_(1.0 if gain else 0.0, spread)
+            spread = next(spread for part, spread in spreads.items() if part in name)
+            parameter.normal_(1.0 if gain else 0.0, 0.1 if gain else spread)
             for ours, rows in family.skipped.items():
                 if family.names[ours].removeprefix(family.base) in name:
                     parameter[:rows] = 0
@@ -87,7 +92,8 @@ def table() -> str:
         shares = [max(getattr(p, field.name) for p in found) for field in fields(Parity)[:5]]
         same, tokens = sum(p.same for p in found), sum(p.tokens for p in found)
         numbers = " | ".join(f"{share:.0e}" for share in shares)
-        rows.append(f"| `{name}` | {'; '.join(family.variants)} | {numbers} | {same:,} of {tokens:,} |")
+        generated = f"{same:,} of {tokens:,}" if tokens else "-"
+        rows.append(f"| `{name}` | {'; '.join(family.variants)} | {numbers} | {generated} |")
     return "\n".join(rows) + "\n"
 
 

@@ -55,21 +55,25 @@ OLD = {"su": "longrope"}
 """Names of kinds in old files."""
 
 
-def read(fields: Fields, base: float, context: int, kinds: Collection[str], partial: bool = False) -> list[str]:
+def read(
+    fields: Fields, base: float, context: int, kinds: Collection[str], partial: bool = False, trained: int | None = None
+) -> list[str]:
     """The words for a rotary position.
 
     Args:
-        fields: with `rope_theta` and `rope_scaling` as until 2025, or `rope_parameters`.
+        fields: with `rope_theta` and `rope_scaling` as until 2025, or `rope_parameters`. Where both say something, the old
+            name holds, and of the trained length what stands outside of them, as in transformers.
         base: where none is given.
         context: tokens in a row.
         kinds: that the family's class has.
         partial: the family knows rotations of a part of each head.
+        trained: the trained length of kinds that have one, where nothing outside says it.
 
     Raises:
         RequestError: a kind or a setting that the lab does not have.
     """
     old, new = fields.left.pop("rope_scaling", None), fields.left.pop("rope_parameters", None)
-    name, given = ("rope_parameters", new) if new is not None else ("rope_scaling", old)
+    name, given = ("rope_scaling", old) if old else ("rope_parameters", new)
     if not isinstance(given, dict | None):
         fields.refuse(name, given, "expected an object or null")
     inner = Fields(given or {}, place=f"{fields.place}: {name}")
@@ -80,11 +84,11 @@ def read(fields: Fields, base: float, context: int, kinds: Collection[str], part
     kind = OLD.get(kind, kind)
     if kind not in kinds:
         inner.refuse("rope_type", kind, f"the lab has {', '.join(kinds)} for this family")
-    if kind == "longrope":
-        trained = inner.left.setdefault(TRAINED, fields.left.get(TRAINED))
-        if type(trained) is int and trained > 0:
-            inner.left.setdefault("factor", context / trained)
     option, _, settings = KINDS[kind]
+    if TRAINED in settings:
+        inner.left[TRAINED] = length = fields.size(TRAINED, trained) or inner.size(TRAINED)
+        if kind == "longrope" and length:
+            inner.left.setdefault("factor", context / length)
     words = [f"position={option}", f"position.base={base}"]
     share = inner.take("partial_rotary_factor", fields.take("partial_rotary_factor", 1.0) if partial else 1.0)
     if share != 1 and not partial:

@@ -140,8 +140,8 @@ def _index(folder: Path) -> dict[str, str]:
         pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
         if pickles:
             raise RequestError(
-                f"{folder / pickles[0]}: a pickle, which can run code when it is read; convert it where you trust it, with "
-                "transformers: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)"
+                f"{folder / pickles[0]}: a pickle, which can run code when it is read; convert it where you trust it: "
+                "CLASS.from_pretrained(FOLDER).save_pretrained(NEW), with the CLASS of transformers that config.json names"
             )
         raise RequestError(f"{folder}: has no weights; expected {SINGLE}, or shards with {INDEX}")
     try:

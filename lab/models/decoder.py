@@ -36,3 +36,6 @@ class Decoder(Stack, LanguageModel):
             layout = cache.advance(tokens, layout)
         layout = layout or Layout.full(tokens.shape[0], tokens.shape[1], tokens.device)
         return self.run(self.embedding(tokens), layout, cache, enter=self.embedding.enter)
+
+    def exits(self, tokens: Tensor) -> list[Tensor]:
+        return self.streams(lambda: self.hidden(tokens))

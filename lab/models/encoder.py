@@ -74,6 +74,9 @@ class Encoder(Stack, LanguageModel):
     def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
         return self.hidden(tokens, layout, segments=segments)
 
+    def exits(self, tokens: Tensor) -> list[Tensor]:
+        return self.streams(lambda: self.hidden(tokens))
+
     def pooled(self, vectors: Tensor) -> Tensor:
         """What stands for each row, `[rows, dim]`, of its tokens' vectors `[rows, time, dim]`: the first token's, through the
         pooler if there is one.

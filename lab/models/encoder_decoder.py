@@ -90,6 +90,9 @@ class EncoderDecoder(SequenceToSequence):
             self.embedding(target), layout, memory=self.read(source, source_layout), enter=self.embedding.enter
         )
 
+    def exits(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        return self.decoder.streams(lambda: self.hidden(source, target))
+
     def begin(self, source: Tensor, source_layout: Layout | None = None, length: int = 0) -> Reading:
         return Reading(self.read(source, source_layout), self.decoder.new_cache(len(source), length))
 
@@ -120,14 +123,10 @@ class EncoderDecoder(SequenceToSequence):
             total = total + cross.cross_flops(lengths, sources)
         return total
 
-    def cache_bytes(self, length: int) -> int:
-        """Of a target of so many tokens, and of a source as long."""
-        return self.decoder.cache_bytes(length) + self.across_bytes(length)
-
-    def across_bytes(self, length: int) -> int:
-        """Bytes of what is kept of a source of so many tokens."""
-        numbers = sum(math.prod(shape) for cross in self._across for shape in cross.cached)
-        return numbers * length * self.embedding.table.weight.element_size()
+    def cache_bytes(self, length: int, source: int | None = None) -> int:
+        across = sum(math.prod(shape) for cross in self._across for shape in cross.cached)
+        size = self.embedding.table.weight.element_size()
+        return self.decoder.cache_bytes(length) + size * across * (length if source is None else source)
 
     @property
     def _across(self) -> list[Any]:

@@ -143,6 +143,12 @@ class LanguageModel(Model):
         """What enters the head: `[batch, time]` int64 to `[batch, time, dim]`."""
         raise NotImplementedError
 
+    def exits(self, tokens: Tensor) -> list[Tensor]:
+        """What would enter the head if the model ended sooner: with the embeddings, and after each layer; the last is what
+        enters it. `[batch, time]` int64, one document a row, to `[batch, time, dim]` each.
+        """
+        raise NotImplementedError
+
     def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
         return self.hidden(tokens, layout)
 
@@ -188,6 +194,7 @@ class SequenceToSequence(Model):
     """
 
     family = "encoder_decoder"
+    frame: ClassVar[Frame] = (None, "end", "end")
     generates = True
     embedding: Embedding
 
@@ -200,6 +207,12 @@ class SequenceToSequence(Model):
         Args:
             source, target: tokens; those of the target follow the document token.
             source_layout, layout: of the two; by default one document a row.
+        """
+        raise NotImplementedError
+
+    def exits(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        """What would enter the head at each token of the target if the decoder ended sooner: with the embeddings, and after
+        each layer; the last is what enters it. Tokens as for `hidden`, one document a row; `[batch, time, dim]` each.
         """
         raise NotImplementedError
 
@@ -219,6 +232,10 @@ class SequenceToSequence(Model):
     ) -> Tensor:
         """Scores of every token of the vocabulary, `[batch, time, vocab]`. Arguments as `hidden`."""
         return self.embedding.logits(self.hidden(source, target, source_layout, layout))
+
+    def cache_bytes(self, length: int, source: int | None = None) -> int:
+        """Bytes that are kept of a target of so many tokens and of a source of `source`, by default as many."""
+        raise NotImplementedError
 
     def pair_flops(self, lengths: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """Forward FLOPs on targets of these lengths after sources of those, every place of the target scored."""

@@ -37,8 +37,8 @@ def record(model: nn.Module, *patterns: str) -> Iterator[Seen]:
 
     Among the places are `embedding`, `blocks.N` (the stream after a block), `blocks.N.attention.weights` (computed
     explicitly while recorded; the output is the fused one's but for rounding), `blocks.N.ffn.router` (a `Routing`) and `norm`;
-    in two stacks the same under `encoder` and `decoder`, and `decoder.blocks.N.cross.weights`; in a recurrent translator that
-    looks at its source `looks.weights`.
+    in two stacks the same under `encoder` and `decoder`, and `decoder.blocks.N.cross.weights`; of recurrent layers
+    `recurrence.layers.N`, and in a translator that looks at its source `looks.weights`.
 
     Args:
         model: of any family.

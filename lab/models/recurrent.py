@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.models.model import Costed, LanguageModel
+from lab.models.record import record
 from lab.parts.cache import Cache
 from lab.parts.cell import Cell
 from lab.parts.embedding import Embedding
@@ -61,6 +62,12 @@ class Recurrent(LanguageModel):
         for layer, state in zip(layers, states, strict=True):
             layer.kept = list(state)
         return self.dropout(x)
+
+    def exits(self, tokens: Tensor) -> list[Tensor]:
+        places = [f"recurrence.layers.{number}" for number in range(len(self.recurrence.layers))]
+        with record(self, *places) as seen:
+            self.hidden(tokens)
+        return [self.embedding(tokens), *(seen[place] for place in places)]
 
     def new_cache(self, batch: int, length: int = 0) -> Cache:
         return StateCache(self.recurrence.zeros(batch), batch)

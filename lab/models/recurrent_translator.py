@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.models.model import Costed, SequenceToSequence
+from lab.models.record import record
 from lab.parts.alignment import Alignment, Progress
 from lab.parts.cell import Cell
 from lab.parts.embedding import Embedding
@@ -80,6 +82,17 @@ class RecurrentTranslator(SequenceToSequence):
         progress = self.begin(source, source_layout)
         return self.looks(self.decoder, self.dropout(self.embedding(target)), progress, layout)
 
+    def exits(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        """As of every family; of a layer's states beside what the last layer looked at."""
+        encoded = f"encoder.layers.{len(self.encoder.layers) - 1}"
+        places = [f"decoder.layers.{number}" for number in range(len(self.decoder.layers))]
+        looks = hasattr(self.looks, "weights")
+        with record(self, encoded, *places, *(["looks.weights"] if looks else [])) as seen:
+            self.hidden(source, target)
+        context = torch.bmm(seen["looks.weights"], seen[encoded]) if looks else None
+        x = self.embedding(target)
+        return [self.looks.say(states, x, context) for states in (x, *(seen[place] for place in places))]
+
     def alignment(
         self, source: Tensor, target: Tensor, source_layout: Layout | None = None, layout: Layout | None = None
     ) -> Tensor:
@@ -109,9 +122,10 @@ class RecurrentTranslator(SequenceToSequence):
         across = self.looks.cross_flops(lengths, sources)
         return self.encoder.flops(sources) + self.decoder.flops(lengths) + across + self.head_flops * lengths
 
-    def cache_bytes(self, length: int) -> int:
-        """Of the decoder's state; what is kept of the source is not counted."""
-        return self.decoder.state_bytes
+    def cache_bytes(self, length: int, source: int | None = None) -> int:
+        """Of the decoder's state, and of what is kept of the source."""
+        size = self.embedding.table.weight.element_size()
+        return self.decoder.state_bytes + size * self.looks.kept(length if source is None else source)
 
 
 def one_document(tokens: Tensor, layout: Layout | None, side: str) -> Layout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -106,6 +107,17 @@ class Stack(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, layout, self.position.at(i), None if cache is None else cache.layers[i], memory)
         return self.norm(x)
+
+    def streams(self, run: Callable[[], Any]) -> list[Tensor]:
+        """The stream that enters the first block and that after each, all through the last norm, while `run` computes."""
+        found: list[Tensor] = []
+        with ExitStack() as hooks:
+            first: Any = self.blocks[0]
+            hooks.callback(first.register_forward_pre_hook(lambda block, inputs: found.append(inputs[0])).remove)
+            for block in self.blocks:
+                hooks.callback(block.register_forward_hook(lambda block, inputs, output: found.append(output)).remove)
+            run()
+        return [self.norm(stream) for stream in found]
 
     def renews(self, length: int) -> bool:
         """As the position says."""

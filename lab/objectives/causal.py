@@ -23,7 +23,7 @@ class Causal(Objective):
     """
 
     families = ("decoder", "recurrent")
-    takes = {"text": None, "task": None, "pairs": Answers, "chat": Turns}
+    takes = {"text": None, "task": None, "pairs": Answers, "text_to_text": Answers, "chat": Turns}
     headline = {"name": "val/bpb", "unit": "bits per byte", "direction": "min"}
     reaches_all = True
 

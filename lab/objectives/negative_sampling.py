@@ -62,7 +62,7 @@ class NegativeSampling(Objective):
     are they closer, by the cosine of their vectors, than one of them and a word drawn from the text? Both others are drawn
     alike, so knowing which words are frequent gives 0.5, as knowing nothing does. It asks for words that come together
     (bread, oven). Words that can stand for each other (bread, food) are another virtue, and one that CBOW is better at than
-    this figure says: a list of pairs, by `lab.views.words.similarity`, asks for that.
+    this figure says: a list of pairs, by `lab.similarities`, asks for that.
 
     Args:
         window: words on each side, at most.

@@ -142,11 +142,15 @@ class SequenceToSequence(TeacherForcing):
             batch.source_layout.rows(numbers).part(0, longest),
             begin=self.tokenizer.document_id,
             end=self.tokenizer.id("end"),
-            limits=room(lengths, self.longest, self.model.context),
+            limits=self.limits(lengths),
             beam=self.beam,
             penalty=self.penalty,
         )
         return [self.tokenizer.decode(row) for row in found]
+
+    def limits(self, lengths: np.ndarray) -> list[int]:
+        """Tokens that the translations of sources of these lengths have at most."""
+        return room(lengths, self.longest, self.model.context)
 
     def _references(self, batch: PairBatch, rows: Sequence[int]) -> list[str]:
         """The targets of some rows as they were read, or where they were made on the spot, as their tokens say."""

@@ -80,12 +80,22 @@ class Alignment(nn.Module):
         """
         return self._run(decoder, x, progress, layout), None
 
+    def say(self, states: Tensor, x: Tensor, seen: Tensor | None) -> Tensor:
+        """What is known by the states of the decoder's last layer, beside the embeddings of the tokens that were taken in and
+        what was looked at, `[batch, time, dim]` each; none where the source is not looked at.
+        """
+        return states
+
     def _run(self, decoder: Recurrence, x: Tensor, progress: Progress, layout: Layout | None) -> Tensor:
         """The fused decoder over all tokens."""
         y, states = decoder(x, layout, progress.states, keep=layout is None)
         if layout is None:
             progress.states = states
         return y
+
+    def kept(self, source: int) -> int:
+        """Numbers that are kept of a source of so many tokens, and handed from step to step beside the states."""
+        return 0
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         """Forward FLOPs on targets of these lengths, what is done for the source apart."""
@@ -111,6 +121,9 @@ class Repeated(Alignment):
     ) -> tuple[Tensor, Tensor | None]:
         vector = progress.source["vector"].unsqueeze(1).expand(-1, x.shape[1], -1)
         return self._run(decoder, torch.cat([x, vector], dim=-1), progress, layout), None
+
+    def kept(self, source: int) -> int:
+        return self.dim
 
 
 class Luong(Alignment):
@@ -141,26 +154,35 @@ class Luong(Alignment):
         self, decoder: Recurrence, x: Tensor, progress: Progress, layout: Layout | None = None
     ) -> tuple[Tensor, Tensor | None]:
         if not self.feeding:
-            y, weight = self._look(self._run(decoder, x, progress, layout), progress.source)
-            return y, self.weights(weight)
+            y = self._run(decoder, x, progress, layout)
+            seen, weight = self._look(y, progress.source)
+            return self.say(y, x, seen), self.weights(weight)
         steps, known, weights = Steps(decoder, x), [], []
         for number in range(x.shape[1]):
             assert progress.fed is not None
             progress.states = steps(number, progress.fed, progress.states)
-            y, weight = self._look(progress.states[-1][0].unsqueeze(1), progress.source)
-            progress.fed = y[:, 0]
-            known.append(y)
+            y = progress.states[-1][0].unsqueeze(1)
+            seen, weight = self._look(y, progress.source)
+            known.append(self.say(y, x, seen))
+            progress.fed = known[-1][:, 0]
             weights.append(weight)
+        steps.show()
         return torch.cat(known, dim=1), self.weights(torch.cat(weights, dim=1))
 
+    def say(self, states: Tensor, x: Tensor, seen: Tensor | None) -> Tensor:
+        assert seen is not None
+        return self.combine(torch.cat([seen, states], dim=-1)).tanh()
+
     def _look(self, y: Tensor, source: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """`[batch, time, dim]` to the same, and the weights."""
+        """What the states `[batch, time, dim]` look at, as many, and the weights."""
         scores = torch.bmm(self.query(y), source["states"].transpose(1, 2))
         if "hidden" in source:
             scores = scores + source["hidden"].unsqueeze(1)
         weights = scores.softmax(dim=-1)
-        context = torch.bmm(weights, source["states"])
-        return self.combine(torch.cat([context, y], dim=-1)).tanh(), weights
+        return torch.bmm(weights, source["states"]), weights
+
+    def kept(self, source: int) -> int:
+        return self.dim * (source + self.feeding)
 
     def cross_flops(self, lengths: np.ndarray, sources: np.ndarray) -> np.ndarray:
         return self.flops(lengths) + 4 * self.dim * np.asarray(lengths) * np.asarray(sources)
@@ -193,7 +215,6 @@ class Bahdanau(Alignment):
     ) -> tuple[Tensor, Tensor | None]:
         keys, source, mask = progress.source["keys"], progress.source["states"], progress.source.get("hidden")
         steps, score = Steps(decoder, x), self.score.weight[0]
-        known: list[Tensor] = []
         contexts: list[Tensor] = []
         weights: list[Tensor] = []
         for number in range(x.shape[1]):
@@ -202,13 +223,18 @@ class Bahdanau(Alignment):
             weight = (scores if mask is None else scores + mask).softmax(dim=-1)
             context = torch.bmm(weight.unsqueeze(1), source).squeeze(1)
             progress.states = steps(number, context, progress.states)
-            known.append(progress.states[-1][0])
             contexts.append(context)
             weights.append(weight)
-        together = torch.cat([torch.stack(known, dim=1), x, torch.stack(contexts, dim=1)], dim=-1)
-        return self.combine(together).unflatten(-1, (self.dim, 2)).amax(dim=-1), self.weights(
-            torch.stack(weights, dim=1)
-        )
+        steps.show()
+        y = self.say(steps.outputs(), x, torch.stack(contexts, dim=1))
+        return y, self.weights(torch.stack(weights, dim=1))
+
+    def say(self, states: Tensor, x: Tensor, seen: Tensor | None) -> Tensor:
+        assert seen is not None
+        return self.combine(torch.cat([states, x, seen], dim=-1)).unflatten(-1, (self.dim, 2)).amax(dim=-1)
+
+    def kept(self, source: int) -> int:
+        return 2 * self.dim * source
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         return 2 * (self.query.weight.numel() + self.combine.weight.numel()) * np.asarray(lengths)

@@ -23,18 +23,28 @@ class FeedForward(nn.Module):
     Output and gradients are plain functions of tensors, so that whoever runs several layers, as a mixture of experts does,
     has one node in the graph for all of them.
 
+    Args:
+        inner: width between the maps.
+        activation: its name.
+        dropout: share of what the function gives that is dropped while training (Raffel et al. 2020, section 2.1).
+
     Shapes: `[..., dim] -> [..., dim]`.
+
+    Raises:
+        ValueError: a width under 1, another activation, a share out of range.
     """
 
     between: Activation | Gate
 
-    def __init__(self, inner: int, activation: str) -> None:
+    def __init__(self, inner: int, activation: str, dropout: float = 0.0) -> None:
         super().__init__()
         if inner < 1:
             raise ValueError(f"model.inner: {inner}; a feed-forward layer is at least 1 wide")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"ffn.dropout: {dropout}; choose from 0 to under 1")
         if activation not in ACTIVATIONS:
             raise ValueError(f"ffn.activation: {activation}; choose from {', '.join(ACTIVATIONS)}")
-        self.inner = inner
+        self.inner, self.dropout = inner, dropout
         self.activation = ACTIVATIONS[activation]
         self.activation_name = activation
 
@@ -61,13 +71,19 @@ class FeedForward(nn.Module):
         up, up_bias, down, down_bias = weights
         hidden = product(x, up, up_bias)
         inside = self.between(hidden)
-        return product(inside, down, down_bias), (x, hidden, inside)
+        if not (self.training and self.dropout):
+            return product(inside, down, down_bias), (x, hidden, inside)
+        inside, kept = torch.native_dropout(inside, self.dropout, True)
+        return product(inside, down, down_bias), (x, hidden, inside, kept)
 
     def gradients(self, upstream: Tensor, kept: tuple[Tensor, ...], weights: Weights) -> tuple[Tensor, Weights]:
         """Of the input and of the weights, from that of the output: `[tokens, dim]`."""
-        x, hidden, inside = kept
+        x, hidden, inside, *dropped = kept
         up, up_bias, down, down_bias = weights
-        to_hidden = self.between.gradient(product(upstream, down.T), hidden)
+        to_inside = product(upstream, down.T)
+        if dropped:
+            to_inside = torch.ops.aten.native_dropout_backward(to_inside, dropped[0], 1 / (1 - self.dropout))
+        to_hidden = self.between.gradient(to_inside, hidden)
         to_up_bias = None if up_bias is None else to_hidden.sum(0)
         to_down_bias = None if down_bias is None else upstream.sum(0)
         return product(to_hidden, up.T), (outer(to_hidden, x), to_up_bias, outer(upstream, inside), to_down_bias)
@@ -91,6 +107,7 @@ class Dense(FeedForward):
         activation: relu (2017), relu_squared (Primer), gelu (BERT), gelu_tanh (GPT-2), silu.
         bias: both maps have one.
         share: the part of `inner` that is built; an expert has one share of several.
+        dropout: as `FeedForward`.
 
     Shapes: `[..., dim] -> [..., dim]`.
     """
@@ -102,9 +119,10 @@ class Dense(FeedForward):
         activation: str = "gelu",
         bias: bool = False,
         share: float = 1.0,
+        dropout: float = 0.0,
         layer: int = 0,
     ) -> None:
-        super().__init__(round(inner * share), activation)
+        super().__init__(round(inner * share), activation, dropout)
         self.up = Linear(dim, self.inner, bias=bias)
         self.down = Linear(self.inner, dim, bias=bias)
         self.down.writes_residual = True  # type: ignore[assignment]
@@ -127,6 +145,7 @@ class Gated(FeedForward):
         equal_parameters: build two thirds of `inner`, so that three matrices hold what a dense layer's two do; to the
             nearest multiple of 8, which matrix products want.
         share: the part of `inner` that is built; an expert has one share of several.
+        dropout: as `FeedForward`.
 
     Shapes: `[..., dim] -> [..., dim]`.
     """
@@ -139,13 +158,14 @@ class Gated(FeedForward):
         bias: bool = False,
         equal_parameters: bool = False,
         share: float = 1.0,
+        dropout: float = 0.0,
         layer: int = 0,
     ) -> None:
         width = inner * share
         if equal_parameters:
             width *= 2 / 3
             width = 8 * round(width / 8) or width
-        super().__init__(round(width), activation)
+        super().__init__(round(width), activation, dropout)
         self.project = Merged(dim, {"gate": self.inner, "up": self.inner}, bias=bias)
         self.down = Linear(self.inner, dim, bias=bias)
         self.down.writes_residual = True  # type: ignore[assignment]

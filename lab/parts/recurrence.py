@@ -19,6 +19,16 @@ READS = {"forward": (False,), "backward": (True,), "both": (False, True)}
 """Words for the directions in which a row is read, and whether each begins at the end."""
 
 
+class Layer(nn.ModuleList):
+    """The cells of a layer, one for each direction; a named place where `lab.record` sees `[batch, time, dim]`, what the
+    layer gives, undefined at padding.
+    """
+
+    def forward(self, given: Tensor) -> Tensor:
+        """The same."""
+        return given
+
+
 class Recurrence(nn.Module):
     """Layers of cells. In each, a document's state begins with zeros or, the row's first, with the one that was given.
 
@@ -58,13 +68,12 @@ class Recurrence(nn.Module):
         self.inputs, self.dim, self.dropout = inputs, dim, nn.Dropout(dropout)
         width = dim // len(self.backwards)
         self.layers = nn.ModuleList(
-            nn.ModuleList(cell(inputs=dim if layer else inputs, dim=width) for _ in self.backwards)
-            for layer in range(layers)
+            Layer(cell(inputs=dim if layer else inputs, dim=width) for _ in self.backwards) for layer in range(layers)
         )
 
     def cells(self) -> list[Cell]:
         """Of all layers and directions."""
-        return [cast(Cell, cell) for layer in self.layers for cell in cast(nn.ModuleList, layer)]
+        return [cast(Cell, cell) for layer in self.layers for cell in cast(Layer, layer)]
 
     def forward(
         self, x: Tensor, layout: Layout | None = None, states: Sequence[State] | None = None, keep: bool = False
@@ -86,11 +95,13 @@ class Recurrence(nn.Module):
         for number, layer in enumerate(self.layers):
             x = self.dropout(x) if number else x
             begin = order.begin(None if states is None else states[number])
-            x, state = self._layer(cast(nn.ModuleList, layer), x, order, begin)
+            x, state = self._layer(cast(Layer, layer), x, order, begin)
             last.append(order.end(state))
+            if layer._forward_hooks:
+                layer(order.leave(x, batch))
         return order.leave(x, batch), last if keep else []
 
-    def _layer(self, cells: nn.ModuleList, x: Tensor, order: Stairs, begin: State | None) -> tuple[Tensor, State]:
+    def _layer(self, cells: Layer, x: Tensor, order: Stairs, begin: State | None) -> tuple[Tensor, State]:
         width = self.dim // len(self.backwards)
         found = []
         for number, (cell, backward) in enumerate(zip(cells, self.backwards, strict=True)):
@@ -151,6 +162,7 @@ class Steps:
         known_weight = weight[:, :known].contiguous()  # oneDNN is a thousand times slower on a slice
         self.given = linear(x.transpose(0, 1), known_weight, self.cells[0].bias_ih_l0).unbind(0)
         self.fed = weight[:, known:].t()
+        self.found: list[list[Tensor]] = []
 
     def __call__(self, number: int, fed: Tensor, states: Sequence[State]) -> list[State]:
         """The states after a step, from those before; `fed` is `[batch, inputs - numbers of a token]`."""
@@ -161,7 +173,18 @@ class Steps:
                 given = linear(self.recurrence.dropout(after[-1][0]), cell.weight_ih_l0, cell.bias_ih_l0)
             recalled = linear(state[0], cell.weight_hh_l0, cell.bias_hh_l0)
             after.append(cell.update(given, recalled, state))
+        self.found.append([state[0] for state in after])
         return after
+
+    def outputs(self, layer: int = -1) -> Tensor:
+        """`[batch, time, dim]`, what a layer gave at the steps so far."""
+        return torch.stack([outputs[layer] for outputs in self.found], dim=1)
+
+    def show(self) -> None:
+        """Show who looks what each layer gave."""
+        for number, layer in enumerate(self.recurrence.layers):
+            if layer._forward_hooks:
+                layer(self.outputs(number))
 
 
 class LayerState:

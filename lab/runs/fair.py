@@ -175,6 +175,9 @@ def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None
             )
         if described.run_cap is not None and described.method == "grid":
             raise RequestError(f"until-decided: run_cap {described.run_cap} cuts the grid off; leave one of them out")
+    if terms.baseline not in (None, "first", "previous") and described.method != "bayes":
+        known = records(described, overrides)
+        labels.find(str(terms.baseline), labels.label_all(known), known, "--baseline")
 
 
 def _said(terms: Terms) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lab.data.tokenizers import Tokenizer
+    from lab.models.model import Model
 
 CONFIG, OVERRIDES, RESULT, METRICS, TOKENIZER = (
     "config.yaml",
@@ -112,8 +113,8 @@ def write_config(folder: Path, config: DictConfig) -> None:
     write_atomically(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved(config))))
 
 
-def create(folder: Path) -> None:
-    """Create a folder that someone named.
+def create(folder: Path, key: str = "folder") -> None:
+    """Create a folder that someone named by a key.
 
     Raises:
         RequestError: it cannot be.
@@ -121,7 +122,7 @@ def create(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"folder: {folder} cannot be written ({error.strerror or error})") from None
+        raise RequestError(f"{key}: {folder} cannot be written ({error.strerror or error})") from None
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -236,6 +237,13 @@ class Run:
     def status(self) -> str:
         """How the run ended: finished, diverged, pruned, stopped or failed."""
         return self.result["status"]
+
+    @cached_property
+    def outline(self) -> Model:
+        """The model without values: what it is, known before its weights and its data are read."""
+        from lab.config import meta_model
+
+        return meta_model(self.config)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

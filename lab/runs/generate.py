@@ -18,6 +18,9 @@ from lab.runs.subject import encoded
 TOKENS = 100
 """That a text is continued by unless told."""
 
+NEAR = 16
+"""Tokens of a prompt that are spelt again with each token that follows it."""
+
 
 @dataclass
 class Answer:
@@ -96,13 +99,13 @@ class Writer:
 
     Args:
         tokenizer: of the run.
-        before: tokens of the prompt, which decide about white space after it.
+        before: tokens of the prompt, the last of which decide about white space after it.
         stops: texts that end the answer, and are not part of it.
     """
 
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = (), stops: Sequence[str] = ()) -> None:
         self.tokenizer, self.stops = tokenizer, stops
-        self.before, self.tokens = list(before), list[int]()
+        self.before, self.tokens = list(before)[-NEAR:], list[int]()
         self.begins = len(tokenizer.decode(self.before))
         self.given, self.stopped = "", False
 
@@ -161,9 +164,8 @@ def write(
         RequestError: a prompt that is empty, too long or not to be represented; a family that does not generate, or that does
             not take what was asked.
     """
-    model: Any = run.model
-    translates = model.family == "encoder_decoder"
     check(run, prompts)
+    translates = run.outline.family == "encoder_decoder"
     if tokens is not None and tokens < 1:
         raise RequestError(f"--tokens: {tokens}; at least 1")
     if beam is not None and (beam < 1 or not translates):
@@ -189,14 +191,14 @@ def write(
 
 def check(run: Run, prompts: Sequence[str]) -> None:
     """Refuse a model that does not generate, and prompts that it cannot read, by `RequestError`."""
-    model: Any = run.model
-    if not model.generates:
+    if not run.outline.generates:
         raise RequestError(
             f"RUN: {run.folder} holds model={run.config.choices.model}, which writes no text; decoders, recurrent models and "
             "encoder-decoders do"
         )
     # The document token, or the one that ends a source, is there too.
-    most = None if model.limit is None else model.limit - 1
+    limit = run.outline.limit
+    most = None if limit is None else limit - 1
     for prompt in prompts:
         encoded(run, prompt, most, "PROMPT")
 
@@ -258,7 +260,7 @@ def _target(run: Run, prompts: Sequence[str], tokens: int | None, sampling: Samp
             limits=most,
             sampling=sampling,
         )
-    memory = len(sources) * beam * model.cache_bytes(max(*most, *lengths.tolist()))
+    memory = len(sources) * beam * model.cache_bytes(max(most), int(lengths.max()))
     return _Plan([[] for _ in sources], most, [model.context - 1] * len(sources), memory, steps)
 
 

@@ -26,9 +26,9 @@ WAIT = 20.0
 
 
 def started_elsewhere() -> bool:
-    """This process is a rank already: of the lab, torchrun, SLURM's srun or another launcher."""
-    slurm = "SLURM_PROCID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
-    return "LOCAL_RANK" in os.environ or slurm
+    """This process is a rank already: of the lab, torchrun, SLURM's srun or another launcher. A single task is none."""
+    slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
+    return "LOCAL_RANK" in os.environ or (slurm and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"))
 
 
 def own_rank() -> int:
@@ -91,7 +91,9 @@ def error_file(rank: int) -> str:
 
 
 def _start(command: list[str], rank: int, processes: int, port: int) -> subprocess.Popen:
-    environment = os.environ | {
+    # In a task of SLURM's, Lightning would take its only rank for all of them.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environment = own | {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "RANK": str(rank),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from lab.console import say
@@ -49,3 +51,16 @@ class Stop:
     def __call__(self) -> bool:
         """Whether to stop."""
         return self.requested
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """While open, SIGTERM interrupts as Ctrl-C does, so that what is half-written can be removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

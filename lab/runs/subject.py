@@ -50,11 +50,11 @@ class Untrained(Run):
         Raises:
             RequestError: a combination that cannot be built, or one that this machine has no memory for.
         """
-        from lab.config import build, meta_model
+        from lab.config import build
         from lab.runs.machine import memory
         from lab.runs.start import start
 
-        needed, there = 4 * meta_model(self.config).parameters_total, memory()
+        needed, there = 4 * self.outline.parameters_total, memory()
         if there is not None and needed > there:
             raise RequestError(
                 f"{self.folder}: {needed / 2**30:,.0f} GiB of weights, and this machine has {there / 2**30:,.0f} GiB of "
@@ -80,7 +80,7 @@ class Held(Run):
 
     def __init__(self, folder: Path, config: DictConfig, model: nn.Module, tokenizer: Tokenizer) -> None:
         super().__init__(folder, config, {"status": "running"})
-        vars(self).update(model=model, tokenizer=tokenizer)  # where a run keeps what it has read
+        vars(self).update(model=model, outline=model, tokenizer=tokenizer)  # where a run keeps what it has read
 
 
 def subject(words: str | Path) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from lab.config import build, check, construct, identity, trusted
+from lab.console import say
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.folder import Run
@@ -204,6 +205,7 @@ def _fit(
     from lab.runs.pace import Pace
     from lab.runs.ranks import orphaned
     from lab.runs.start import make_objective, start
+    from lab.runs.subject import Held
     from lab.runs.tracker import Tracker
     from lab.runs.trainer import make_trainer
 
@@ -240,6 +242,7 @@ def _fit(
     watching: list[Observer] = list(observers)
     tracker = None
     if trainer.is_global_zero:
+        _say_cut(data.facts, config.model.context)
         prepared.tokenizer.save(folder / files.TOKENIZER)
         metrics = files.MetricsFile(folder / files.METRICS)
         watching.append(metrics.append)
@@ -262,13 +265,10 @@ def _fit(
         watching,
         lambda: stop() or orphaned(),
     )
-    every = config.logger.get("pictures_every")
-    if tracker is not None and every is not None:
-        from lab.runs.subject import Held
-        from lab.views.pictures import Pictures
-
-        held = Held(folder, config, model, prepared.tokenizer)
-        trainer.callbacks.append(Pictures(held, data, pace, every, tracker.show))  # type: ignore[attr-defined]
+    if config.logger.get("pictures_every") is not None:
+        held, show = Held(folder, config, model, prepared.tokenizer), tracker.show if tracker else None
+        drawing = construct(config, "logger.pictures", run=held, data=data, pace=pace, told=show)
+        trainer.callbacks.append(drawing)  # type: ignore[attr-defined]
     import torch
 
     torch.manual_seed(config.seed)  # dropout
@@ -291,6 +291,15 @@ def _fit(
     }
 
 
+def _say_cut(facts: Mapping[str, float], context: int) -> None:
+    """Say how many examples do not fit into the model's context, if any."""
+    trained, judged = (int(facts.get(f"{part}/cut_examples", 0)) for part in ("train", "val"))
+    if trained or judged:
+        say(
+            f"data.too_long=cut: {trained:,} training and {judged:,} validated examples are longer than model.context={context}"
+        )
+
+
 def _save_weights(trainer: Any, folder: Path, status: str) -> None:
     """Weights of a run that ended; what a stopped run continues from stays instead."""
     from safetensors.torch import save_file
@@ -300,7 +309,7 @@ def _save_weights(trainer: Any, folder: Path, status: str) -> None:
         path = folder / files.WEIGHTS
         partial = path.with_suffix(".partial")
         weights = {files.saved_name(name): value.cpu().contiguous() for name, value in state.items()}
-        save_file(weights, partial)
+        save_file(weights, partial, {"format": "pt"})  # what an import writes too, so that bytes can be compared
         partial.chmod(0o644)  # as the rest of the record
         partial.replace(path)
         (folder / files.CHECKPOINT).unlink(missing_ok=True)

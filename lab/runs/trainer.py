@@ -93,5 +93,6 @@ def _strategy(config: DictConfig) -> str | Strategy:
             find_unused_parameters=not objective.reaches_all,
         )
     if config.trainer.strategy == "fsdp":
+        # One unit: parameters are gathered once a pass or batch of validation, within which ranks decode as long as each needs.
         return FSDPStrategy(state_dict_type="full")
     return "auto"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lab.runs.comparison.numbers import NOTHING, percent, scaled
 from lab.views.show import Grid, Shown, print_grids
+from lab.views.terminal import table
 from lab.views.tree import Node
 
 WORDS = {
@@ -80,7 +80,9 @@ class Against:
         """What differs, A and B beside each other."""
         console = Console(highlight=False)
         for letter, shown in (("A", self.first), ("B", self.second)):
-            console.print(textwrap.fill(f"{letter}: {shown.name}", console.width), markup=False, style="bold")
+            console.print(
+                textwrap.fill(f"{letter}: {shown.name or 'the defaults'}", console.width), markup=False, style="bold"
+            )
         if self.same:
             console.print("\nNothing differs.")
             return
@@ -126,10 +128,8 @@ def _own(node: Node) -> tuple[Any, ...]:
 
 
 def _table(first: str, rows: Any, more: tuple[str, ...] = ()) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in (first, "A", "B", *more):
-        number = bool(more) and heading != first
-        table.add_column(heading, overflow="fold", justify="right" if number else "left")
+    """Figures where there are more columns than A and B, else words."""
+    made = table(first, "A", "B", *more, words=(first,) if more else (first, "A", "B"))
     for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+        made.add_row(*map(Text, row))
+    return made

@@ -60,8 +60,9 @@ DATA.forEach((maps, number) => {
 
   function enlarge(map, scroll) {
     chosen = map;
-    const cell = Math.max(11, Math.min(22, Math.floor(900 / keys)));
     const left = margin(maps.queries), top = margin(maps.keys);
+    const room = Math.min(900, large.parentElement.clientWidth - left - 2);
+    const cell = Math.max(11, Math.min(22, Math.floor(room / keys)));
     const title = document.createElement("p"), said = document.createElement("p");
     title.textContent = `${name(map)}: ${maps.figures[map].said}`;
     said.className = "faint";

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from lab.errors import RequestError
+from lab.views.sides import Sides, check_target, sides
+from lab.views.terminal import SHADES, table
 
 if TYPE_CHECKING:
+    from lab.models.model import Model
     from lab.runs.folder import Run
-
-SHADES = " ░▒▓█"
 
 KINDS = {
     "attention": ("self", "text", "text"),
@@ -163,77 +164,54 @@ def attention(run: Run, text: str, target: str | None = None) -> list[Maps]:
         RequestError: a text that is empty, too long for the model or not to be represented, a target for a model that has
             none, or a model without attention.
     """
-    model: Any = run.model
-    if target is not None and model.family != "encoder_decoder":
-        raise RequestError(f"--target: of encoder-decoders; {run.folder} holds model={run.config.choices.model}")
-    if not any(name.endswith(".weights") for name, _ in model.named_modules()):
+    check_target(run, target)
+    if not attends(run.outline):
         raise RequestError(f"{run.folder}: {_without(run)}; there is no attention to show")
-    return over(run, pair(run, text, target) if model.family == "encoder_decoder" else {"text": _text(run, text)})
+    return over(run, sides(run, text, target))
 
 
-def over(run: Run, sides: dict[str, list[int]]) -> list[Maps]:
+def attends(model: Model) -> bool:
+    """A model has attention, of whatever kind."""
+    return any(name.endswith(".weights") for name, _ in model.named_modules())
+
+
+def over(run: Run, given: Sides) -> list[Maps]:
     """The attention maps over tokens.
 
     Args:
         run: of a model with attention.
-        sides: `text`; or for an encoder-decoder `source`, `target`, and what is `written` after each token of the target.
+        given: the tokens.
     """
     from lab.models.record import record
 
     model: Any = run.model
     was_training, device = model.training, next(model.parameters()).device
-    read = [torch.tensor([sides[side]], device=device) for side in ("text", "source", "target") if side in sides]
+    read = [torch.tensor([given[side]], device=device) for side in ("text", "source", "target") if side in given]
     model.eval()
     with torch.no_grad(), record(model, "weights") as seen:
-        model.vectors(*read) if "text" in sides else model.hidden(*read)
+        model.vectors(*read) if "text" in given else model.hidden(*read)
     model.train(was_training)
-    return list(_maps(run, seen, sides))
+    return list(_maps(run, seen, given))
 
 
 def _without(run: Run) -> str:
     choices = run.config.choices
-    model: Any = run.model
-    if hasattr(model, "looks"):
+    if hasattr(run.outline, "looks"):
         return f"alignment={choices.alignment} knows the source by one vector"
     return f"model={choices.model} looks at no tokens"
 
 
-def _text(run: Run, text: str) -> list[int]:
-    from lab.data.arrange import framed, framing
-    from lab.runs.subject import encoded
-
-    model: Any = run.model
-    ids = encoded(run, text, model.context - framing(model.frame))
-    return framed(run.tokenizer, model.frame, [np.array(ids)])[0].tolist()
-
-
-def pair(run: Run, text: str, target: str | None) -> dict[str, list[int]]:
-    """The tokens of both sides, and those that are written after each token of the target."""
-    from lab.runs.subject import encoded
-    from lab.runs.translate import targets
-
-    model: Any = run.model
-    begin, end = run.tokenizer.document_id, run.tokenizer.id("end")
-    source = encoded(run, text, model.context - 1)
-    if target is None:
-        (written,) = targets(run, [text])
-    else:
-        written = encoded(run, target, model.context - 1, "--target")
-    return {"source": [*source, end], "target": [begin, *written], "written": [*written, end]}
-
-
-def _maps(run: Run, seen: Any, sides: dict[str, list[int]]) -> Any:
+def _maps(run: Run, seen: Any, given: Sides) -> Iterator[Maps]:
     places: dict[str, list[Tensor]] = {}
     for name, weights in seen.items():
         kind = re.sub(r"blocks\.\d+\.", "", name).removesuffix(".weights")
-        places.setdefault(kind, []).append(
-            weights.flatten(0, -3)
-        )  # one row; of an alignment, which has no heads, one head
-    words = {side: [run.tokenizer.spelt(token) for token in ids] for side, ids in sides.items()}
+        one = weights.flatten(0, -3)  # of the one row; an alignment, which has no heads, is one head
+        places.setdefault(kind, []).append(one)
+    words = {side: [run.tokenizer.spelt(token) for token in ids] for side, ids in given.items()}
     for place, (kind, queries, keys) in KINDS.items():
         if place in places:
             weights = torch.stack(places[place]).float().cpu().numpy()
-            yield Maps(kind, words[queries], words[keys], weights, np.array(sides[keys]))
+            yield Maps(kind, words[queries], words[keys], weights, np.array(given[keys]))
 
 
 def show(maps: Maps, layer: int | None = None, head: int | None = None, token: int | None = None) -> None:
@@ -256,17 +234,15 @@ def show(maps: Maps, layer: int | None = None, head: int | None = None, token: i
 def _figures(maps: Maps, layer: int | None, head: int | None) -> Table:
     """A row for each head, of the layer or of that head of every layer."""
     within = ("distance", "on previous", "induction") if maps.within else ()
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in ("layer", "head", "entropy (bits)", "on first", *within):
-        table.add_column(heading, justify="right")
+    rows = table("layer", "head", "entropy (bits)", "on first", *within)
     for each in maps.heads:
         if layer in (None, each.layer) and head in (None, each.head):
             own = [f"{each.layer}", f"{each.head}", f"{each.entropy:.2f}", f"{each.first:.2f}"]
             if maps.within:
                 induction = "" if each.induction is None else f"{each.induction:.2f}"
                 own += [f"{each.distance:.1f}", f"{each.previous:.2f}", induction]
-            table.add_row(*own)
-    return table
+            rows.add_row(*own)
+    return rows
 
 
 def _map(maps: Maps, weights: np.ndarray, console: Console) -> None:

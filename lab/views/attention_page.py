@@ -33,7 +33,9 @@ def to_html(every: Sequence[Maps], title: str) -> str:
     told = "Each row of a map is a token, each column what it looks at"
     if not all(maps.within for maps in every):
         told += "; from target to source a row is the token that is written there"
-    told += ". 2.3 is head 3 of layer 2. Point at a map for its figures; choose it to see it large."
+    told += "."
+    if any(len(maps.heads) > 1 for maps in every):
+        told += " 2.3 is head 3 of layer 2. Point at a map for its figures; choose it to see it large."
     body = f"<p class='faint'>{told}</p>{sections}"
     values = json.dumps([_values(maps) for maps in every], ensure_ascii=False).replace("</", "<\\/")
     script = f"const DATA = {values};\n{SCRIPT.read_text(encoding='utf-8')}"

@@ -162,7 +162,11 @@ def _stack(pen: Pen, name: str, stack: Stack, model: Any) -> None:
     _embedding(pen, name, model, stack.position)
     for layers, block, position in _kinds(stack):
         _rise(pen)
-        label = f"× {len(layers)}" if len(layers) == len(stack.blocks) else f"layers {numbers(layers)}"
+        label = (
+            f"× {len(layers)}"
+            if len(layers) == len(stack.blocks)
+            else f"layer{'s' * (len(layers) > 1)} {numbers(layers)}"
+        )
         kind = name if len(layers) == len(stack.blocks) else f"{name} {label}".strip()
         _block(pen, kind, block, position, label)
     if any(True for _ in stack.norm.parameters()):

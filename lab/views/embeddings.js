@@ -8,9 +8,10 @@ const make = (kind, values, parent) => {
   return made;
 };
 const xs = DATA.points.map((p) => p[1]), ys = DATA.points.map((p) => p[2]);
-const [west, north] = [Math.min(...xs), Math.max(...ys)];
-const span = Math.max(Math.max(...xs) - west, north - Math.min(...ys)) || 1;
-const at = DATA.points.map(([, x, y]) => [(x - west) / span, (north - y) / span]);
+const middle = (values) => (Math.min(...values) + Math.max(...values)) / 2;
+const reach = (values) => Math.max(...values) - Math.min(...values);
+const span = Math.max(reach(xs), reach(ys)) || 1;
+const at = DATA.points.map(([, x, y]) => [0.5 + (x - middle(xs)) / span, 0.5 - (y - middle(ys)) / span]);
 
 let view = { x: -0.05, y: -0.05, size: 1.15 }; // in shares of the plane
 const points = DATA.points.map(([name], n) => {

@@ -6,13 +6,12 @@ import textwrap
 from collections.abc import Mapping
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lab.views.embeddings import METHODS, Plane, Senses
-from lab.views.probe import plain_signs
+from lab.views.terminal import plain, table
 from lab.views.words import Near
 
 
@@ -20,16 +19,15 @@ def show_near(found: Mapping[str, Near]) -> None:
     """Each query with its neighbours, the nearest first."""
     console = Console(highlight=False)
     for query, neighbours in found.items():
-        console.print(plain_signs(query), markup=False, style="bold", no_wrap=True, overflow="ellipsis")
-        table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False)
-        table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True, min_width=12)
-        table.add_column(overflow="fold")
+        console.print(plain(query), markup=False, style="bold", no_wrap=True, overflow="ellipsis")
+        rows = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False)
+        rows.add_column(justify="right", no_wrap=True)
+        rows.add_column(no_wrap=True, min_width=12)
+        rows.add_column(overflow="fold")
         for name, cosine in neighbours:
-            table.add_row(
-                f"  {cosine:.3f}".replace("-", "−"), "█" * max(0, round(12 * cosine)), Text(plain_signs(name))
-            )
-        console.print(table)
+            bar = "█" * max(0, round(12 * cosine))
+            rows.add_row(f"  {cosine:.3f}".replace("-", "−"), bar, Text(plain(name)))
+        console.print(rows)
 
 
 def show_senses(found: Senses) -> None:
@@ -38,14 +36,12 @@ def show_senses(found: Senses) -> None:
     for number, text in enumerate(found.texts, 1):
         indent = f"{number}  "
         console.print(
-            "\n".join(textwrap.wrap(indent + plain_signs(text), console.width, subsequent_indent="   ")), markup=False
+            "\n".join(textwrap.wrap(indent + plain(text), console.width, subsequent_indent="   ")), markup=False
         )
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in (plain_signs(found.word), *map(str, range(1, len(found.texts) + 1))):
-        table.add_column(heading, justify="right")
+    rows = table(plain(found.word), *map(str, range(1, len(found.texts) + 1)))
     for number, row in enumerate(found.cosines, 1):
-        table.add_row(str(number), *(f"{value:.3f}".replace("-", "−") for value in row))
-    console.print(table)
+        rows.add_row(str(number), *(f"{value:.3f}".replace("-", "−") for value in row))
+    console.print(rows)
 
 
 def show_plane(found: Plane) -> None:
@@ -60,7 +56,7 @@ def show_plane(found: Plane) -> None:
     hidden = 0
     for name, (x, y) in zip(found.names, places.tolist(), strict=True):
         line, column = lines[round((1 - y) * (height - 1))], round(x * (width - 1))
-        word = plain_signs(name)[:20]
+        word = plain(name)[:20]
         start = min(column, width - len(word) - 2)
         room = line[max(0, start - 1) : start + len(word) + 3]
         if start >= 0 and all(sign == " " for sign in room):

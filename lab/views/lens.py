@@ -1,11 +1,15 @@
 """The logit lens: what each layer would say if it were the last (nostalgebraist 2020, "interpreting GPT").
 
-The stream after each block goes through the last norm and the head, so what is shown for the last block is what the model
-says. A decoder says the next token. Of an encoder each token of the text is hidden in turn, and what is said is guessed there.
+What leaves a layer goes through what follows the last one (the norm of a stack; in a recurrent translator what joins a state
+with what was looked at) and the head, so what is shown for the last layer is what the model says. A decoder says the next
+token, and so does the decoder of an encoder-decoder after its source. Of an encoder each token of the text is hidden in turn,
+and what is said is guessed there.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lab.errors import RequestError
+from lab.views.sides import sides
 
 if TYPE_CHECKING:
     from lab.runs.folder import Run
@@ -42,7 +47,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of the lens: `embedding`, or a block by its number from 1.
+    """One row of the lens: `embedding`, or a layer by its number from 1.
 
     Attributes:
         name: which.
@@ -66,7 +71,7 @@ class Lens:
     Attributes:
         reads: at each place the token that is read there as text; of an encoder the one that is hidden.
         asks: the token that should be said there; none after the text's end.
-        layers: from the embedding to the last block.
+        layers: from the embedding to the last.
     """
 
     reads: list[str]
@@ -89,67 +94,59 @@ class Lens:
 
 
 @torch.no_grad()
-def lens(run: Run, text: str) -> Lens:
+def lens(run: Run, text: str, target: str | None = None) -> Lens:
     """Look through each layer of a run's model at a text.
 
-    Raises:
-        RequestError: an empty text, one longer than the model's context, or a family without blocks that are added up.
-    """
-    from lab.config import trusted
-    from lab.data.arrange import framed, framing
-    from lab.models.stack import Stack
-    from lab.runs.subject import encoded
+    Args:
+        run: of any family with layers.
+        text: what is looked at; of an encoder-decoder its source.
+        target: of an encoder-decoder; by default what it writes by itself.
 
-    if not issubclass(trusted("model.build._target_", run.config.model.build._target_), Stack):
+    Raises:
+        RequestError: a model that scores no vocabulary; else as `lab.views.sides.sides`.
+    """
+    if not run.outline.head_flops:
         raise RequestError(
-            f"{run.folder}: model={run.config.choices.model}; the lens is for decoders and encoders, whose layers add to one "
-            "stream (without TEXT the losses are shown)"
+            f"{run.folder}: model={run.config.choices.model}; nothing in it scores the vocabulary, so no layer says a token"
         )
+    given = sides(run, text, target)
     model: Any = run.model
-    given = encoded(run, text, model.context - framing(model.frame))
-    asks: list[int | None]
-    if model.family == "encoder":
-        mask = run.tokenizer.id("mask")
-        ids = framed(run.tokenizer, model.frame, [torch.tensor(given).numpy()])[0]
-        places = torch.arange(len(given)) + int(model.frame[0] is not None)
-        rows = torch.from_numpy(ids).long().repeat(len(given), 1)
-        rows[torch.arange(len(given)), places] = mask
-        streams = [stream[torch.arange(len(given)), places] for stream in _streams(model, rows)]
-        reads, asks = given, [*given]
-    else:
-        reads = [run.tokenizer.document_id, *given]
-        asks = [*given, None]
-        streams = [stream[0] for stream in _streams(model, torch.tensor([reads]))]
     spelt = run.tokenizer.spelt
-    final = _logits(model, streams[-1])
-    layers = [_layer(n, _logits(model, stream), final, asks, spelt) for n, stream in enumerate(streams)]
+    asks: Sequence[int | None]
+    if model.family == "encoder":
+        exits, reads = _hidden_in_turn(run, given["text"])
+        asks = reads
+    elif model.family == "encoder_decoder":
+        reads, asks = given["target"], given["written"]
+        exits = [rows[0] for rows in model.exits(torch.tensor([given["source"]]), torch.tensor([reads]))]
+    else:
+        reads = given["text"]
+        exits, asks = [rows[0] for rows in model.exits(torch.tensor([reads]))], [*reads[1:], None]
+    final = _logits(model, exits[-1])
+    layers = [_layer(n, _logits(model, each), final, asks, spelt) for n, each in enumerate(exits)]
     return Lens([spelt(i) for i in reads], [None if i is None else spelt(i) for i in asks], layers)
 
 
-def _streams(model: Any, rows: Tensor) -> list[Tensor]:
-    """`[batch, time, dim]` for the stream that enters the first block, and after each block."""
-    found: list[Tensor] = []
-    hooks = [model.blocks[0].register_forward_pre_hook(lambda block, inputs: found.append(inputs[0]))]
-    hooks += [block.register_forward_hook(lambda block, inputs, output: found.append(output)) for block in model.blocks]
-    pieces: list[list[Tensor]] = []
-    try:
-        for some in rows.split(max(1, 4096 // rows.shape[1])):
-            found.clear()
-            model.vectors(some)
-            pieces.append(list(found))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+def _hidden_in_turn(run: Run, text: list[int]) -> tuple[list[Tensor], list[int]]:
+    """For each layer `[tokens, dim]`, what would enter the head at each token of a text while it is hidden; and the tokens."""
+    model: Any = run.model
+    begin, _, end = (int(role is not None) for role in model.frame)
+    places = torch.arange(begin, len(text) - end)
+    rows = torch.tensor(text).repeat(len(places), 1)
+    rows[torch.arange(len(places)), places] = run.tokenizer.id("mask")
+    pieces = []
+    for some, where in zip(*(x.split(max(1, 4096 // len(text))) for x in (rows, places)), strict=True):
+        pieces.append([exit[torch.arange(len(where)), where] for exit in model.exits(some)])
+    return [torch.cat(parts) for parts in zip(*pieces, strict=True)], text[begin : len(text) - end]
 
 
-def _logits(model: Any, stream: Tensor) -> Tensor:
-    """`[places, vocab]` log-probabilities that the last norm and the head make of a stream `[places, dim]`."""
-    parts = [model.embedding.logits(model.norm(piece)).float().log_softmax(-1) for piece in stream.split(PIECE)]
+def _logits(model: Any, vectors: Tensor) -> Tensor:
+    """`[places, vocab]` log-probabilities that the head makes of `[places, dim]`."""
+    parts = [model.embedding.logits(piece).float().log_softmax(-1) for piece in vectors.split(PIECE)]
     return torch.cat(parts)[:, : model.vocab_size]
 
 
-def _layer(number: int, scores: Tensor, final: Tensor, asks: list[int | None], spelt: Any) -> Layer:
+def _layer(number: int, scores: Tensor, final: Tensor, asks: Sequence[int | None], spelt: Any) -> Layer:
     best = scores.topk(min(TOP, scores.shape[1]))
     own = final.argmax(-1)
     said, losses = [], []
@@ -161,7 +158,7 @@ def _layer(number: int, scores: Tensor, final: Tensor, asks: list[int | None], s
         said.append(
             Said(
                 [(spelt(i), share) for i, share in candidates],
-                None if truth is None else float(torch.tensor(truth).exp()),
+                None if truth is None else math.exp(truth),
                 None if token is None else 1 + int((scores[place] > scores[place, token]).sum()),
                 bool(best.indices[place, 0] == own[place]),
             )

@@ -14,6 +14,7 @@ from torch import Tensor
 from lab.errors import RequestError
 from lab.parts.kernels import IGNORE
 from lab.views.kinds import KINDS, kinds
+from lab.views.sides import hidden
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
@@ -158,7 +159,7 @@ class _Found:
         model: Any = self.run.model
         scored = batch.targets != IGNORE
         nats = torch.full(batch.targets.shape, math.nan)
-        nats[scored] = _nats(model, _vectors(model, batch)[scored], batch.targets[scored])
+        nats[scored] = _nats(model, hidden(model, batch)[scored], batch.targets[scored])
         masked = model.family == "encoder"
         text = torch.where(scored, batch.targets, batch.tokens) if masked else batch.tokens
         before = (
@@ -206,13 +207,6 @@ class _Found:
                 for loss, count, text, each in ordered
             ],
         )
-
-
-def _vectors(model: Any, batch: Any) -> Tensor:
-    """`[rows, time, dim]`, what enters the head."""
-    if model.family == "encoder_decoder":
-        return model.hidden(batch.source, batch.tokens, batch.source_layout, batch.layout)
-    return model.vectors(batch.tokens, batch.layout, batch.segments)
 
 
 def _nats(model: Any, vectors: Tensor, targets: Tensor) -> Tensor:

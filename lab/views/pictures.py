@@ -15,6 +15,7 @@ import torch
 
 from lab.data.packing import NOTHING
 from lab.runs.subject import Held
+from lab.views.attention import attends
 
 WIDE = 64
 """Tokens of the text that attention is drawn of."""
@@ -37,10 +38,13 @@ class Pictures(pl.Callback):
         data: its batches.
         pace: of the run.
         every: steps.
-        told: called with the pictures by name, the step and the tokens read so far.
+        told: called with the pictures by name, the step and the tokens read so far; none on ranks that only wait for the
+            first one to draw.
     """
 
-    def __init__(self, run: Held, data: Any, pace: Any, every: int, told: Callable[[dict, int, int], None]) -> None:
+    def __init__(
+        self, run: Held, data: Any, pace: Any, every: int, told: Callable[[dict, int, int], None] | None
+    ) -> None:
         self.run, self.data, self.pace, self.every, self.told = run, data, pace, every, told
         self.drawn = -1
 
@@ -48,19 +52,20 @@ class Pictures(pl.Callback):
         """After the last part of a step, which `Pace` has not counted yet."""
         step = self.pace.spent.steps + 1
         if (self.pace.micro + 1) % trainer.accumulate_grad_batches == 0 and step % self.every == 0:
-            self._draw(step, step, self.pace.spent.tokens + batch.read)
+            self._draw(trainer, step, step, self.pace.spent.tokens + batch.read)
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Of a run that is over; in W&B one step later, as what `Pace` measured last has closed its own."""
         spent = self.pace.spent
         if self.pace.status == "finished" and self.drawn != spent.steps:
-            self._draw(spent.steps, spent.steps + 1, spent.tokens)
+            self._draw(trainer, spent.steps, spent.steps + 1, spent.tokens)
 
-    def _draw(self, step: int, place: int, tokens: int) -> None:
+    def _draw(self, trainer: pl.Trainer, step: int, place: int, tokens: int) -> None:
         began = time.perf_counter()
-        drawn = dict(pictures(self.run, self.data))
-        if drawn:
+        drawn = {} if self.told is None else dict(pictures(self.run, self.data))
+        if drawn and self.told is not None:
             self.told(drawn | {"pictures/seconds": time.perf_counter() - began}, place, tokens)
+        trainer.strategy.barrier()
         self.drawn = step
         lost = time.perf_counter() - began
         self.pace.clock += lost
@@ -70,7 +75,7 @@ class Pictures(pl.Callback):
 def pictures(run: Held, data: Any) -> Iterator[tuple[str, Any]]:
     """What can be shown of a model, as W&B takes it: pages, and tables of the figures in them."""
     model: Any = run.model
-    looks = any(name.endswith(".weights") for name, _ in model.named_modules())
+    looks = attends(model)
     if looks or model.generates:
         rows = data.validation_rows
         first = rows.batch(np.arange(min(SAMPLES, len(rows)))).to(next(model.parameters()).device)

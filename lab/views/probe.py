@@ -5,30 +5,19 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence as Items
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lab.views.lens import Lens, Said
 from lab.views.losses import Group, Losses, Sequence
+from lab.views.terminal import plain, table, visible
 
 CELL = 12
 """Signs of a cell: a word and its percents."""
 
 SHOWN = 60
 """Tokens of a sequence that are printed."""
-
-
-def visible(word: str) -> str:
-    """A token with marks for white space, and for what would steer a terminal."""
-    return plain_signs(word).replace(" ", "␣")
-
-
-def plain_signs(text: str) -> str:
-    """A text on one line, whose every sign shows."""
-    marked = text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
-    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in marked)
 
 
 def show_lens(lens: Lens, layer: int | None = None, token: int | None = None) -> None:
@@ -40,12 +29,12 @@ def show_lens(lens: Lens, layer: int | None = None, token: int | None = None) ->
         console.print(
             f"token {token}, {lens.reads[token - 1]!r}" + (f"; then {asked!r}" if asked else ""), markup=False
         )
-        table = _table("layer", "says", "its place of the text's own", right=())
+        rows = table("layer", "says", "rank of the text's own", words=("layer", "says"))
         for _, one in numbered:
             said = one.said[token - 1]
             top = "  ".join(f"{visible(word)} {share:.0%}" for word, share in said.top)
-            table.add_row(one.name, Text(top), "" if said.rank is None else f"{said.rank:,}")
-        console.print(table)
+            rows.add_row(one.name, Text(top), "" if said.rank is None else f"{said.rank:,}")
+        console.print(rows)
         return
     across = max(1, (console.width - 10) // CELL)
     for start in range(0, len(lens.reads), across):
@@ -60,11 +49,11 @@ def show_lens(lens: Lens, layer: int | None = None, token: int | None = None) ->
             console.print(f"{name:>9} {cells}".rstrip(), markup=False, no_wrap=True, overflow="crop", style="dim")
         console.print()
     console.print("percents are probabilities; * says what should be there", style="dim", markup=False)
-    table = _table("layer", "loss", "says what the last does", "KL from the last")
+    rows = table("layer", "loss", "says what the last does", "KL from the last", words=("layer",))
     for _, one in numbered:
         loss = "" if one.loss is None else f"{one.loss:.3f}"
-        table.add_row(one.name, loss, f"{one.agreement:.0%}", f"{one.divergence:.3f}")
-    console.print(table)
+        rows.add_row(one.name, loss, f"{one.agreement:.0%}", f"{one.divergence:.3f}")
+    console.print(rows)
 
 
 def _cell(said: Said) -> tuple[str, str]:
@@ -99,15 +88,15 @@ def summary(losses: Losses) -> str:
 
 
 def _bars(heading: str, groups: Items[Group], mean: float, width: int) -> Table:
-    table = _table(heading, "tokens", "share", "loss", "")
+    bars = table(heading, "tokens", "share", "loss", "", words=(heading, ""))
     total, most = sum(group.tokens for group in groups), max(group.loss for group in groups)
     room = max(8, width - 50)
     for group in groups:
         bar = "█" * max(1, round(room * group.loss / most)) if most else ""
         style = "red" if group.loss > mean else ""
         cells = (f"{group.tokens:,}", f"{group.tokens / total:.1%}", f"{group.loss:.3f}")
-        table.add_row(group.name, *cells, Text(bar, style=style))
-    return table
+        bars.add_row(group.name, *cells, Text(bar, style=style))
+    return bars
 
 
 def _sequence(one: Sequence) -> Text:
@@ -117,14 +106,6 @@ def _sequence(one: Sequence) -> Text:
     begin = max(0, min(worst, default=0) - SHOWN // 3)
     line = Text("…" if begin else "", overflow="fold")
     for place in range(begin, min(begin + SHOWN, len(one.words))):
-        word = plain_signs(one.words[place])
+        word = plain(one.words[place])
         line.append(f"‹{word}›" if place in worst else word, style="bold red" if place in worst else "")
     return line.append("…") if begin + SHOWN < len(one.words) else line
-
-
-def _table(*headings: str, right: Items[str] | None = None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for place, heading in enumerate(headings):
-        figures = bool(place) and heading != "" and right is None
-        table.add_column(heading, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
-    return table

@@ -7,18 +7,19 @@ from collections.abc import Iterator, Sequence
 
 from lab.views.lens import Layer, Lens
 from lab.views.losses import Group, Losses
-from lab.views.probe import summary, visible
-from lab.views.web import page
+from lab.views.probe import summary
+from lab.views.terminal import visible
+from lab.views.web import page, table
 
 STYLE = """
 :root { --heat: 25, 110, 190; --cost: 205, 60, 40 }
 @media (prefers-color-scheme: dark) { :root { --heat: 90, 170, 255; --cost: 255, 110, 90 } }
-.wide { overflow-x: auto } .lens td, .lens th { text-align: center; padding: .15rem .35rem; white-space: pre;
+.lens td, .lens th { text-align: center; padding: .15rem .35rem; white-space: pre;
   font: .82rem ui-monospace, monospace; border: 1px solid var(--line) }
 .lens td { background: rgba(var(--heat), var(--p)) } .lens .right { outline: 2px solid var(--fg); outline-offset: -2px }
 .lens th { color: var(--faint); font-weight: 400 } .lens .side { position: sticky; left: 0; background: var(--bg) }
 .bar { display: inline-block; height: .8em; background: rgba(var(--heat), .7); vertical-align: baseline }
-.over .bar { background: rgba(var(--cost), .7) } .bars td:last-child { text-align: left; min-width: 12rem }
+.over .bar { background: rgba(var(--cost), .7) } .bars td:last-child { text-align: left; min-width: min(12rem, 12vw) }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; font: .9rem/1.8 ui-monospace, monospace }
 .text span { background: rgba(var(--cost), var(--p)) }
 """
@@ -33,7 +34,7 @@ def to_html(title: str, lens: Lens | None, losses: Losses | None) -> str:
 def _lens(lens: Lens) -> Iterator[str]:
     yield "<h2>What each layer would say</h2>"
     yield (
-        "<p class='faint'>The stream after each block through the last norm and the head. The stronger the shade, the "
+        "<p class='faint'>What leaves each layer, through what follows the last one and the head. The stronger the shade, the "
         "likelier; with an edge where it is what the text has. Point at a word for the candidates.</p>"
     )
     rows = [_row(layer, lens) for layer in reversed(lens.layers)]
@@ -46,7 +47,7 @@ def _lens(lens: Lens) -> Iterator[str]:
         (one.name, "" if one.loss is None else f"{one.loss:.3f}", f"{one.agreement:.0%}", f"{one.divergence:.3f}")
         for one in lens.layers
     ]
-    yield _table(heads, lines)
+    yield table(heads, lines)
 
 
 def _row(layer: Layer, lens: Lens) -> str:
@@ -90,9 +91,3 @@ def _bars(heading: str, groups: Sequence[Group], mean: float) -> Iterator[str]:
     )
     heads = "".join(f"<th>{head}</th>" for head in (heading, "tokens", "share", "loss", ""))
     yield f"<h2>By {heading}</h2><div class='wide'><table class='bars'><tr>{heads}</tr>{lines}</table></div>"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{head}</th>" for head in heads)
-    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div class='wide'><table><tr>{top}</tr>{lines}</table></div>"

@@ -12,6 +12,7 @@ import torch
 from lab.errors import RequestError
 from lab.views.kinds import kinds
 from lab.views.routes import Layer, Read, Routes
+from lab.views.sides import hidden, sides
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
@@ -38,9 +39,11 @@ def routing(run: Run, text: str | None = None, tokens: int = TOKENS, code: bool 
         RequestError: a model without experts, a text that is empty or not to be represented, or validation text that is no
             longer what it was.
     """
-    model: Any = run.model
-    if not model.expert_layers:
-        raise RequestError(f"{run.folder}: ffn={run.config.choices.ffn} has no experts; there are no routes to show")
+    if not run.outline.expert_layers:
+        choices = run.config.choices
+        blocks = any(name.endswith("ffn") for name, _ in run.outline.named_modules())
+        what = f"ffn={choices.ffn}" if blocks else f"model={choices.model}"
+        raise RequestError(f"{run.folder}: {what} has no experts; there are no routes to show")
     if tokens < 1:
         raise RequestError(f"--tokens: {tokens}; at least 1")
     inputs = _validation(run) if text is None else _given(run, text)
@@ -60,7 +63,7 @@ def follow(run: Run, inputs: Iterable[Batch], tokens: int | None, code: bool = F
     for batch in inputs:
         batch = batch.to(device)
         with torch.no_grad(), record(model, "router") as seen:
-            _through(model, batch)
+            hidden(model, batch)
         for name, routing in seen.items():
             chosen.setdefault(name, []).append(routing.chosen.cpu().numpy())
         for side, (read, layout) in _sides(model, batch).items():
@@ -93,13 +96,6 @@ def _read(run: Run, side: str, ids: np.ndarray, code: bool) -> Read:
     return Read(side, ids, kinds(run.tokenizer, ids, code), words)
 
 
-def _through(model: Any, batch: Any) -> None:
-    if model.family == "encoder_decoder":
-        model.hidden(batch.source, batch.tokens, batch.source_layout, batch.layout)
-    else:
-        model.vectors(batch.tokens, batch.layout, batch.segments)
-
-
 def _sides(model: Any, batch: Any) -> dict[str, tuple[Any, Any]]:
     if model.family == "encoder_decoder":
         return {"source": (batch.source, batch.source_layout), "target": (batch.tokens, batch.layout)}
@@ -120,12 +116,11 @@ def _given(run: Run, text: str) -> Iterator[Any]:
     from lab.data.arrange import PairBatch, framed, framing, layout, table
     from lab.data.packing import Batch
     from lab.runs.subject import encoded
-    from lab.views.attention import pair
 
     model: Any = run.model
     if model.family == "encoder_decoder":
-        sides = pair(run, text, None)
-        source, target = (torch.tensor([sides[side]]) for side in ("source", "target"))
+        given = sides(run, text)
+        source, target = (torch.tensor([given[side]]) for side in ("source", "target"))
         sizes = [np.array([read.shape[1]]) for read in (target, source)]
         laid = [layout(size) for size in sizes]
         yield PairBatch(

@@ -11,10 +11,10 @@ from lab.views.chance import Told
 from lab.views.kinds import KINDS
 from lab.views.routes import Layer, Routes
 from lab.views.routing_text import verdict
-from lab.views.web import page
+from lab.views.terminal import plain
+from lab.views.web import page, table
 
 STYLE = """
-.wide { overflow-x: auto; margin: .4rem 0 1rem }
 .grid td, .grid th { padding: .15rem .45rem; font-variant-numeric: tabular-nums }
 .grid td.cell { background: color-mix(in srgb, var(--tint) calc(var(--s) * 1%), var(--bg)) }
 :root { --tint: #4a90d9 } @media (prefers-color-scheme: dark) { :root { --tint: #2f6cab } }
@@ -41,7 +41,7 @@ def to_html(routes: Routes, title: str) -> str:
         "<h2>Do kinds of token tell?</h2><p class='faint'>What a token's kind says of its expert, in bits, beside the mean and "
         "the 95% bound of shuffles: of kinds over tokens, and of routes over words, each of which goes where another "
         "goes. Uneven is the fullest expert's load over an even one.</p>",
-        _table(
+        table(
             ("layer", "uneven", "kind", "tokens shuffled", "words shuffled", ""),
             (_told_row(layer) for layer in routes.layers),
         ),
@@ -70,7 +70,7 @@ def _changes(routes: Routes) -> Iterator[str]:
          f"{change.stay_by_chance:.1%}", "above chance" if change.told.above else "not above chance")
         for change in routes.changes
     )  # fmt: skip
-    yield _table(("from", "to", "bits", "shuffled", "same number", "by chance", ""), rows)
+    yield table(("from", "to", "bits", "shuffled", "same number", "by chance", ""), rows)
 
 
 def _groups(routes: Routes) -> Iterator[str]:
@@ -84,7 +84,7 @@ def _groups(routes: Routes) -> Iterator[str]:
         ("→".join(map(str, group.route)), f"{group.follow:.0%}", f"{group.chance:.0%}", _words(group.tokens))
         for group in routes.groups
     )
-    yield _table(("route", "taken", "by any", "tokens"), rows, raw=("tokens",))
+    yield table(("route", "taken", "by any", "tokens"), rows, raw=("tokens",))
 
 
 def _layer(routes: Routes, layer: Layer) -> str:
@@ -95,7 +95,7 @@ def _layer(routes: Routes, layer: Layer) -> str:
     parts = [
         f"<details><summary>Layer {html.escape(layer.name)}</summary>",
         "<h3>What each expert takes beyond its share, and how often it gets it</h3>",
-        _table(("expert", "load", "tokens"), takes, raw=("tokens",)),
+        table(("expert", "load", "tokens"), takes, raw=("tokens",)),
         "<h3>Where tokens of each kind go, % of their choices</h3>",
         _grid("kind", [*kinds, ("all", layer.load)], even),
     ]
@@ -116,7 +116,7 @@ def _taken(layer: Layer, expert: int) -> str:
 
 
 def _words(tokens: Iterable[str]) -> str:
-    return " ".join(f"<code>{html.escape(token.replace(chr(10), '⏎').replace(chr(9), '⇥'))}</code>" for token in tokens)
+    return " ".join(f"<code>{html.escape(plain(token))}</code>" for token in tokens)
 
 
 def _beside(told: Told) -> str:
@@ -134,16 +134,3 @@ def _grid(corner: str, rows: Sequence[tuple[str, np.ndarray]], even: float) -> s
         )
         lines.append(f"<tr><th>{html.escape(label)}</th>{cells}</tr>")
     return f"<div class='wide'><table class='grid'><tr><th>{corner}</th>{heads}</tr>{''.join(lines)}</table></div>"
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], raw: Sequence[str] = ()) -> str:
-    """Columns named in `raw` hold HTML."""
-    lines = []
-    for row in rows:
-        cells = (
-            f"<td class='words'>{cell}</td>" if heading in raw else f"<td>{html.escape(cell)}</td>"
-            for heading, cell in zip(headings, row, strict=True)
-        )
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    heads = "".join(f"<th{' class=words' if heading in raw else ''}>{heading}</th>" for heading in headings)
-    return f"<div class='wide'><table><tr>{heads}</tr>{''.join(lines)}</table></div>"

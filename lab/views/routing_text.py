@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lab.views.chance import Told
 from lab.views.kinds import KINDS
 from lab.views.routes import Layer, Routes
+from lab.views.terminal import SHADES, table
 
-SHADES = " ░▒▓█"
 GROUPS = 12
 TAKEN = 6
 
@@ -45,22 +43,22 @@ def show(routes: Routes, layer: str | None = None) -> None:
 def _summary(console: Console, routes: Routes) -> None:
     """What kinds tell of experts, and a layer of the next."""
     _say(console, "\nWhat a token's kind tells of its expert, in bits; shuffled: mean (95% bound)")
-    table = _table(("layer", "uneven", "kind", "tokens shuffled", "words shuffled", ""))
+    kinds = table("layer", "uneven", "kind", "tokens shuffled", "words shuffled", "", words=("layer", ""))
     for layer in routes.layers:
         one, words = layer.kind_told, layer.kind_told_of_words
-        table.add_row(
-            layer.name, f"{layer.uneven:.2f}", f"{one.bits:.4f}", _beside(one), _beside(words), verdict(layer)
-        )
-    console.print(table)
+        told = (f"{layer.uneven:.2f}", f"{one.bits:.4f}", _beside(one), _beside(words))
+        kinds.add_row(layer.name, *told, verdict(layer))
+    console.print(kinds)
     if routes.changes:
         _say(console, "What an expert tells of that in the next layer, in bits (numbers are arbitrary)")
-        table = _table(("from", "to", "bits", "shuffled", "same number", "by chance", ""))
+        columns = ("from", "to", "bits", "shuffled", "same number", "by chance", "")
+        changes = table(*columns, words=("from", "to", ""))
         for change in routes.changes:
             same = (f"{change.stay:.1%}", f"{change.stay_by_chance:.1%}")
             said = "above chance" if change.told.above else "not above chance"
             names = (change.before.name, change.after.name)
-            table.add_row(*names, f"{change.told.bits:.4f}", _beside(change.told), *same, said)
-        console.print(table)
+            changes.add_row(*names, f"{change.told.bits:.4f}", _beside(change.told), *same, said)
+        console.print(changes)
 
 
 def verdict(layer: Layer) -> str:
@@ -122,13 +120,6 @@ def _grid(console: Console, corner: str, rows: Sequence[tuple[str, np.ndarray]],
 def _cell(value: float, even: float) -> Text:
     style = "bold" if value >= 1.5 * even else "dim" if value <= even / 2 else ""
     return Text(f"{100 * value:5.0f}" if value >= 0.995 else f"{100 * value:5.1f}", style=style)
-
-
-def _table(headings: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading not in ("layer", "from", "to", "") else "left")
-    return table
 
 
 def _line(console: Console, text: str) -> None:

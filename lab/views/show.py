@@ -101,6 +101,12 @@ class Shown:
     def print(self) -> None:
         """The tree, the totals, the choices and the grids, as wide as the terminal is."""
         console = Console(highlight=False)
+        told = [
+            word for word, value in (("FLOPs", self.tree.flops), ("bytes of cache", self.tree.cache_bytes)) if value
+        ]
+        costs = f"{' and '.join(told)} for a token of {self.context:,}" if told else ""
+        title = "; ".join(filter(None, (self.name, costs)))
+        console.print(textwrap.fill(title, console.width), markup=False, style="italic")
         console.print(_tree_table(self, console.width))
         for line in said(self):
             console.print(line, markup=False)
@@ -178,9 +184,8 @@ def _tree_table(shown: Shown, width: int) -> Table:
     columns = headings(shown.tree)
     cells = [(guide, node, [say(node) for _, say in columns]) for guide, node in _lines(shown.tree)]
     taken = [max(len(heading), *(len(row[i]) for _, _, row in cells)) for i, (heading, _) in enumerate(columns)]
-    room = max(24, width - sum(taken) - 2 * len(taken) - 1)
-    title = f"{shown.name}; FLOPs and bytes of cache for a token of {shown.context:,}".lstrip("; ")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    room = max(24, width - sum(taken) - 2 * len(taken) - 2)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("part", no_wrap=True)
     for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)

@@ -13,7 +13,7 @@ from lab.views.against import Against, ratio
 from lab.views.drawing import draw
 from lab.views.show import Grid, Shown, headings, said
 from lab.views.tree import Node
-from lab.views.web import page
+from lab.views.web import page, table
 
 STYLE = Path(__file__).with_name("show.css")
 
@@ -39,7 +39,7 @@ def _(shown: Shown) -> str:
 def _(pair: Against) -> str:
     sides = ((pair.first, pair.second, "A"), (pair.second, pair.first, "B"))
     drawings = "".join(
-        f"<figure><figcaption><b>{letter}</b> {html.escape(one.name)}</figcaption>"
+        f"<figure><figcaption><b>{letter}</b> {html.escape(one.name or 'the defaults')}</figcaption>"
         f"{draw(one.model, one.name, other.model)}</figure>"
         for one, other, letter in sides
     )
@@ -49,9 +49,9 @@ def _(pair: Against) -> str:
         if not pair.same
         else "<p>Nothing differs.</p>",
         f'<div class="drawings">{drawings}</div>',
-        _table("Chosen", ("group", "A", "B"), pair.choices),
-        _table("Of the whole", ("", "A", "B", "B to A"), totals, "figures"),
-        _table("Parts", ("part", "A", "B"), pair.parts),
+        _section("Chosen", ("group", "A", "B"), pair.choices),
+        _section("Of the whole", ("", "A", "B", "B to A"), totals, "figures"),
+        _section("Parts", ("part", "A", "B"), pair.parts),
         _grids(pair.grids),
     ]
     return _page("Two models", body)
@@ -63,15 +63,11 @@ def _page(title: str, body: Iterable[str]) -> str:
 
 def _facts(shown: Shown) -> str:
     lines = "".join(f"<p>{html.escape(line)}</p>" for line in said(shown))
-    return lines + _table("Chosen", ("group", "option"), list(shown.choices.items()))
+    return lines + _section("Chosen", ("group", "option"), list(shown.choices.items()))
 
 
-def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], look: str = "words") -> str:
-    if not rows:
-        return ""
-    top = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
-    lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<h2>{title}</h2><div class="wide"><table class="{look}"><tr>{top}</tr>{lines}</table></div>'
+def _section(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], look: str = "words") -> str:
+    return f"<h2>{title}</h2>{table(heads, rows, look)}" if rows else ""
 
 
 def _tree(root: Node) -> str:

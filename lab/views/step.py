@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from lab.errors import RequestError
 from lab.models.sampling import Sampling
+from lab.views.terminal import table
 
 if TYPE_CHECKING:
+    from lab.models.record import Seen
     from lab.runs.folder import Run
 
 
@@ -47,10 +46,18 @@ class Candidate:
     before: float
     after: float
 
+    def said(self) -> tuple[str, str, str]:
+        """The score and the two probabilities in words."""
+        return (
+            f"{self.logit:.2f}",
+            f"{100 * self.before:.3g}%",
+            f"{100 * self.after:.3g}%" if self.after else "left out",
+        )
+
 
 @dataclass(frozen=True)
 class Step:
-    """How one token came about; `ids` and `words` are of what the model read."""
+    """How one token came about; `ids` and `words` are of the prompt, or of the source."""
 
     ids: list[int]
     words: list[str]
@@ -68,28 +75,34 @@ def step(run: Run, prompt: str, sampling: Sampling, most: int = 10) -> Step:
     """The first token that `lab generate` would write after a prompt.
 
     Args:
-        run: of a decoder or a recurrent model.
-        prompt: a text.
+        run: of a model that generates.
+        prompt: a text; of an encoder-decoder its source.
         sampling: how the token is chosen.
         most: candidates.
 
     Raises:
-        RequestError: a model that reads a source, or what `lab.runs.generate.check` refuses.
+        RequestError: what `lab.runs.generate.check` refuses.
     """
     from lab.models.record import record
+    from lab.models.stack import Stack
     from lab.runs.generate import check
 
     check(run, [prompt])
     model: Any = run.model
+    ids, begin = run.tokenizer.encode([prompt])[0].tolist(), run.tokenizer.document_id
     if model.family == "encoder_decoder":
-        raise RequestError("--steps: of decoders and recurrent models; this is an encoder-decoder")
-    ids = [run.tokenizer.document_id, *run.tokenizer.encode([prompt])[0].tolist()]
-    places = [name for name, _ in model.named_modules() if name and name.count(".") < 3]
+        ids, written = [*ids, run.tokenizer.id("end")], [begin]
+        read = [ids, written]
+    else:
+        ids = written = [begin, *ids]
+        read = [ids]
+    depth = 4 if isinstance(getattr(model, "decoder", None), Stack) else 3  # to what a block is made of
+    places = [name for name, _ in model.named_modules() if name and name.count(".") < depth]
     with record(model, *places) as seen:
-        logits = model(torch.tensor([ids]))
-    stages = [*_alike(seen.items()), Stage("logits", list(logits.shape), 1)]
+        logits = model(*(torch.tensor([tokens]) for tokens in read))
+    stages = [*_alike(seen), Stage("logits", list(logits.shape), 1)]
     scores = logits[:, -1].float()
-    had = sampling.seen([ids], model.vocab_size)
+    had = sampling.seen([written], model.vocab_size)
     before, filtered = scores.softmax(-1)[0], sampling.filtered(scores, had)
     after = filtered.softmax(-1)[0]
     chosen = int(sampling.choose(scores, sampling.drawing(), had))
@@ -105,35 +118,30 @@ def step(run: Run, prompt: str, sampling: Sampling, most: int = 10) -> Step:
     return Step(ids, words, stages, [candidate(token) for token in best], candidate(chosen))
 
 
-def _alike(outputs: Any) -> list[Stage]:
-    """Places in the order they were left, those that differ in a number taken together."""
-    found: dict[str, tuple[list[int], int]] = {}
-    for name, output in outputs:
-        tensor = output[0] if isinstance(output, tuple) else output
-        if isinstance(tensor, Tensor):
-            place = re.sub(r"\d+", "*", name)
-            found[place] = (list(tensor.shape), found.get(place, ([], 0))[1] + 1)
-    return [Stage(place, shape, times) for place, (shape, times) in found.items()]
+def _alike(seen: Seen) -> list[Stage]:
+    """Places in the order they were left, those that differ in a number alone taken together."""
+    found: Counter[tuple[str, tuple[int, ...]]] = Counter()
+    for name, outputs in seen.passes.items():
+        for output in outputs:
+            tensor = output[0] if isinstance(output, tuple) else output
+            if isinstance(tensor, Tensor):
+                found[re.sub(r"\d+", "*", name), tuple(tensor.shape)] += 1
+    return [Stage(place, list(shape), times) for (place, shape), times in found.items()]
 
 
 def show(one: Step) -> None:
     """Three tables: what is read, what it becomes, what may follow."""
     console = Console(highlight=False)
-    console.print(_table(("id", "token"), [(str(i), repr(word)) for i, word in zip(one.ids, one.words, strict=True)]))
-    stages = [
-        (stage.place, str(stage.shape), f"{stage.times} times" if stage.times > 1 else "") for stage in one.stages
-    ]
-    console.print(_table(("place", "shape", ""), stages))
-    rows = [
-        (str(c.id), repr(c.text), f"{c.logit:.2f}", f"{c.before:.1%}", f"{c.after:.1%}" if c.after else "left out")
-        for c in one.candidates
-    ]
-    console.print(_table(("id", "candidate", "score", "probability", "drawn with"), rows))
-    console.print(f"chosen: {one.chosen.id} {one.chosen.text!r}", markup=False)
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(*headings, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    read = table("id", "token", words=("token",))
+    for i, word in zip(one.ids, one.words, strict=True):
+        read.add_row(str(i), Text(repr(word)))
+    stages = table("place", "shape", "", words=("place", "shape", ""))
+    for stage in one.stages:
+        stages.add_row(stage.place, Text(str(stage.shape)), f"{stage.times} times" if stage.times > 1 else "")
+    candidates = table("id", "candidate", "score", "probability", "drawn with", words=("candidate",))
+    for each in one.candidates:
+        candidates.add_row(str(each.id), Text(repr(each.text)), *each.said())
+    console.print(read, stages, candidates)
+    chosen = one.chosen
+    _, before, after = chosen.said()
+    console.print(f"chosen: {chosen.id} {chosen.text!r}, probability {before}, drawn with {after}", markup=False)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
+from lab.views.terminal import plain, visible
 from lab.views.web import page
 
 COLOURS = ("#b8d8f8", "#ffe0a8", "#c8ecc0", "#f5c8d8", "#dcd0f5")
@@ -128,8 +129,8 @@ def show(cuts: Sequence[Cut], merges: bool = False) -> None:
             if not style and coloured:
                 style = f"black on {COLOURS[place % len(COLOURS)]}"
             if place and not coloured:
-                line.append("|")
-            line.append(_visible(token), style=style)
+                line.append("│")
+            line.append(_marked(token), style=style)
         console.print(line)
         console.print(" ".join(str(token.id) for token in one.tokens), style="dim", soft_wrap=False)
         if merges:
@@ -137,16 +138,13 @@ def show(cuts: Sequence[Cut], merges: bool = False) -> None:
                 console.print(f"  {said}", markup=False)
 
 
-def _visible(token: Token) -> str:
-    """A piece with marks for what does not show, and `?` around what the tokenizer does not know."""
-    text = token.text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
-    return f"?{text}?" if token.kind == "unknown" else text
+def _marked(token: Token) -> str:
+    """A piece whose every sign shows, with `?` around what the tokenizer does not know."""
+    return f"?{plain(token.text)}?" if token.kind == "unknown" else plain(token.text)
 
 
 def _said(tree: Any) -> str:
-    if isinstance(tree, str):
-        return tree.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
-    return f"({' + '.join(map(_said, tree))})"
+    return visible(tree) if isinstance(tree, str) else f"({' + '.join(map(_said, tree))})"
 
 
 def to_html(cuts: Sequence[Cut]) -> str:
@@ -177,8 +175,10 @@ def _sections(cuts: Sequence[Cut]) -> Iterator[str]:
                 else f'style="background:{COLOURS[place % len(COLOURS)]}"'
             )
             title = html.escape(f"{token.id}  {_said(token.merged)}")
-            spans.append(f'<span {look} title="{title}">{html.escape(_visible(token))}</span>')
+            spans.append(f'<span {look} title="{title}">{html.escape(_marked(token))}</span>')
         yield f'<p class="pieces">{"".join(spans)}</p>'
+        numbers = " ".join(str(token.id) for token in one.tokens)
+        yield f"<details><summary class='faint'>Numbers</summary><p class='faint'>{numbers}</p></details>"
 
 
 def named(name: str, overrides: Sequence[str]) -> Tokenizer:
@@ -194,7 +194,7 @@ def named(name: str, overrides: Sequence[str]) -> Tokenizer:
     from lab.options import groups
 
     if Path(name).exists():
-        return Tokenizer.load(name)
+        return Tokenizer.load(name, begins=False)
     if name not in groups()["tokenizer"]:
         raise RequestError(
             f"--with {name}: no such file or folder, and no option; there are {', '.join(groups()['tokenizer'])}"

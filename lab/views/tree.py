@@ -12,6 +12,7 @@ from torch import nn
 
 from lab.models.model import Model
 from lab.models.stack import Stack
+from lab.parts.alignment import Alignment
 from lab.parts.attention import Scored
 from lab.parts.experts import MixtureOfExperts
 from lab.parts.linear import Merged
@@ -194,6 +195,8 @@ class _Walk:
             return numbers * next(module.parameters()).element_size() / self.length
         if name != "encoder" and hasattr(module, "state_bytes"):
             return module.state_bytes / self.length
+        if isinstance(module, Alignment):
+            return 4 * module.kept(self.length) / self.length or None
         return None
 
 
@@ -224,6 +227,9 @@ def _says(module: nn.Module) -> str:
     visibility = getattr(module, "visibility", None)
     if isinstance(visibility, Visibility) and visibility.narrow:
         said.append(spoken(visibility))
+    dropped = getattr(module, "dropout", 0.0)
+    if isinstance(dropped, float) and dropped:  # within a layer; what stands between layers is a part of its own
+        said.append(f"dropout={dropped}")
     return ", ".join(filter(None, said))
 
 

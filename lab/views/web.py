@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.errors import RequestError
@@ -14,7 +15,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--fg); background: var(-
   padding: 1rem 1.2rem 3rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem } p { margin: .3rem 0 } .faint { color: var(--faint) }
 table { border-collapse: collapse } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line) }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child { text-align: left } .wide { overflow-x: auto; margin: .4rem 0 1rem }
 """
 
 
@@ -33,6 +34,28 @@ def page(title: str, body: str, style: str = "", script: str = "") -> str:
         f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head>"
         f"<body><h1>{html.escape(title)}</h1>\n{body}\n{code}</body></html>\n"
     )
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], look: str = "", raw: Sequence[str] = ()) -> str:
+    """A table that scrolls where it is too wide.
+
+    Args:
+        headings: of the columns, plain text.
+        rows: a cell for each, plain text.
+        look: class of the table.
+        raw: columns whose cells are HTML, aligned at the left.
+    """
+
+    def line(kind: str, cells: Iterable[str]) -> str:
+        found = []
+        for heading, cell in zip(headings, cells, strict=True):
+            words = heading in raw
+            text = cell if words and kind == "td" else html.escape(cell)
+            found.append(f"<{kind}{' class=words' if words else ''}>{text}</{kind}>")
+        return f"<tr>{''.join(found)}</tr>"
+
+    lines = [line("th", headings), *(line("td", row) for row in rows)]
+    return f'<div class="wide"><table class="{look}">{"".join(lines)}</table></div>'
 
 
 def write_page(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Words by their vectors: what is near a word, how alike two are, and what is to c as b is to a (Mikolov et al. 2013a).
+"""Words by their vectors: what is near a direction, and what is to c as b is to a (Mikolov et al. 2013a).
 
 The vectors are the rows of a model's table of embeddings, so any family that has one will do; distances are by cosine.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +35,11 @@ class Words:
     """
 
     def __init__(self, run: Run) -> None:
-        table: Any = getattr(getattr(run.model, "embedding", None), "table", None)
-        if table is None:
-            raise RequestError(f"{run.folder}: model={run.config.choices.model} has no table of embeddings")
+        if not hasattr(run.outline, "embedding"):
+            raise RequestError(
+                f"{run.folder}: model={run.config.choices.model} has no table of embeddings, so only texts have vectors"
+            )
+        table: Any = cast(Any, run.model).embedding.table
         self.tokenizer = run.tokenizer
         self.table = table.weight.detach().float()[: run.tokenizer.vocab_size]
         self.unit = F.normalize(self.table, dim=-1)
@@ -76,7 +78,7 @@ class Words:
             RequestError: a count under 1.
         """
         if count < 1:
-            raise RequestError(f"k={count}: how many words; 1 or more")
+            raise RequestError(f"-k: {count}; how many neighbours, 1 or more")
         cosines = self.unit @ F.normalize(direction, dim=0)
         found: Near = []
         for token in torch.argsort(cosines, descending=True, stable=True).tolist():
@@ -85,27 +87,6 @@ class Words:
             if len(found) == count:
                 break
         return found
-
-
-def neighbours(run: Run, word: str, k: int = 10) -> Near:
-    """The k words nearest to a word.
-
-    Raises:
-        RequestError: a word that is not in the vocabulary, a count under 1, or a model without a table.
-    """
-    words = Words(run)
-    token = words.token(word)
-    return words.nearest(words.unit[token], k, {token})
-
-
-def similarity(run: Run, first: str, second: str) -> float:
-    """The cosine of two words, from -1 to 1.
-
-    Raises:
-        RequestError: a word that is not in the vocabulary, or a model without a table.
-    """
-    words = Words(run)
-    return float(words.unit[words.token(first)] @ words.unit[words.token(second)])
 
 
 def analogy(run: Run, a: str, b: str, c: str, k: int = 10) -> Near:

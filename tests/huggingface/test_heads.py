@@ -145,6 +145,9 @@ def test_a_run_of_the_lab_is_a_published_class(objective, pooler, architecture, 
     with torch.no_grad():
         if objective == "classify":
             assert list(config.id2label.values()) == LABELS
+            [made_there] = transformers.pipeline("text-classification", str(tmp_path / "out"), top_k=None)(["abc!"])
+            found = {label["label"]: label["score"] for label in made_there}
+            assert api.classify(run, ["abc!"])[0] == pytest.approx(found, abs=1e-6)
             mine, reference = made.head(made.model.represent(tokens)), theirs(input_ids=tokens).logits
         elif objective == "tag":
             mine, reference = made.head(made.model.vectors(tokens)), theirs(input_ids=tokens).logits

@@ -109,9 +109,9 @@ def test_a_composition_of_the_lab_is_a_published_class(words, model_type, tmp_pa
     made = give_out(run, tmp_path / "out", shard=20_000)
     assert made.model_type == model_type
     assert len(made.files) > 1
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     tokens = torch.randint(3, 96, (2, 32), generator=torch.Generator().manual_seed(0))
-    reference = theirs(tokens).logits
+    reference = model(tokens).logits
     torch.testing.assert_close(run.model(tokens), reference, rtol=0, atol=1e-5 * reference.abs().max().item())
     back = take_in(tmp_path / "out", tmp_path / "back")
     assert all(
@@ -119,8 +119,12 @@ def test_a_composition_of_the_lab_is_a_published_class(words, model_type, tmp_pa
     )
 
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert theirs("abc!").input_ids == run.tokenizer.encode(["abc!"])[0].tolist()
+    given = theirs("abc!", return_tensors="pt")
+    begins = [run.tokenizer.document_id]
+    assert given.input_ids.tolist() == [begins + run.tokenizer.encode(["abc!"])[0].tolist()]
     assert theirs.bos_token_id == run.tokenizer.document_id
+    made = model.generate(**given, max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=0)
+    assert made[0, 5:].tolist() == api.generate(run.model, given.input_ids, 5)[0]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,12 @@ def test_a_configuration_that_the_lab_does_not_compute(folder, fields, message):
     assert not (source.parent / "run").exists()
 
 
+def test_stacks_of_switch_share_a_table():
+    """In transformers 5 they do so only with the head."""
+    with pytest.raises(RequestError, match=r"tie_word_embeddings=false; each stack would have a table of its own"):
+        families()["switch_transformers"].words(Fields({"tie_word_embeddings": False}))
+
+
 def test_other_tables_for_the_stacks_are_refused(folder):
     source = folder(change=lambda w: {"encoder.embed_tokens.weight": w["shared.weight"] + 1})
     with pytest.raises(RequestError, match=r": encoder\.embed_tokens\.weight belongs to no part of the model$"):
@@ -123,9 +129,19 @@ def test_what_targets_and_documents_follow():
 PAIRS = ("model=encoder_decoder", "model.layers=2", "objective=seq2seq", "data=reverse", "position=t5_bias")
 
 
-def test_a_composition_of_the_lab_is_a_published_class(tmp_path):
-    run = untrained(tmp_path / "run", *PAIRS, "attention.scale=1.0", "attention.dropout=0.0")
-    assert give_out(run, tmp_path / "out").model_type == "t5"
+@pytest.mark.parametrize(
+    ("words", "model_type"),
+    [
+        ((*PAIRS, "attention.scale=1.0", "attention.dropout=0.0"), "t5"),
+        (("preset=t5_1_0", "model.special=[end,pad]"), "t5"),
+        (("preset=t5_1_1", "model.special=[end,pad]"), "t5"),
+        (("preset=switch", "model.special=[end,pad]"), "switch_transformers"),
+    ],
+    ids=["pairs", "t5_1_0", "t5_1_1", "switch"],
+)
+def test_a_composition_of_the_lab_is_a_published_class(words, model_type, tmp_path):
+    run = untrained(tmp_path / "run", *words)
+    assert give_out(run, tmp_path / "out").model_type == model_type
     theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
     tokens = torch.arange(3, 20).unsqueeze(0)
     reference = theirs(input_ids=tokens, decoder_input_ids=tokens[:, :9]).logits
@@ -135,15 +151,21 @@ def test_a_composition_of_the_lab_is_a_published_class(tmp_path):
     assert (config["decoder_start_token_id"], config["pad_token_id"]) == (run.tokenizer.document_id,) * 2
     back = take_in(tmp_path / "out", tmp_path / "back").model
     assert all(map(torch.equal, run.model.state_dict().values(), back.state_dict().values()))
+    read = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert read("abc").input_ids == [*run.tokenizer.encode(["abc"])[0].tolist(), run.tokenizer.id("end")]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (PAIRS, r"model_type=t5, the nearest, has another attention=mha \(scale none here, 1\.0 there\)$"),
+        (
+            ("preset=switch", "model.special=[end,pad]", "embedding=untied"),
+            r"model_type=switch_transformers, the nearest, has another embedding=untied \(.* here, .* there\)$",
+        ),
         (("model=recurrent_translator", *PAIRS[2:4]), r"another model \(RecurrentTranslator here"),
     ],
-    ids=["scaled scores", "recurrent"],
+    ids=["scaled scores", "untied experts", "recurrent"],
 )
 def test_a_choice_that_no_class_has_is_named(words, message, tmp_path):
     run = untrained(tmp_path / "run", *words)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from lab.errors import RequestError
-from lab.huggingface.incoming import take_in
+from lab.huggingface.incoming import made_whole, take_in
 
 WEIGHTS = "model.safetensors"
 
@@ -179,3 +181,14 @@ def test_a_place_that_is_taken(llama, tmp_path):
     with pytest.raises(RequestError, match=r"^--into: .* is there already; choose another"):
         take_in(llama, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
+
+
+def test_a_stop_leaves_nothing_behind(tmp_path):
+    def stopped():
+        with made_whole(tmp_path / "run", "--into") as made:
+            (made / "half").write_text("")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert not list(tmp_path.iterdir())

@@ -69,7 +69,7 @@ def generates_what_it_computes(model, source, target, whole):
     found = [model.step(target[:, :3], state)]
     state.reorder(torch.tensor([1, 0]))
     found += [model.step(target[:, i : i + 1].flip(0), state).flip(0) for i in range(3, TARGET)]
-    assert state.cache.bytes == 2 * (model.decoder.cache_bytes(TARGET) + model.across_bytes(SOURCE))
+    assert state.cache.bytes == 2 * model.cache_bytes(TARGET, SOURCE)
     together = model.embedding.logits(torch.cat(found, dim=1))
     assert same(together[1], whole[1])
     assert same(together[0], model(source[:1, :5], target[:1])[0])
@@ -108,7 +108,7 @@ def test_flops_and_cache_grow_with_both_lengths():
     again = model.pair_flops([TARGET + 1], [SOURCE + 1]) - model.pair_flops([TARGET + 1], [SOURCE])
     assert again - more == cross
     assert model.flops(np.array([5])) == model.pair_flops([5], [5])
-    assert model.cache_bytes(5) == model.decoder.cache_bytes(5) + model.across_bytes(5)
+    assert model.cache_bytes(5) == model.cache_bytes(5, 5) == model.cache_bytes(5, 0) + 5 * 4 * 2 * 2 * 16
 
 
 def test_experts_are_told_apart_across_the_stacks():

@@ -80,8 +80,11 @@ def test_a_decoder_learns_answers(pairs, tmp_path):
     assert 0 <= run.result["waste_share"] < 0.1
 
 
-def test_bits_per_byte_of_what_was_cut_are_not_claimed(pairs, tmp_path):
+def test_what_is_cut_is_said_and_its_bits_per_byte_are_not_claimed(pairs, tmp_path, capsys):
     run = lab.train(lab.compose(*pairs, "model.context=20"), tmp_path / "run")
+    cut = [run.result[f"{part}/cut_examples"] for part in ("train", "val")]
+    said = "data.too_long=cut: {} training and {} validated examples are longer than model.context=20".format(*cut)
+    assert said in capsys.readouterr().err
     assert run.result["val/cut_examples"] > 0
     assert run.result["val/bpb"] is None
 

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
+from pytorch_lightning.strategies.strategy import _ForwardRedirection
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 import lab
 from lab.errors import RequestError
 from lab.objectives.seq2seq import SequenceToSequence
+from lab.runs.ranks import _free_port
 from lab.runs.train import data_module
 
 RUN = (
@@ -149,3 +152,41 @@ def test_values_out_of_range_are_refused(words, tmp_path, wrong, message):
 def test_families_that_do_not_fit_are_refused_with_the_words_to_add(request_, message):
     with pytest.raises(RequestError, match=message):
         lab.compose(*request_.split())
+
+
+@pytest.mark.long
+def test_two_devices_report_what_one_does(words, tmp_path):
+    """Each device translates examples of its own, of other lengths, in other numbers of steps."""
+    wanted = (*RUN, words, "objective.translated=7", "budget.steps=12")
+    one = lab.train(lab.compose(*wanted), tmp_path / "one").result
+    two = lab.train(lab.compose(*wanted, "trainer=ddp", "trainer.devices=2"), tmp_path / "two").result
+    assert two["status"] == "finished", two["error"]
+    judged = [key for key in one if key.startswith(("val/chrf", "val/bleu", "val/exact"))]
+    assert {key: two[key] for key in judged} == pytest.approx({key: one[key] for key in judged})
+    assert two["val/loss"] == pytest.approx(one["val/loss"], rel=1e-4)
+
+
+def sharded_evaluation(rank, port):
+    """On one of two ranks: what a validation step gives of a model that is whole, and of one whose parameters are shared out.
+    The ranks have other numbers of rows, and decode in other numbers of steps.
+    """
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    data = data_module(lab.compose("preset=transformer_2017_pairs", "data.train=64", "data.validation=11"))
+    model = lab.build(lab.compose("preset=transformer_2017_pairs", "model.dim=32"), data.prepared.tokenizer.vocab_size)
+    settings = {"longest": (2.0, 0.0)[rank], "translated": None, "prepared": data.prepared}
+    objective = SequenceToSequence(model=model, optimizer=None, **settings).eval()
+    batch = data.validation_rows.batch(np.array(([0, 1, 2], [7, 8])[rank]))
+    whole = objective.validation_step(batch, 0)
+    # As Lightning's strategy wraps and calls it.
+    shared = FullyShardedDataParallel(objective, device_id=torch.device("cpu"), use_orig_params=True)
+    with torch.no_grad():
+        parts = _ForwardRedirection()(shared, objective, "validation_step", batch, 0)
+    assert len(whole[1]) == (3, 2)[rank]
+    assert parts[1] == whole[1]
+    torch.testing.assert_close(parts[0], whole[0])
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.long
+def test_a_shared_out_model_is_judged_as_a_whole_one():
+    torch.multiprocessing.spawn(sharded_evaluation, (_free_port(),), nprocs=2)

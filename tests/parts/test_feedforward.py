@@ -1,5 +1,7 @@
 """Feed-forward layers against their equations."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from lab.parts.activation import ACTIVATIONS
+from lab.parts.experts import MixtureOfExperts
 from lab.parts.feedforward import Dense, Gated
 from lab.parts.linear import count
 
@@ -78,6 +81,36 @@ def test_flops_are_those_that_torch_counts(layer):
     assert layer.active_parameters == sum(parameter.numel() for parameter in layer.parameters())
 
 
+@pytest.mark.parametrize("make", [Dense, Gated])
+def test_dropout_is_on_what_the_activation_gives(make):
+    layer = make(dim=64, inner=64, dropout=0.25, bias=True)
+    torch.nn.init.eye_(layer.down.weight)  # the layer's output is what the activation gives
+    torch.nn.init.zeros_(layer.down.bias)
+    x = torch.randn(200, 64)
+    torch.manual_seed(0)
+    inside, dropped = layer.eval()(x), layer.train()(x)
+    kept = dropped != 0
+    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.02)
+    assert torch.allclose(dropped[kept], inside[kept] / 0.75, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [Dense, Gated, MixtureOfExperts])
+def test_the_gradient_knows_what_was_dropped(make):
+    settings = {"inner": 8, "activation": "gelu", "dropout": 0.4, "bias": True}
+    layer = make(dim=4, **settings) if make is not MixtureOfExperts else make(4, partial(Dense, **settings), 3, 2)
+    layer.double()
+
+    def drawn(x, *weights):
+        torch.manual_seed(1)
+        names = dict(zip((name for name, _ in layer.named_parameters()), weights, strict=True))
+        return torch.func.functional_call(layer, names, x)
+
+    x = torch.randn(1, 6, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(drawn, (x, *layer.parameters()))
+    assert not torch.equal(layer(x), layer(x))
+    assert torch.equal(layer.eval()(x), layer(x))
+
+
 def test_unknown_activations_and_empty_layers_are_refused():
     with pytest.raises(
         ValueError, match=r"ffn.activation: tanh; choose from relu, relu_squared, gelu, gelu_tanh, silu"
@@ -85,3 +118,5 @@ def test_unknown_activations_and_empty_layers_are_refused():
         Dense(dim=4, inner=8, activation="tanh")
     with pytest.raises(ValueError, match=r"model.inner: 0; "):
         Gated(dim=4, inner=1, share=0.1)
+    with pytest.raises(ValueError, match=r"ffn.dropout: 1; choose from 0 to under 1"):
+        Dense(dim=4, inner=8, dropout=1)

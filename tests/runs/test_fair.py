@@ -172,6 +172,7 @@ def test_the_seeds_of_the_file_come_first(tmp_path, small):
         (Terms(most_seeds=4), (), {"run_cap": 2}, "run_cap 2 cuts the grid off"),
         (Terms(margin=-1), (), {}, "a margin is a number above 0"),
         (Terms(match="parameters", baseline="attention=gqa"), (), {}, "is not among the configurations"),
+        (Terms(baseline="attention=gqa"), (), {}, "is not among the configurations"),
         (Terms(tune="optimizer.lr=1,2"), (), {"parameters": {"seed": {"value": SEED}}}, "those of its trials"),
     ],
 )

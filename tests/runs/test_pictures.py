@@ -1,5 +1,6 @@
 """What W&B gets to see of a model while it trains, read back by its own reader."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -114,3 +115,14 @@ def test_every_family_shows_what_it_has(train, words, keys):
 def test_what_cannot_be_is_refused(words, message):
     with pytest.raises(RequestError, match=message):
         api.compose("preset=tiny", *words)
+
+
+@pytest.mark.long
+def test_of_two_ranks_the_first_one_draws_and_none_counts_the_time(train):
+    run = train("ddp", "budget.steps=4", "logger.pictures_every=2", "trainer=ddp", "trainer.devices=2")
+    drawn = {step: item for step, item in history(run).items() if "samples/text.path" in item}
+    assert list(drawn) == [2, 4]
+    assert len(list((run.folder / "wandb").glob("offline-run-*"))) == 1
+    with (run.folder / "metrics.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    assert float(last["seconds"]) < run.result["seconds"] - sum(item["pictures/seconds"] for item in drawn.values())

@@ -116,6 +116,7 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
     asked = [
         *("--near", "square", "says"), *("--plane", "square", "says", "Document"),
         *("--word", "says", "--in", "Document 7 says", "--in", "square says"),
+        *("--analogy", "square", "says", "Document"),
     ]  # fmt: skip
     for columns in ("80", "200"):
         monkeypatch.setenv("COLUMNS", columns)
@@ -125,6 +126,7 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
         assert "·Document" in printed
     answer = lab("embeddings", run.folder, *asked, "--json", "--html", "page.html", "--parquet", "v.parquet").json
     assert set(answer) == {"near", "plane", "senses", "written"}
+    assert list(answer["near"]) == ["square", "says", "says - square + Document"]
     assert [point["name"] for point in answer["plane"]["points"]] == ["square", "says", "Document"]
     page = (tmp_path / "page.html").read_text()
     assert not re.search(r"(src|href)=", page)
@@ -138,7 +140,7 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "what to show: one of --near, --plane, --word, --tensorboard, --parquet"),
+        ([], "what to show: one of --near, --analogy, --plane, --word, --tensorboard, --parquet"),
         (["--near", "squre"], "'squre': not a word of this vocabulary"),
         (["--near", "square", "-k", "0"], "-k: 0; how many neighbours, 1 or more"),
         (["--near", "square", "--among", "nowhere.txt"], "--among: nowhere.txt can't be read"),
@@ -170,8 +172,10 @@ def test_a_bag_of_words_has_vectors_of_texts_and_none_of_words(run):
 
     from lab.models.bag_of_words import BagOfWords
 
+    model = BagOfWords(run.tokenizer.vocab_size, 32).eval()
     bag = SimpleNamespace(
-        model=BagOfWords(run.tokenizer.vocab_size, 32).eval(),
+        outline=model,
+        model=model,
         tokenizer=run.tokenizer,
         folder="bag",
         config=OmegaConf.create({"choices": {"model": "bag_of_words"}}),

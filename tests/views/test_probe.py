@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 import lab as api
-from lab.errors import RequestError
 from lab.runs.subject import subject
 from lab.views.lens import lens
 from lab.views.losses import losses
@@ -124,7 +123,7 @@ def test_losses_by_position_are_those_of_a_slow_sum(run):
 
 
 @pytest.mark.parametrize("words", ["preset=lstm_lm cell=gru", "preset=translate_transformer data=reverse"])
-def test_families_without_a_stream_have_losses_and_no_lens(words, corpus):
+def test_the_losses_of_other_families_are_those_of_their_logits(words, corpus):
     from lab.runs.train import data_module
 
     text = f"data=files data.path={corpus} tokenizer=byte split.max_bytes=5000"
@@ -140,8 +139,30 @@ def test_families_without_a_stream_have_losses_and_no_lens(words, corpus):
     found = losses(given, tokens=10**9)
     assert found.recorded is None
     assert (found.tokens, found.loss) == (count, pytest.approx(nats / count, abs=1e-5))
-    with pytest.raises(RequestError, match="the lens is for decoders and encoders"):
-        lens(given, "some text")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "preset=lstm_lm tokenizer=byte model.dim=32",
+        "preset=translate_attention model.dim=32 model.layers=2",
+        "preset=translate_transformer model.dim=32 model.inner=32",
+    ],
+)
+def test_the_lens_of_every_family_ends_in_what_the_model_says(words, corpus):
+    given = subject(words if "translate" in words else f"{words} data=files data.path={corpus}")
+    pair = given.model.family == "encoder_decoder"
+    text, target = ("one two", None) if not pair else (given.tokenizer.decode(ids) for ids in ([5, 6, 7], [8, 9]))
+    seen = lens(given, text, target)
+    begin, end = given.tokenizer.document_id, given.tokenizer.id("end")
+    read = [begin, *([8, 9] if pair else given.tokenizer.encode([text])[0].tolist())]
+    with torch.no_grad():
+        scores = given.model(*([torch.tensor([[5, 6, 7, end]])] if pair else []), torch.tensor([read]))[0].softmax(-1)
+    assert seen.reads == [given.tokenizer.spelt(token) for token in read]
+    assert seen.asks == [*seen.reads[1:], given.tokenizer.spelt(end) if pair else None]
+    for said, place in zip(seen.layers[-1].said, scores, strict=True):
+        assert said.top[0][1] == pytest.approx(float(place.max()), abs=1e-6)
+        assert said.agrees
 
 
 def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
@@ -170,13 +191,13 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
         (["RUN", "x" * 500], "TEXT: "),
         (["RUN", TEXT, "--layer", "3"], "--layer: 3; there are layers 0 (the embedding) to 2"),
         (["RUN", TEXT, "--token", "0"], "--token: 0; there are tokens 1 to "),
-        (["RUN", "--layer", "1"], "--layer, --token: go with a TEXT to look at"),
+        (["RUN", "--layer", "1"], "--target, --layer, --token: go with a TEXT to look at"),
         (["RUN", "--tokens", "0"], "--tokens: 0; at least 1"),
         (["RUN", "--worst", "-1"], "--worst: -1; 0 or more"),
         (["preset=word2vec"], "preset=word2vec: objective=skip_gram predicts no tokens of a text"),
         (
             ["preset=bag_of_words", "text"],
-            "preset=bag_of_words: model=bag_of_words; the lens is for decoders and encoders",
+            "preset=bag_of_words: model=bag_of_words; nothing in it scores the vocabulary",
         ),
     ],
 )

@@ -69,6 +69,14 @@ def test_special_tokens_of_a_published_tokenizer_are_marked_and_not_counted():
     assert found.figures()["characters_per_token"] == 5
 
 
+def test_any_file_will_do_with_bytes_for_what_it_does_not_know(lab, tmp_path):
+    """One without special tokens, which spells by bytes as sentencepiece's do."""
+    names = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"a": 256, "b": 257, "ab": 258}
+    tokenizers.Tokenizer(models.BPE(names, [("a", "b")], byte_fallback=True)).save(str(tmp_path / "any.json"))
+    (found,) = lab("tokens", "abcé", "--with", "any.json", "--json").json
+    assert [piece["text"] for piece in found["pieces"]] == ["ab", "c", "\\xC3", "\\xA9"]
+
+
 def test_a_page_holds_text_as_text(bpe):
     page = to_html([cut(bpe, "<script>&", "<b>")])
     assert "<script>" not in page
@@ -80,11 +88,12 @@ def test_nothing_to_cut_is_refused(bpe):
         cut(bpe, "", "bpe")
 
 
-def test_the_verb(lab, tmp_path):
-    out = lab("tokens", "low low", "--with", "byte", "--with", "char", "--html", str(tmp_path / "t.html"), "data=docs")
+def test_the_verb(lab, corpus, tmp_path):
+    words = ("--with", "byte", "--with", "char", "--html", "t.html", "data=files", f"data.path={corpus}")
+    out = lab("tokens", "low low", *words)
     assert out.out.count("7 tokens") == 2
-    assert "l|o|w| |l|o|w" in out.out
+    assert "l│o│w│ │l│o│w" in out.out
     assert (tmp_path / "t.html").read_text().startswith("<!doctype html>")
-    found = lab("tokens", "a", "--with", "byte", "--json").json
+    found = lab("tokens", "a", "--with", "byte", "--json", *words[-2:]).json
     assert found[0]["pieces"][0] | {"id": 0} == {"id": 0, "token": "a", "text": "a", "kind": "text", "merged": "a"}
     assert lab("tokens", "a", "--with", "nothing").err.startswith("lab tokens: --with nothing: no such file or folder")

@@ -1,4 +1,4 @@
-"""Neighbours, similarity and analogies over a table of embeddings, and words that a vocabulary lacks."""
+"""Neighbours and analogies over a table of embeddings, and words that a vocabulary lacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from omegaconf import OmegaConf
 
 from lab.data.tokenizers import BPE, Word
 from lab.errors import RequestError
-from lab.views.words import analogy, neighbours, similarity
+from lab.views.embeddings import near as neighbours_of
+from lab.views.words import analogy
+
+
+def neighbours(run, word, count=10):
+    return neighbours_of(run, [word], count)[word]
+
 
 TEXTS = ["king queen man woman", "bread wine water", "King Jerusalem kingdom"]
 
@@ -23,9 +29,8 @@ def run(tokenizer, table=None):
     weight = torch.randn(size, 8, generator=torch.Generator().manual_seed(1)) if table is None else table
     embedding = SimpleNamespace(table=SimpleNamespace(weight=weight))
     config = OmegaConf.create({"choices": {"model": "bag"}})
-    return SimpleNamespace(
-        model=SimpleNamespace(embedding=embedding), tokenizer=tokenizer, folder=Path("r"), config=config
-    )
+    model = SimpleNamespace(embedding=embedding)
+    return SimpleNamespace(outline=model, model=model, tokenizer=tokenizer, folder=Path("r"), config=config)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,6 @@ def test_the_nearest_words_are_those_of_the_largest_cosines(words):
     assert [cosine for _, cosine in found] == pytest.approx(
         [unit[index["king"]] @ unit[index[w]] for w in expected[:4]]
     )
-    assert similarity(one, "king", "wine") == pytest.approx(unit[index["king"]] @ unit[index["wine"]], abs=1e-6)
     assert len(neighbours(one, "king", 1000)) == len(known) - 1
 
 
@@ -76,8 +80,8 @@ def test_tokens_after_a_space_are_words_of_byte_level_tokenizers():
 
 def test_what_has_no_table_and_counts_under_one_are_refused(words):
     bare = run(words)
-    with pytest.raises(RequestError, match=r"^k=0: how many words; 1 or more"):
+    with pytest.raises(RequestError, match=r"^-k: 0; how many neighbours, 1 or more"):
         neighbours(bare, "king", 0)
-    bare.model = SimpleNamespace()
+    bare.outline = SimpleNamespace()
     with pytest.raises(RequestError, match=r"^r: model=bag has no table of embeddings"):
-        similarity(bare, "king", "queen")
+        neighbours(bare, "king")

@@ -9,7 +9,7 @@ from lab.cli.parser import Parser, print_json
 from lab.errors import RequestError
 
 HELP = {"embeddings RUN --near WORD ...": "neighbours, a plane of words, a word's senses, files"}
-ASKS = ("near", "plane", "word", "tensorboard", "parquet")
+ASKS = ("near", "analogy", "plane", "word", "tensorboard", "parquet")
 
 
 def main(arguments: list[str]) -> int:
@@ -27,6 +27,11 @@ def main(arguments: list[str]) -> int:
     run = subject(options.run)
     among = None if options.among is None else views.texts_of(options.among)
     near = None if options.near is None else views.near(run, options.near, options.k, among)
+    if options.analogy is not None:
+        from lab.views.words import analogy
+
+        a, b, c = options.analogy
+        near = (near or {}) | {f"{b} - {a} + {c}": analogy(run, a, b, c, options.k)}
     senses = None if options.word is None else views.senses(run, options.word, options.texts)
     plane = None
     if options.plane is not None:
@@ -65,8 +70,9 @@ def _parser() -> Parser:
         "embeddings",
         description="Vectors of words (rows of the model's table) and of texts (as the model reads them), by cosine.",
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or the words of a composition in quotes")
+    parser.add_run()
     parser.add_argument("--near", nargs="+", metavar="TEXT", help="its neighbours: among words, or with --among texts")
+    parser.add_argument("--analogy", nargs=3, metavar=("A", "B", "C"), help="the words that are to C as B is to A")
     parser.add_argument("--among", type=Path, metavar="FILE", help="texts, one a line, in place of the vocabulary")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="neighbours of each (default: %(default)s)")
     parser.add_argument("--plane", nargs="*", metavar="WORD", help="words, or --among's texts, laid on a plane")

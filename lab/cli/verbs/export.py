@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from lab.cli.parser import Parser, print_json
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_json()
     options = parser.parse_args(arguments)
-    if not options.shard > 0:
+    if not 0 < options.shard < math.inf:
         raise RequestError(f"--shard: {options.shard}; gigabytes, over 0")
     from lab.huggingface.outgoing import give_out
     from lab.runs.folder import load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from lab.cli.parser import Parser, given_text, print_json
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--beam", type=int, metavar="N", help="hypotheses that an encoder-decoder follows")
     parser.add_argument("--steps", action="store_true", help="one token, step by step: shapes, candidates, the choice")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page")
     parser.add_json()
     options = parser.parse_args(arguments)
     from lab.console import say
@@ -71,6 +73,7 @@ def main(arguments: list[str]) -> int:
         options.beam,
         heard=(lambda _, text: print(text, end="", flush=True)) if streams else None,
     )
+    _page(options, written)
     if options.json:
         print_json(written.to_json())
     elif streams:
@@ -89,8 +92,18 @@ def _steps(options: argparse.Namespace, sampling: Any) -> int:
     if len(options.prompts) > 1:
         raise RequestError(f"--steps: of one prompt, and there are {len(options.prompts)}")
     one = views.step(subject(options.run), given_text(options.prompts[0]), sampling)
+    _page(options, one)
     if options.json:
         print_json(one.to_json())
     else:
         views.show(one)
     return 0
+
+
+def _page(options: argparse.Namespace, what: Any) -> None:
+    """Write the page, if one is asked for."""
+    if options.html:
+        from lab.views.generate_page import to_html
+        from lab.views.web import write_page
+
+        write_page(options.html, to_html(what, f"What {options.run} writes"))

@@ -14,13 +14,15 @@ def main(arguments: list[str]) -> int:
     """Run the verb; returns the exit code."""
     parser = Parser(
         "probe",
-        description="With TEXT what each layer of a model would say next (of an encoder: at each token, hidden); without, the "
-        "loss over the validation text by position and kind of token, and the sequences where it is highest.",
+        description="With TEXT what each layer of a model would say next (of an encoder: at each token, hidden; of an "
+        "encoder-decoder: at each token of the target); without, the loss over the validation text by position and kind of "
+        "token, and the sequences where it is highest.",
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or the words of a composition in quotes")
+    parser.add_run()
     parser.add_argument(
         "text", metavar="TEXT", nargs="?", help="to look at through each layer; or - for standard input"
     )
+    parser.add_argument("--target", metavar="TEXT", help="of an encoder-decoder (default: what it writes by itself)")
     parser.add_argument("--layer", type=int, metavar="N", help="this layer alone; 0 is the embedding")
     parser.add_argument("--token", type=int, metavar="N", help="the candidates at this token, counted from 1")
     parser.add_argument("--tokens", type=int, metavar="N", help="of the validation text to predict (default: 20000)")
@@ -29,8 +31,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--html", type=Path, metavar="FILE", help="a page")
     parser.add_json()
     options = parser.parse_args(arguments)
-    if options.text is None and (options.layer is not None or options.token is not None):
-        raise RequestError("--layer, --token: go with a TEXT to look at")
+    if options.text is None and any(getattr(options, name) is not None for name in ("target", "layer", "token")):
+        raise RequestError("--target, --layer, --token: go with a TEXT to look at")
     if options.worst < 0:
         raise RequestError(f"--worst: {options.worst}; 0 or more")
     from lab.runs.subject import subject
@@ -41,7 +43,7 @@ def main(arguments: list[str]) -> int:
     if options.text is not None:
         from lab.views.lens import lens
 
-        seen = lens(run, given_text(options.text))
+        seen = lens(run, given_text(options.text), options.target)
         seen.check(options.layer, options.token)
     if options.text is None or options.tokens is not None:
         from lab.views.losses import TOKENS, losses

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from lab.cli.imports import at_once
 from lab.cli.parser import Parser, override, print_json
 from lab.errors import RequestError
 
@@ -46,9 +47,17 @@ def main(arguments: list[str]) -> int:
         return _status(options, words)
     if options.slurm is not None:
         return _slurm(options, arguments)
-    from lab.runs.fair import fair_sweep
-    from lab.runs.sweep import sweep
-    from lab.runs.terms import Terms
+    from lab.runs.sweep.file import read_sweep
+
+    read_sweep(options.file)  # what is wrong with it is said before anything heavy is imported
+    if options.jobs and not options.plan:
+        from lab.runs.sweep import processes
+
+        processes.prepare()
+    with at_once():
+        from lab.runs.fair import fair_sweep
+        from lab.runs.sweep import sweep
+        from lab.runs.terms import Terms
 
     terms = Terms(
         options.baseline, options.margin, options.until_decided, options.match, options.match_size, options.tune

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.cli.imports import at_once
 from lab.cli.multirun import hydra_application
 from lab.cli.parser import document, exit_code, override, print_json, print_runs
 from lab.errors import RequestError
@@ -23,11 +24,12 @@ def main(arguments: list[str]) -> int:
     if any(text.startswith("-") for text in arguments):
         return hydra_application(arguments, as_json)
 
-    from lab.config import compose
-    from lab.runs.bar import Bar
-    from lab.runs.ranks import first_rank
-    from lab.runs.train import continue_run
-    from lab.runs.train import train as run
+    with at_once():
+        from lab.config import compose
+        from lab.runs.bar import Bar
+        from lab.runs.ranks import first_rank
+        from lab.runs.train import continue_run
+        from lab.runs.train import train as run
 
     with Bar() as bar:
         done = continue_run(folders[0], [bar]) if folders else run(compose(*arguments), observers=[bar])

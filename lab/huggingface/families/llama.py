@@ -88,7 +88,10 @@ class Llama(Family):
                 )
             ),
             f"embedding={'tied' if fields.take('tie_word_embeddings', False) else 'untied'}",
-            *rotary.read(fields, self.defaults["rope_theta"], sizes["model.context"], self.scalings, self.partial),
+            *rotary.read(
+                *(fields, self.defaults["rope_theta"], sizes["model.context"], self.scalings, self.partial),
+                self.defaults.get(rotary.TRAINED),
+            ),
             *self.read_biases(fields),
             *self.read_pattern(fields),
             *self.read_feed_forward(fields),

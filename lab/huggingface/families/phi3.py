@@ -21,7 +21,7 @@ class Phi3(Mistral):
     }
     ignored = {
         "embd_pdrop": "its class in transformers leaves it aside",
-        "original_max_position_embeddings": "of rope_type=longrope, which takes it",
+        "original_max_position_embeddings": "of rope_type=longrope alone, which takes it",
     }
     small = {**Llama.small, "num_key_value_heads": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     variants = {
@@ -44,7 +44,7 @@ class Phi3(Mistral):
     preset = "phi3_mini"
     defaults = {
         **Llama.defaults, "hidden_size": 3072, "vocab_size": 32_064, "intermediate_size": 8192, "max_position_embeddings": 4096,
-        "rms_norm_eps": 1e-5,
+        "rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096,
     }  # fmt: skip
     scalings = ("default", "longrope")
     partial = True

@@ -45,8 +45,12 @@ class Switch(T5):
         },
     }  # fmt: skip
 
+    def read(self, fields: Fields) -> list[str]:
+        fields.only("tie_word_embeddings", [True], "each stack would have a table of its own, and the lab's share one")
+        return super().read(fields)
+
     def read_scaled(self, fields: Fields, tied: bool) -> bool:
-        return tied
+        return True
 
     def read_feed_forward(self, fields: Fields, layers: int, decoder_layers: int) -> list[str]:
         fields.only("feed_forward_proj", [fields.left.get("dense_act_fn", "relu")], "dense_act_fn says otherwise")
@@ -97,7 +101,13 @@ class Switch(T5):
                 "router_aux_loss_coef": mixture.balance.loss,
                 "router_z_loss_coef": mixture.balance.z_loss,
             }
-        return {"n_positions": model.context, "dense_act_fn": written(expert), **numbers, **routing}
+        return {
+            "n_positions": model.context,
+            "dense_act_fn": written(expert),
+            "tie_word_embeddings": True,
+            **numbers,
+            **routing,
+        }
 
 
 def _sparse(step: int, layers: int) -> list[int]:

@@ -31,7 +31,7 @@ class Document:
         """What an error says, with the line of the key that it begins with, as far as that key exists."""
         key = re.split(r"[:=]", str(error), maxsplit=1)[0].strip()
         for path in (key, f"parameters.{key}"):
-            while path and path != "parameters":
+            while path and (path != "parameters" or key == path):
                 if path in self.lines:
                     return f"{error} (line {self.lines[path]})"
                 path = path.rpartition(".")[0]

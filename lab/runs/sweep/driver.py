@@ -20,11 +20,8 @@ from lab.runs.sweep.engine import work
 from lab.runs.sweep.file import read_sweep
 from lab.runs.sweep.job import ENDED, Job, Planned
 from lab.runs.sweep.live import Live, spoken_time
-from lab.runs.sweep.plan import Plan
-from lab.runs.sweep.queue import Queue
-from lab.runs.sweep.sampler import Sampler
+from lab.runs.sweep.plan import Plan, bare
 from lab.runs.sweep.stop import SweepStop
-from lab.runs.sweep.storage import open_database, open_journal
 from lab.runs.sweep.workers import wait_for_orphans, work_together
 from lab.runs.train import data_module
 
@@ -131,7 +128,12 @@ def sweep(
         )
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
-    job = Job(Plan(described, overrides, own, fewer), folder, prune=prune)
+    plan = Plan(described, overrides, own, fewer)
+    if jobs is not None and jobs > len(plan.points):
+        say(f"--jobs: {len(plan.points)} of {jobs}; a configuration runs one seed at a time")
+        jobs = len(plan.points)
+    share = max(machine.cores() // (jobs or 1), 1)
+    job = Job(plan, folder, share, prune)
     planned = job.all_planned()
     example = job.example()
     job.check_pruning()
@@ -147,19 +149,21 @@ def sweep(
     with _alone(folder, storage):
         _prepare(missing or [example])
         _write_plan(job, planned)
-        queue = open_queue(job, storage)
+        queue = job.open_queue(storage)
         if storage is None:
             wait_for_orphans(folder)
             queue.end_running()  # whoever ran them is gone
         queue.fill(retry_failed)
-        job.threads = queue.threads(max(machine.cores() // (jobs or 1), 1))
+        job.threads = queue.threads(share)
+        if missing or not planned:
+            _say_threads(job, share, jobs or 1)
         with (
             SweepStop() as stop,
             Live(described.name or folder.name, job, planned, missing, outcome.seconds, queue.maximize) as live,
         ):
             if jobs is None:
                 work(job, queue, stop, live)
-            else:
+            elif queue.left():
                 work_together(job, queue, stop, live, jobs, storage)
         outcome.planned = job.deliver(queue)
         _write_plan(job, outcome.planned)
@@ -175,7 +179,6 @@ def _online(outcome: Outcome, job: Job, example: Planned, join: str | None, base
     with _alone(outcome.folder, None):
         _prepare([example])
         _write_plan(job, outcome.planned)
-        job.threads = machine.cores()
         title, (_, maximize) = job.plan.sweep.name or outcome.folder.name, job.measure()
         with (
             AgentStop() as stop,
@@ -191,13 +194,6 @@ def _reported(outcome: Outcome, baseline: str | None) -> Outcome:
     outcome.report = report([outcome.folder], baseline=baseline)
     outcome.report.write_html(outcome.folder / PAGE)
     return outcome
-
-
-def open_queue(job: Job, storage: str | None) -> Queue:
-    """The study of a sweep, in its folder or in a database."""
-    metric, maximize = job.measure()
-    where = open_journal(job.folder) if storage is None else open_database(storage)
-    return Queue(where, job.name, Sampler(job.plan), metric, maximize, job.known, job.pruning)
 
 
 @contextmanager
@@ -229,7 +225,7 @@ def _to_search(job: Job) -> int:
 
 
 def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
-    """Refuse a folder whose plan is of another sweep. More seeds or more values are the same sweep."""
+    """Refuse a folder whose plan is of another sweep. More seeds, and more or fewer values, are the same sweep."""
     path = folder / PLAN
     if not path.exists():
         return
@@ -244,6 +240,11 @@ def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
     shared = before.keys() & now.keys()
     if not shared:
         raise RequestError(f"{folder}: holds another sweep, no trial is the same; name another --folder")
+    old, new = ({bare(overrides) for overrides in each} for each in (before, now))
+    if old - new and new - old:
+        raise RequestError(
+            f"{folder}: holds another sweep, one with {min(old - new)} and without {min(new - old)}; name another --folder"
+        )
     for overrides in shared:
         if before[overrides].split("-")[1] != now[overrides].split("-")[1]:
             raise RequestError(
@@ -288,6 +289,16 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
         say(f"{what}: all done, nothing to run")
     else:
         say(f"{what}; {done} done, {len(missing)} to run: {spoken_time(seconds)}, estimated")
+
+
+def _say_threads(job: Job, share: int, jobs: int) -> None:
+    """How the cores are shared; numbers depend on that in their last digits."""
+    threads = "1 thread" if job.threads == 1 else f"{job.threads} threads"
+    at_once = f"{jobs} runs at once, " if jobs > 1 else ""
+    if job.threads != share:
+        say(f"{at_once}{threads} a run, with which this sweep began, so that its numbers stay comparable")
+    elif jobs > 1:
+        say(f"{at_once}{threads} a run")
 
 
 def _prepare(missing: Sequence[Planned]) -> None:

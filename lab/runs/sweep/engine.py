@@ -37,7 +37,11 @@ class Watch(Protocol):
 
 
 def work(job: Job, queue: Queue, stop: SweepStop, watch: Watch) -> None:
-    """Run what nobody else runs, one run after the other."""
+    """Run what nobody else runs, one run after the other.
+
+    Raises:
+        RequestError: the storage is out of reach, or runs do not measure what the file asks for.
+    """
     while not stop.finishing and not queue.reached():
         claim = queue.claim()
         if claim is None:
@@ -58,6 +62,7 @@ def work(job: Job, queue: Queue, stop: SweepStop, watch: Watch) -> None:
             watch.end(run, result)
             if result["status"] in ENDED:
                 queue.tell(claim, result)
+            job.check_measured(result)
 
 
 def _observer(run: Planned, watch: Watch, early: Early | None) -> Observer:

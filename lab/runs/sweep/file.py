@@ -143,7 +143,7 @@ def _check_keys(content: dict[str, Any]) -> None:
         raise RequestError(f"run_cap: {run_cap!r} does not fit; accepted: a whole number from 1 to {MOST_POINTS}")
     if content["method"] != "grid" and run_cap is None:
         raise RequestError(
-            f"run_cap: is missing; method {content['method']} needs the number of configurations to draw"
+            f"run_cap: is missing; method {content['method']} needs the number of configurations to draw, such as run_cap: 20"
         )
     if content["method"] == "bayes" and "metric" not in content:
         raise RequestError("metric: is missing; method bayes needs what to search by: metric: {name: val/bpb}")

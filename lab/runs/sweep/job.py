@@ -18,6 +18,8 @@ from lab.runs.sweep.hyperband import Hyperband
 from lab.runs.sweep.plan import Plan, Point, Trial
 from lab.runs.sweep.pruning import Pruning
 from lab.runs.sweep.queue import Queue, Results
+from lab.runs.sweep.sampler import Sampler
+from lab.runs.sweep.storage import open_database, open_journal
 
 TRIES = 8
 """Configurations looked at to see whether a search can run."""
@@ -45,7 +47,7 @@ class Job:
     Args:
         plan: of the file and the overrides typed beside it.
         folder: of the sweep; each run has its own within.
-        threads: of every run that sets none itself.
+        threads: of every run that sets none itself, all its ranks together.
         prune: a way of pruning that the command line asks for.
 
     Raises:
@@ -66,23 +68,23 @@ class Job:
         trial = self.plan.trial(point.number, point.parameters or {}, seed)
         key = json.dumps(point.parameters, sort_keys=True)
         if key not in self._composed:
-            composed = self._compose(trial)
-            self._composed[key] = composed, identity(composed)
-        shared, name = self._composed[key]
-        config = deepcopy(shared)
+            self._composed[key] = self._compose(trial)
+        composed, name = self._composed[key]
+        config = deepcopy(composed)
         config.seed, config.overrides = trial.seed, trial.overrides
-        if config.trainer.threads is None:
-            config.trainer.threads = self.threads
-        return Planned(trial, self.folder / f"{trial.configuration:02d}-{name[:6]}-seed{trial.seed}", config)
+        if config.trainer.threads is None and self.threads is not None:
+            config.trainer.threads = max(self.threads // config.trainer.devices, 1)
+        return Planned(trial, self.folder / f"{trial.configuration:02d}-{name}-seed{trial.seed}", config)
 
-    def _compose(self, trial: Trial) -> DictConfig:
+    def _compose(self, trial: Trial) -> tuple[DictConfig, str]:
+        """The configuration of a trial and its seeds, and what it is called among others."""
         try:
             config = compose(*trial.overrides)
         except RequestError as error:
             raise RequestError(f"{self.plan.sweep.path}: {self.plan.sweep.document.located(error)}") from None
         if config.logger.kind == "wandb":
             config.logger.tags = [*config.logger.tags, self.folder.name]
-        return config
+        return config, identity(config)[:6]
 
     def all_planned(self) -> list[Planned]:
         """Every run that is known before the first one, in the order to run them."""
@@ -151,6 +153,28 @@ class Job:
         config = self.example().config
         objective: Any = trusted("objective._target_", config.objective._target_)
         return objective.headline["name"], objective.headline["direction"] == "max"
+
+    def check_measured(self, result: Mapping[str, Any]) -> None:
+        """See that a run has measured what the file asks for, which it says itself.
+
+        Raises:
+            RequestError: it has not, as no other run would.
+        """
+        metric, document = self.plan.sweep.metric, self.plan.sweep.document
+        if metric is not None and result["status"] == "finished" and metric not in result:
+            measured = ", ".join(key for key in result if key.startswith(("val/", "train/")))
+            refusal = RequestError(f"metric.name: {metric} is nothing that these runs measure; accepted: {measured}")
+            raise RequestError(f"{self.plan.sweep.path}: {document.located(refusal)}")
+
+    def open_queue(self, storage: str | None = None) -> Queue:
+        """Its study, in its folder or in a database.
+
+        Raises:
+            RequestError: it can't be opened.
+        """
+        metric, maximize = self.measure()
+        where = open_journal(self.folder) if storage is None else open_database(storage)
+        return Queue(where, self.name, Sampler(self.plan), metric, maximize, self.known, self.pruning)
 
     @property
     def name(self) -> str:

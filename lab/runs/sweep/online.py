@@ -9,6 +9,8 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -18,11 +20,15 @@ import yaml
 
 from lab.console import say
 from lab.errors import RequestError
+from lab.runs.pace import Pruned
 from lab.runs.sweep.command import override_key
 from lab.runs.sweep.engine import Watch, run_one
 from lab.runs.sweep.job import Job, Planned
 from lab.runs.sweep.plan import Point
 from lab.runs.sweep.stop import SweepStop
+
+LOOK = 0.1
+"""Seconds between looks at whether a run has ended."""
 
 
 class AgentStop(SweepStop):
@@ -71,7 +77,7 @@ def work_online(job: Job, stop: AgentStop, watch: Watch, joined: str | None = No
             run = sent(job, _parameters())
             runs.append(run)
             watch.begin(run)
-            watch.end(run, run_one(run, lambda row: watch.observe(run, row)))
+            watch.end(run, _attended(run, watch))
             if stop.finishing:
                 stop.leaving = True
                 _thread.interrupt_main(signal.SIGINT)
@@ -80,6 +86,40 @@ def work_online(job: Job, stop: AgentStop, watch: Watch, joined: str | None = No
     except wandb.Error as error:
         raise RequestError(f"--online: {str(error).strip() or type(error).__name__}") from None
     return runs
+
+
+def _attended(run: Planned, watch: Watch) -> Mapping[str, Any]:
+    """Run it in a thread of its own, and prune it where the server wants it ended early.
+
+    W&B's agent ends a run by an exception in the thread that it has called, wherever that is; this one only waits.
+    """
+    over, unwanted = threading.Event(), threading.Event()
+    came: list[Mapping[str, Any]] = []
+    broken: list[BaseException] = []
+
+    def observe(row: Mapping[str, Any]) -> None:
+        watch.observe(run, row)
+        if unwanted.is_set():
+            raise Pruned
+
+    def train() -> None:
+        try:
+            came.append(run_one(run, observe))
+        except BaseException as error:  # for the thread that waits
+            broken.append(error)
+        finally:
+            over.set()
+
+    threading.Thread(target=train, name=run.folder.name).start()
+    while not over.is_set():
+        try:
+            while not over.is_set():
+                time.sleep(LOOK)
+        except Exception:  # the agent's
+            unwanted.set()
+    if broken:
+        raise broken[0]
+    return came[0]
 
 
 def check_online(job: Job) -> None:

@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.runs.sweep.plan import Point
 from lab.runs.sweep.pruning import Early, Pruning, behind_over_seeds
 from lab.runs.sweep.sampler import Sampler
-from lab.runs.sweep.storage import HEARTBEAT, patient
+from lab.runs.sweep.storage import patient
 
 Results = dict[int, dict[str, Any]]
 NO_PRUNING = Pruning()
@@ -77,7 +77,7 @@ class Queue:
         self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         self.maximize = maximize
         self.study_id = storage.get_study_id_from_name(name)
-        self.lives = hasattr(storage, "record_heartbeat")
+        self.heartbeat: int | None = getattr(storage, "get_heartbeat_interval", lambda: None)()
 
     @patient
     def threads(self, wanted: int) -> int:
@@ -104,7 +104,9 @@ class Queue:
         chosen = next((t.user_attrs["parameters"] for t in before if "parameters" in t.user_attrs), point.parameters)
         if chosen is not None:
             results |= self.known(Point(point.number, chosen, point.seeds))
+        attempt = max((t.user_attrs["attempt"] for t in before), default=0) + failed
         results = {seed: r for seed, r in results.items() if seed in point.seeds and not (failed and _is(r, "failed"))}
+        results = self._fatal(before, attempt) | results
         params: Mapping[str, Any] = {}
         distributions: Mapping[str, Any] = {}
         if point.parameters is not None:
@@ -122,7 +124,7 @@ class Queue:
                 user_attrs={
                     "point": point.number,
                     "seeds": list(point.seeds),
-                    "attempt": max((t.user_attrs["attempt"] for t in before), default=0) + failed,
+                    "attempt": attempt,
                     **({} if chosen is None else {"parameters": chosen}),
                     **{key: value for t in before for key, value in t.user_attrs.items() if key.startswith("history/")},
                     **{f"result/{seed}": result for seed, result in results.items()},
@@ -148,7 +150,7 @@ class Queue:
             if owner is None or owner.number != trial.number:
                 self._set(trial_id, TrialState.FAIL)  # a twin
                 continue
-            if self.lives:
+            if self.heartbeat:
                 self.storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
             if self._set(trial_id, TrialState.RUNNING):
                 self.storage.set_trial_user_attr(trial_id, "worker", f"{socket.gethostname()}:{os.getpid()}")
@@ -235,18 +237,18 @@ class Queue:
         """Hold a claim, giving signs of life, and give it back in the end."""
         over = threading.Event()
         beats = threading.Thread(target=self._live, args=(claim.trial_id, over), daemon=True)
-        if self.lives:
+        if self.heartbeat:
             beats.start()
         try:
             yield
         finally:
             over.set()
-            if self.lives:
+            if self.heartbeat:
                 beats.join()
             self.give_back(claim)
 
     def _live(self, trial_id: int, over: threading.Event) -> None:
-        while not over.wait(HEARTBEAT):
+        while not over.wait(self.heartbeat):
             with suppress(Exception):  # out of reach for a while: the next one may arrive
                 self.storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
 
@@ -254,38 +256,43 @@ class Queue:
 
     def _end_the_dead(self) -> None:
         """End trials of a database whose workers have given no sign of life; `fill` adds them anew."""
-        if self.lives:
+        if self.heartbeat:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 optuna.storages.fail_stale_trials(self.study)
 
     @patient
-    def end_running(self, worker: str | None = None, crash: str | None = None) -> None:
-        """End the running trials of a worker that is known to be dead, or of all. One that crashed is counted."""
+    def end_running(self, worker: str | None = None, how: str | None = None) -> None:
+        """End the running trials of a worker that is known to be dead, or of all.
+
+        Args:
+            worker: as its claims are marked.
+            how: it died; none where its run is not to blame.
+        """
         for trial in self._trials():
-            if trial.state != TrialState.RUNNING or worker not in (None, trial.user_attrs.get("worker")):
-                continue
-            trial_id = self._id(trial)
-            if crash:
-                self._crashed(trial, trial_id, crash)
-            self._set(trial_id, TrialState.FAIL)
+            if trial.state == TrialState.RUNNING and worker in (None, trial.user_attrs.get("worker")):
+                trial_id = self._id(trial)
+                key, value = ("death", how) if how else ("blameless", True)
+                with suppress(UpdateFinishedTrialError):
+                    self.storage.set_trial_user_attr(trial_id, key, value)
+                self._set(trial_id, TrialState.FAIL)
         self.fill()
 
-    def _crashed(self, trial: FrozenTrial, trial_id: int, crash: str) -> None:
-        seed = next((s for s in trial.user_attrs["seeds"] if s not in _results(trial)), None)
-        with suppress(UpdateFinishedTrialError):
-            self.storage.set_trial_user_attr(trial_id, "crash", {"seed": seed, "error": crash})
-        attempt = (trial.user_attrs["point"], trial.user_attrs["attempt"])
-        again = [
-            t
-            for t in self._trials()
-            if (t.user_attrs["point"], t.user_attrs["attempt"]) == attempt
-            and t.user_attrs.get("crash", {}).get("seed", "none") == seed
-        ]
-        if len(again) >= CRASHES:
-            result = {"status": "failed", "error": f"its process {crash}, {len(again)} times", "seed": seed}
-            with suppress(UpdateFinishedTrialError):
-                self.storage.set_trial_user_attr(trial_id, f"result/{seed}", result)
+    def _fatal(self, trials: list[FrozenTrial], attempt: int) -> Results:
+        """Runs of a configuration that have failed, since in this attempt too many workers died of them."""
+        deaths: dict[int, list[str]] = {}
+        for trial in trials:
+            mine = trial.user_attrs
+            if mine["attempt"] == attempt and "worker" in mine and "blameless" not in mine and self._dead(trial):
+                done = _results(trial)
+                seed = next((seed for seed in mine["seeds"] if seed not in done), None)
+                if seed is not None:
+                    deaths.setdefault(seed, []).append(mine.get("death", "gave no sign of life"))
+        return {
+            seed: {"status": "failed", "error": f"its process {how[-1]}, {len(how)} times", "seed": seed}
+            for seed, how in deaths.items()
+            if len(how) >= CRASHES
+        }
 
     # What came out
 
@@ -300,6 +307,11 @@ class Queue:
                 seeds = tuple(last.user_attrs["seeds"])
                 found.append((Point(number, last.user_attrs["parameters"], seeds), _gathered(trials)))
         return found
+
+    @patient
+    def left(self) -> bool:
+        """Whether a configuration has not ended."""
+        return any(not trial.state.is_finished() for trial in self._trials())
 
     @patient
     def others_run(self) -> bool:

@@ -5,37 +5,43 @@ Optuna's own storages, so that optuna-dashboard opens them: a journal by default
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import optuna
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import Engine, event
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from lab.console import say
 from lab.errors import RequestError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 JOURNAL = "study.journal"
 ACCEPTED = "accepted: sqlite:///FILE.db, postgresql://USER@HOST/DATABASE"
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds between attempts to reach a storage."""
-HEARTBEAT = int(os.environ.get("LAB_HEARTBEAT", "20"))
+HEARTBEAT = 20
 """Seconds between signs of life in a database; who gives none for three of them has lost its trial."""
 BUSY = 60_000
 """Milliseconds that a worker waits for another's transaction in SQLite."""
-GONE = (DBAPIError, optuna.exceptions.StorageInternalError, ConnectionError)
-"""What a storage that can't be reached raises."""
 
 Result = TypeVar("Result")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def _gone() -> tuple[type[Exception], ...]:
+    """What a storage that can't be reached raises. SQLAlchemy takes a while to import, and only databases need it."""
+    database = sys.modules.get("sqlalchemy.exc")
+    errors = (optuna.exceptions.StorageInternalError, ConnectionError)
+    return errors if database is None else (*errors, database.DBAPIError)
 
 
 class KernelLock:
@@ -66,12 +72,12 @@ def patient(call: Callable[..., Result]) -> Callable[..., Result]:
         for pause in PAUSES:
             try:
                 return call(*args, **kwargs)
-            except GONE as error:
+            except _gone() as error:
                 say(f"storage: {_first_line(error)}; trying again in {pause:g} s")
                 time.sleep(pause)
         try:
             return call(*args, **kwargs)
-        except GONE as error:
+        except _gone() as error:
             raise RequestError(
                 f"storage: can't be reached ({_first_line(error)}); what runs have found is in their folders, and the same"
                 " command goes on from there"
@@ -118,6 +124,8 @@ def open_database(url: str) -> BaseStorage:
 
 @patient
 def _connect(url: str, asked: str) -> RDBStorage:
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
@@ -144,6 +152,7 @@ def _lock_from_the_first_read(engine: Engine) -> None:
     It knows no `SELECT ... FOR UPDATE`, and Python's driver begins a transaction at the first write: two workers would
     both read that a trial waits, and both claim it.
     """
+    from sqlalchemy import event
 
     def begin_by_hand(connection: Any, record: Any) -> None:
         connection.isolation_level = None

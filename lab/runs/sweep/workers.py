@@ -1,35 +1,29 @@
-"""Several workers on this machine: long-lived processes that import once and share a sweep's study.
+"""Several workers on this machine: long-lived processes that share a sweep's study, and this one, which shows how it goes.
 
-Each is `python -m lab.runs.sweep.worker`. It is told on its standard input what to work on, and tells on its standard
-output how it goes, a line of JSON an event. A worker that dies takes its run with it and nothing else: the run is tried
-once more, by the one that takes its place.
+A worker that dies takes its run with it and nothing else: the run is tried once more, by the one that takes its place.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import queue as events
 import signal
 import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lab.console import say
 from lab.errors import RequestError
-from lab.runs.ranks import STARTER
+from lab.runs.sweep import worker as inside
 from lab.runs.sweep.engine import Watch
-from lab.runs.sweep.job import Job
-from lab.runs.sweep.plan import Point
-from lab.runs.sweep.queue import Queue
+from lab.runs.sweep.job import Job, Planned
+from lab.runs.sweep.processes import context, main_hidden, prepare
+from lab.runs.sweep.queue import CRASHES, Queue
 from lab.runs.sweep.stop import SweepStop
 
-LOG, LOCK = "worker-{}.log", ".worker-{}.lock"
 LOOK = 0.2
 """Seconds between looks at whether to stop."""
 PATIENCE = 60.0
@@ -37,114 +31,129 @@ PATIENCE = 60.0
 
 
 class Worker:
-    """One process."""
+    """One process.
 
-    def __init__(self, number: int, request: Mapping[str, Any], heard: events.SimpleQueue) -> None:
-        self.number = number
-        self.began = False
-        log = Path(request["folder"]) / LOG.format(number)
-        with log.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "lab.runs.sweep.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=os.environ | {STARTER: str(os.getpid())},
-                start_new_session=True,  # Ctrl-C reaches the one who started it, which passes it on
-                text=True,
-                encoding="utf-8",
-            )
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({**request, "number": number}) + "\n")
-        self.process.stdin.close()
-        threading.Thread(target=self._listen, args=(heard,), daemon=True).start()
+    Args:
+        place: whose number it has; the one that takes its place has the same.
+        job: the sweep.
+        storage: of its study.
+        deaths: of those before it in this place that never began a run.
+    """
 
-    def _listen(self, heard: events.SimpleQueue) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            heard.put((self, json.loads(line)))
-        heard.put((self, {"event": "gone", "code": self.process.wait()}))
+    def __init__(self, place: int, job: Job, storage: str | None, deaths: int = 0) -> None:
+        self.place, self.deaths = place, deaths
+        # In a database's sweep others may use the same folder.
+        self.called = str(place) if storage is None else f"{socket.gethostname()}-{os.getpid()}-{place}"
+        self.log = job.folder / inside.LOG.format(self.called)
+        self.run: Planned | None = None
+        self.began = self.hears = False
+        self.told = 0
+        self.news, out = context().Pipe(duplex=False)
+        arguments = (self.called, job, storage, dict(os.environ), out)
+        with main_hidden():
+            self.process = context().Process(target=inside.main, args=arguments)
+            self.process.start()
+        out.close()
 
     @property
     def name(self) -> str:
         """As its claims are marked."""
         return f"{socket.gethostname()}:{self.process.pid}"
 
+    def tell(self, wishes: int) -> None:
+        """Ask it to finish, then to stop; before it hears signals the first would be lost, and it begins nothing yet."""
+        for number in (signal.SIGINT, signal.SIGTERM)[self.told : wishes]:
+            if self.hears and self.process.pid:
+                os.kill(self.process.pid, number)
+                self.told += 1
+
+    def ended(self) -> str | None:
+        """How it died; None where it had done its work."""
+        self.process.join()
+        code = self.process.exitcode or 0
+        if self.log.exists() and not self.log.stat().st_size:
+            self.log.unlink()
+        if code == 0:
+            return None
+        return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
 
 def work_together(job: Job, queue: Queue, stop: SweepStop, watch: Watch, jobs: int, storage: str | None) -> None:
     """Have so many workers run what is left of a sweep.
 
     Raises:
-        RequestError: a worker could not go on, for example because the storage is out of reach.
+        RequestError: a worker could not go on, for example because the storage is out of reach, or none could begin.
     """
-    request = {
-        "file": str(job.plan.sweep.path),
-        "overrides": job.plan.overrides,
-        "own": job.plan.own,
-        "fewer": job.plan.fewer,
-        "folder": str(job.folder),
-        "storage": storage,
-        "threads": job.threads,
-        "prune": job.prune,
-    }
-    heard: events.SimpleQueue = events.SimpleQueue()
-    workers = [Worker(number, request, heard) for number in range(jobs)]
-    asked = 0
+    prepare()
+    workers = [Worker(place, job, storage) for place in range(jobs)]
     try:
         while workers:
-            asked = _pass_on(stop, workers, asked)
-            try:
-                worker, event = heard.get(timeout=LOOK)
-            except events.Empty:
-                continue
-            if event["event"] == "refused":
-                raise RequestError(event["error"])
-            if event["event"] != "gone":
-                worker.began = True
-                _tell(job, watch, event)
-                continue
-            workers.remove(worker)
-            if event["code"] != 0:
-                _bury(worker, event["code"], job, queue)
-                if not stop.finishing:
-                    workers.append(Worker(worker.number, request, heard))
+            for worker in workers:
+                worker.tell(2 if stop.requested else int(stop.finishing))
+            for worker, event, what in _heard(workers):
+                if event is not None:
+                    _pass_on(worker, event, what, job, watch)
+                    continue
+                workers.remove(worker)
+                how = worker.ended()
+                if how is not None:
+                    _bury(worker, how, queue)
+                    if not stop.finishing:
+                        workers += _successor(worker, how, job, storage, alone=not workers)
     finally:
         for worker in workers:
             worker.process.terminate()
         for worker in workers:
-            worker.process.wait()
+            worker.ended()
 
 
-def _pass_on(stop: SweepStop, workers: list[Worker], asked: int) -> int:
-    """Tell the workers once to finish, and once to stop."""
-    wanted = 2 if stop.requested else int(stop.finishing)
-    for number in (signal.SIGINT, signal.SIGTERM)[asked:wanted]:
-        for worker in workers:
-            worker.process.send_signal(number)
-    return wanted
+def _heard(workers: list[Worker]) -> Iterator[tuple[Worker, str | None, Any]]:
+    """What workers tell, waiting for it a little; None of those that are gone."""
+    of = {worker.news: worker for worker in workers}
+    for news in wait(list(of), LOOK):
+        assert isinstance(news, Connection)
+        try:
+            event, what = news.recv()
+        except (EOFError, OSError):  # also in the middle of a word
+            event, what = None, None
+        yield of[news], event, what
 
 
-def _tell(job: Job, watch: Watch, event: Mapping[str, Any]) -> None:
-    run = job.planned(Point(event["point"], event["parameters"], tuple(event["seeds"])), event["seed"])
-    if event["event"] == "begin":
-        watch.begin(run)
-    elif event["event"] == "observe":
-        watch.observe(run, event["row"])
-    else:
-        watch.end(run, event["result"])
+def _pass_on(worker: Worker, event: str, what: Any, job: Job, watch: Watch) -> None:
+    if event == inside.REFUSED:
+        raise RequestError(what)
+    if event == inside.READY:
+        worker.hears = True
+    elif event == inside.BEGIN:
+        worker.began, worker.run = True, job.planned(what, what.seeds[0])
+        watch.begin(worker.run)
+    elif worker.run is not None and event == inside.OBSERVE:
+        watch.observe(worker.run, what)
+    elif worker.run is not None:
+        watch.end(worker.run, what)
+        worker.run = None
 
 
-def _bury(worker: Worker, code: int, job: Job, queue: Queue) -> None:
-    """Give back what a dead worker ran.
+def _bury(worker: Worker, how: str, queue: Queue) -> None:
+    """Give back what a dead worker ran."""
+    during = "between runs" if worker.run is None else f"in {worker.run.folder.name}"
+    why = f"; see {worker.log}" if worker.log.exists() else ""
+    say(f"a worker {how} {during}{why}")
+    queue.end_running(worker.name, how)
+
+
+def _successor(worker: Worker, how: str, job: Job, storage: str | None, alone: bool) -> list[Worker]:
+    """Who takes a dead worker's place; nobody, if the one before it also died before it began a run.
 
     Raises:
-        RequestError: it died before it ran anything, as its successors would.
+        RequestError: then nobody is left.
     """
-    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    log = job.folder / LOG.format(worker.number)
-    if not worker.began:
-        raise RequestError(f"{log}: a worker {how} before it began a run; the file says why")
-    queue.end_running(worker.name, how)
+    deaths = 0 if worker.began else worker.deaths + 1
+    if deaths < CRASHES:
+        return [Worker(worker.place, job, storage, deaths)]
+    if alone:
+        raise RequestError(f"{worker.log}: every worker {how} before it began a run")
+    return []
 
 
 def wait_for_orphans(folder: Path) -> None:
@@ -153,7 +162,7 @@ def wait_for_orphans(folder: Path) -> None:
     Raises:
         RequestError: one does not.
     """
-    for path in folder.glob(LOCK.format("*")):
+    for path in folder.glob(inside.LOCK.format("*")):
         try:
             FileLock(path).acquire(timeout=PATIENCE).lock.release()
         except Timeout:

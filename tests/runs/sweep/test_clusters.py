@@ -80,7 +80,19 @@ def test_rays_launcher_gets_settings_that_it_has():
     finally:
         del store.repo["hydra"]["launcher"]["ray.yaml"]
     assert launcher._target_ == node["_target_"]
-    assert launcher.ray == {"init": {"address": "auto"}, "remote": {"num_cpus": 4}}
+    assert launcher.ray == {"init": {"address": "auto", "object_store_memory": None}, "remote": {"num_cpus": 4}}
+
+
+def test_a_launcher_that_is_not_installed_is_named_with_its_package(lab, monkeypatch):
+    message = "In 'hydra/launcher/ray_cluster': Could not load 'hydra/launcher/ray'."
+
+    def missing(overrides):
+        raise RequestError(message)
+
+    monkeypatch.setattr("lab.config.hydra_settings", missing)
+    ended = lab("train", "-m", "hydra/launcher=ray_cluster", "preset=tiny", "seed=0,1")
+    assert ended.code == 2
+    assert "pip install 'hydra-ray-launcher'" in ended.err
 
 
 @pytest.mark.parametrize(

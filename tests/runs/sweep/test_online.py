@@ -4,29 +4,19 @@ import json
 
 import pytest
 import wandb
-import yaml
 from wandb.agents import pyagent
 from wandb.apis.public import sweeps as server_calls
 
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.sweep import sweep
+from tests.runs.sweep.conftest import at_work
 
 
 @pytest.fixture
-def file(tmp_path, small):
-    words = [word for word in small if word != "logger=none"]
-    parameters = {key: {"value": yaml.safe_load(value)} for key, _, value in (word.partition("=") for word in words)}
-    parameters |= {
-        "attention": {"values": ["mha", "mqa"]},
-        "optimizer": {"parameters": {"lr": {"value": 0.002}}},
-        "seed": {"values": [0, 1]},
-    }
-    path = tmp_path / "online.yaml"
-    command = ["${env}", "lab", "train", "${args_no_hyphens}"]
-    content = {"method": "grid", "project": "tests", "command": command, "parameters": parameters}
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
+def online(file, change):
+    change({"logger": {"value": "wandb"}, "optimizer": {"parameters": {"lr": {"value": 0.002}}}}, project="tests")
+    return file
 
 
 class Server:
@@ -35,6 +25,7 @@ class Server:
     def __init__(self):
         self.definition = None
         self.sent = []
+        self.ends = lambda run: False  # which runs early termination ends now
 
     def upsert(self, api, config, **kwargs):
         self.definition = json.loads(json.dumps(config))  # it arrives as JSON
@@ -50,7 +41,7 @@ class Server:
 
     def heartbeat(self, api, agent_id, metrics, run_states):
         if any(run_states.values()):
-            return []
+            return [{"type": "stop", "run_id": run} for run, works in run_states.items() if works and self.ends(run)]
         if not self.runs:
             return [{"type": "exit"}]
         self.sent.append(self.runs.pop(0))
@@ -77,8 +68,8 @@ def server(monkeypatch, tmp_path):
     return made
 
 
-def test_the_agent_runs_in_this_process_what_the_server_sends(file, server, tmp_path):
-    outcome = sweep(file, ["optimizer.weight_decay=0.02"], folder=tmp_path / "s", online=True)
+def test_the_agent_runs_in_this_process_what_the_server_sends(online, server, tmp_path):
+    outcome = sweep(online, ["optimizer.weight_decay=0.02"], folder=tmp_path / "s", online=True)
     assert server.definition["command"][-1] == "optimizer.weight_decay=0.02"
     assert len(server.sent) == 4
     assert [p.status for p in outcome.planned] == ["finished"] * 4
@@ -92,13 +83,23 @@ def test_the_agent_runs_in_this_process_what_the_server_sends(file, server, tmp_
     assert sorted(place[-4:] for place in places) == ["run1", "run2", "run3", "run4"]  # the server's own names
 
 
-def test_what_would_reach_no_server_is_refused(file, server, monkeypatch, tmp_path):
+def test_what_the_server_ends_early_is_pruned(online, change, server, tmp_path):
+    change({"attention": {"values": ["mha"]}, "budget.steps": {"value": 100000}})
+    server.ends = lambda run: len(at_work(tmp_path / "s")) == len(server.sent)
+    outcome = sweep(online, folder=tmp_path / "s", online=True)
+    results = [files.read_result(p.folder) for p in outcome.planned]
+    assert [(r["status"], r["error"]) for r in results] == [("pruned", None)] * 2
+    assert all(0 < r["steps"] < 100000 for r in results)
+    assert outcome.exit_code == 0
+
+
+def test_what_would_reach_no_server_is_refused(online, server, monkeypatch, tmp_path):
     for words, named in (({"jobs": 2}, "--jobs"), ({"storage": "sqlite://"}, "--storage")):
         with pytest.raises(RequestError, match=named):
-            sweep(file, folder=tmp_path / "s", online=True, **words)
+            sweep(online, folder=tmp_path / "s", online=True, **words)
     with pytest.raises(RequestError, match=r"logger\.kind is none"):
-        sweep(file, ["logger=none"], folder=tmp_path / "s", online=True)
+        sweep(online, ["logger=none"], folder=tmp_path / "s", online=True)
     monkeypatch.setattr("lab.runs.tracker.server_answers", lambda: False)
     with pytest.raises(RequestError, match="wandb login"):
-        sweep(file, folder=tmp_path / "s", online=True)
+        sweep(online, folder=tmp_path / "s", online=True)
     assert server.definition is None

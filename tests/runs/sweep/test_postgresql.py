@@ -1,57 +1,60 @@
 """Many workers on a real PostgreSQL server, some of them killed: everything counted once, nothing left out."""
 
 import collections
-import json
 import os
 import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
 from optuna.trial import TrialState
 
-from lab.runs import folder as files
+from lab.runs.sweep import storage, sweep
 from lab.runs.sweep.file import read_sweep
 from lab.runs.sweep.plan import Plan
 from lab.runs.sweep.queue import Queue
 from lab.runs.sweep.sampler import Sampler
 from lab.runs.sweep.storage import open_database
+from tests.runs.sweep.conftest import apart, at_work, results, statuses, until
 
 pytestmark = pytest.mark.skipif(shutil.which("initdb") is None, reason="no PostgreSQL on this machine")
 
-WORKER = """
-import sys, time, os
-from pathlib import Path
-from lab.runs.sweep.file import read_sweep
-from lab.runs.sweep.plan import Plan
-from lab.runs.sweep.queue import Queue
-from lab.runs.sweep.sampler import Sampler
-from lab.runs.sweep.storage import open_database
 
-file, url, log = sys.argv[1:]
-queue = Queue(open_database(url), "study", Sampler(Plan(read_sweep(file))), "loss", False, lambda point: {})
-queue.fill()
-while True:
-    claim = queue.claim()
-    if claim is None:
-        if not queue.others_run():
-            break
-        time.sleep(0.2)
-        continue
-    with queue.kept(claim):
-        if claim.seed is not None:
-            a = claim.point.parameters["a"]
-            with open(log, "a") as out:
-                out.write(f"{os.getpid()} {a} {claim.seed}\\n")
-            time.sleep(0.1)
-            queue.tell(claim, {"status": "finished", "loss": a + claim.seed / 10})
-"""
+def join_study(file, url, log):
+    """One more worker, whose runs sleep."""
+    storage.HEARTBEAT = 1
+    queue = Queue(open_database(url), "study", Sampler(Plan(read_sweep(file))), "loss", False, lambda point: {})
+    queue.fill()
+    while True:
+        claim = queue.claim()
+        if claim is None:
+            if not queue.others_run():
+                break
+            time.sleep(0.2)
+            continue
+        with queue.kept(claim):
+            if claim.seed is not None:
+                a = claim.point.parameters["a"]
+                with open(log, "a") as out:
+                    out.write(f"{os.getpid()} {a} {claim.seed}\n")
+                time.sleep(0.1)
+                queue.tell(claim, {"status": "finished", "loss": a + claim.seed / 10})
+
+
+def join_sweep(file, url, folder):
+    storage.HEARTBEAT = 1
+    sweep(file, folder=folder, storage=url)
+
+
+def ran(log):
+    """Who ran what: process, parameter, seed."""
+    return [tuple(map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 @pytest.fixture(scope="module")
@@ -85,55 +88,45 @@ def test_every_result_is_counted_once_though_workers_are_killed(server, tmp_path
     parameters = {"a": {"values": list(range(8))}, "seed": {"values": [0, 1]}}
     command = ["lab", "train", "${args}"]
     file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": parameters}))
-    environment = os.environ | {"LAB_HEARTBEAT": "1"}
-    start = [sys.executable, "-c", WORKER, str(file), server, str(log)]
-    workers = [subprocess.Popen(start, env=environment) for _ in range(4)]
-    ran = lambda: [tuple(map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []  # noqa: E731
-    killed = set()
-    for worker in workers[:2]:
-        while worker.pid not in {pid for pid, _, _ in ran()} and worker.poll() is None:
-            time.sleep(0.01)
-        worker.kill()
-        killed.add(worker.pid)
-    assert [worker.wait(timeout=60) for worker in workers] == [-signal.SIGKILL] * 2 + [0, 0]
+    with ExitStack() as ending:
+        workers = [ending.enter_context(apart(join_study, file, server, log)) for _ in range(4)]
+        for worker in workers[:2]:
+            until(lambda worker=worker: worker.pid in {pid for pid, _, _ in ran(log)} or not worker.is_alive())
+            worker.kill()
+        for worker in workers:
+            worker.join(60)
+        assert [worker.exitcode for worker in workers] == [-signal.SIGKILL] * 2 + [0, 0]
 
     queue = Queue(open_database(server), "study", Sampler(Plan(read_sweep(file))), "loss", False, lambda point: {})
     complete = [trial for trial in queue.study.trials if trial.state == TrialState.COMPLETE]
     assert sorted(trial.params["a"] for trial in complete) == list(range(8))
     for trial in complete:
         assert trial.value == pytest.approx(statistics.fmean(trial.params["a"] + seed / 10 for seed in range(2)))
-    counts = collections.Counter((a, seed) for _, a, seed in ran())
+    counts = collections.Counter((a, seed) for _, a, seed in ran(log))
     assert set(counts) == {(a, seed) for a in range(8) for seed in range(2)}
     twice = {key for key, count in counts.items() if count > 1}
-    by_the_killed = {(a, seed) for pid, a, seed in ran() if pid in killed}
+    killed = {worker.pid for worker in workers[:2]}
+    by_the_killed = {(a, seed) for pid, a, seed in ran(log) if pid in killed}
     assert twice <= by_the_killed
     assert len(twice) <= 2
 
 
 @pytest.mark.long
-def test_sweeps_on_one_database_share_their_runs_and_a_killed_one_is_taken_over(server, small, tmp_path):
+def test_sweeps_on_one_database_share_their_runs_and_a_killed_one_is_taken_over(server, file, change, tmp_path):
     """As on machines with folders of their own."""
-    parameters = {key: {"value": yaml.safe_load(value)} for key, _, value in (word.partition("=") for word in small)}
-    parameters |= {"attention": {"values": ["mha", "gqa", "mqa"]}, "seed": {"values": [0, 1]}}
-    parameters["budget.steps"] = {"value": 200}
-    file = tmp_path / "shared.yaml"
-    command = ["${env}", "lab", "train", "${args_no_hyphens}"]
-    file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": parameters}, sort_keys=False))
-    environment = os.environ | {"LAB_HEARTBEAT": "1"}
-
-    def start(name):
-        words = ["sweep", str(file), "--folder", str(tmp_path / name), "--storage", server]
-        return subprocess.Popen([sys.executable, "-m", "lab", *words], env=environment, cwd=tmp_path)
-
-    sweeps = {name: start(name) for name in ("one", "two", "three")}
-    while not list((tmp_path / "one").glob(f"*/{files.METRICS}")) and sweeps["one"].poll() is None:
-        time.sleep(0.02)
-    sweeps["one"].kill()
-    assert [sweeps[name].wait(timeout=200) for name in ("one", "two", "three")] == [-signal.SIGKILL, 0, 0]
+    change({"attention": {"values": ["mha", "gqa", "mqa"]}, "budget.steps": {"value": 200}})
+    with ExitStack() as ending:
+        one, two, three = (
+            ending.enter_context(apart(join_sweep, file, server, tmp_path / name)) for name in ("one", "two", "three")
+        )
+        assert until(lambda: at_work(tmp_path / "one"))
+        one.kill()
+        for each in (two, three):
+            each.join(200)
+        assert [two.exitcode, three.exitcode] == [0, 0]
     found = {}
     for name in ("two", "three"):
-        results = [json.loads(path.read_text()) for path in (tmp_path / name).glob(f"*/{files.RESULT}")]
-        assert [result["status"] for result in results] == ["finished"] * 6
-        found[name] = {tuple(r["overrides"]): (r["val/bpb"], r["started"]) for r in results}
+        found[name] = results(tmp_path / name)
+        assert statuses(tmp_path / name) == ["finished"] * 6
         assert (tmp_path / name / "report.html").exists()
     assert found["two"] == found["three"]  # the very same runs

@@ -105,28 +105,19 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path, prune, seeds,
 
 
 @pytest.fixture
-def file(tmp_path, small):
-    parameters = {key: {"value": yaml.safe_load(value)} for key, _, value in (word.partition("=") for word in small)}
-    parameters |= {
-        "optimizer.lr": {"values": [0.003, 1e-6, 1e-7, 1e-8]},
-        "seed": {"values": [0, 1]},
-        "budget.steps": {"value": 20},
-        "trainer.validations": {"value": 5},
-    }
-    content = {
-        "method": "grid",
-        "metric": {"name": "val/loss"},
-        "early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 2},
-        "command": ["${env}", "lab", "train", "${args_no_hyphens}"],
-        "parameters": parameters,
-    }
-    path = tmp_path / "early.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
+def early(file, change):
+    rates = {"attention": {"value": "mha"}, "optimizer.lr": {"values": [0.003, 1e-6, 1e-7, 1e-8]}}
+    rule = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    change(
+        rates | {"budget.steps": {"value": 20}, "trainer.validations": {"value": 5}},
+        metric={"name": "val/loss"},
+        early_terminate=rule,
+    )
+    return file
 
 
-def test_early_termination_ends_what_falls_behind_and_does_not_count_it(file, tmp_path):
-    outcome = sweep(file, folder=tmp_path / "s")
+def test_early_termination_ends_what_falls_behind_and_does_not_count_it(early, tmp_path):
+    outcome = sweep(early, folder=tmp_path / "s")
     statuses = {p.trial.parameters["optimizer.lr"]: [] for p in outcome.planned}
     for planned in outcome.planned:
         statuses[planned.trial.parameters["optimizer.lr"]].append(planned.status)
@@ -138,11 +129,11 @@ def test_early_termination_ends_what_falls_behind_and_does_not_count_it(file, tm
     report = outcome.report.to_json()
     assert len(report["tables"][0]["configurations"]) == 2
     assert {run["status"] for run in report["not_counted"]} >= {"pruned"}
-    again = sweep(file, folder=tmp_path / "s")
+    again = sweep(early, folder=tmp_path / "s")
     assert [p.status for p in again.planned] == [p.status for p in outcome.planned]
 
 
-def test_pruning_that_could_not_happen_is_refused(file, tmp_path):
+def test_pruning_that_could_not_happen_is_refused(early, tmp_path):
     with pytest.raises(RequestError, match=r"early_terminate: .* trainer.validations is 1"):
-        sweep(file, ["trainer.validations=1"], folder=tmp_path / "s")
+        sweep(early, ["trainer.validations=1"], folder=tmp_path / "s")
     assert not (tmp_path / "s").exists()

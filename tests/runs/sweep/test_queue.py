@@ -128,8 +128,8 @@ def test_what_a_worker_tells_after_it_was_taken_for_dead_is_not_counted(place, t
     assert max(t.value for t in queue.study.trials if t.value is not None) == 3.25
 
 
-def test_a_worker_that_dies_after_its_last_word_loses_nothing(place, tmp_path):
-    queue = make(place, tmp_path, GRID | {"parameters": {"a": {"values": [1]}}})
+def test_a_worker_that_dies_after_its_last_word_loses_nothing(journal, tmp_path):
+    queue = make(journal, tmp_path, GRID | {"parameters": {"a": {"values": [1]}}})
     claim = queue.claim()
     queue.tell(claim, result(claim))
     queue.end_running()
@@ -137,13 +137,13 @@ def test_a_worker_that_dies_after_its_last_word_loses_nothing(place, tmp_path):
     assert queue.claim() is None
 
 
-def test_a_run_whose_process_died_is_tried_once_more(place, tmp_path):
-    queue = make(place, tmp_path, GRID | {"parameters": {"a": {"values": [1, 2]}}})
+def test_a_run_whose_process_died_is_tried_once_more(journal, tmp_path):
+    queue = make(journal, tmp_path, GRID | {"parameters": {"a": {"values": [1, 2]}}})
     for _ in range(2):
         claim = queue.claim()
         assert claim.point.parameters == {"a": 1}
         worker = queue.storage.get_trial(claim.trial_id).user_attrs["worker"]
-        queue.end_running(worker, crash="died of signal 9")
+        queue.end_running(worker, "died of signal 9")
     assert finish(queue) == [(2, 0)]
     (_, failed), (_, finished) = queue.results()
     assert failed[0]["status"] == "failed"
@@ -153,34 +153,53 @@ def test_a_run_whose_process_died_is_tried_once_more(place, tmp_path):
     assert finish(queue) == [(1, 0)]
 
 
-def test_failures_are_run_again_only_when_asked(place, tmp_path):
-    queue = make(place, tmp_path)
+def test_a_run_whose_workers_fall_silent_is_tried_once_more(place, tmp_path):
+    queue = make(place, tmp_path, GRID | {"parameters": {"a": {"values": [1, 2]}}})
+    for _ in range(2):
+        claim = queue.claim()
+        assert claim.point.parameters == {"a": 1}
+        queue._set(claim.trial_id, TrialState.FAIL)  # as Optuna does without a heartbeat
+    assert finish(make(place, tmp_path, GRID | {"parameters": {"a": {"values": [1, 2]}}})) == [(2, 0)]
+    (_, failed), _ = queue.results()
+    assert failed[0] == {"status": "failed", "error": "its process gave no sign of life, 2 times", "seed": 0}
+
+
+def test_a_sweep_may_be_killed_as_often_as_one_likes(journal, tmp_path):
+    queue = make(journal, tmp_path)
+    for _ in range(4):
+        assert queue.claim().point.parameters == {"a": 1}
+        queue.end_running()
+    assert len(finish(queue)) == 6
+
+
+def test_failures_are_run_again_only_when_asked(journal, tmp_path):
+    queue = make(journal, tmp_path)
     while claim := queue.claim():
         with queue.kept(claim):
             broken = claim.point.parameters["a"] == 2
             queue.tell(claim, {"status": "failed"} if broken else result(claim))
     assert [t.state for t in queue.study.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
-    assert finish(make(place, tmp_path)) == []
+    assert finish(make(journal, tmp_path)) == []
     queue.fill(retry_failed=True)
     assert finish(queue) == [(2, 0), (2, 1)]
     queue.fill(retry_failed=True)
     assert finish(queue) == []
 
 
-def test_what_folders_hold_is_not_run(place, tmp_path):
-    queue = make(place, tmp_path, known=lambda point: {1: {"status": "finished", "loss": 7.0}})
+def test_what_folders_hold_is_not_run(journal, tmp_path):
+    queue = make(journal, tmp_path, known=lambda point: {1: {"status": "finished", "loss": 7.0}})
     assert finish(queue) == [(1, 0), (2, 0), (3, 0)]
     assert [t.value for t in queue.study.trials] == [4.0, 4.5, 5.0]
 
 
-def test_more_seeds_keep_the_results_there_are(place, tmp_path):
-    finish(make(place, tmp_path))
+def test_more_seeds_keep_the_results_there_are(journal, tmp_path):
+    finish(make(journal, tmp_path))
     more = GRID["parameters"] | {"seed": {"values": [0, 1, 2]}}
-    assert finish(make(place, tmp_path, GRID | {"parameters": more})) == [(1, 2), (2, 2), (3, 2)]
+    assert finish(make(journal, tmp_path, GRID | {"parameters": more})) == [(1, 2), (2, 2), (3, 2)]
 
 
-def test_what_diverges_is_no_value(place, tmp_path):
-    queue = make(place, tmp_path)
+def test_what_diverges_is_no_value(journal, tmp_path):
+    queue = make(journal, tmp_path)
     while claim := queue.claim():
         with queue.kept(claim):
             diverged = claim.point.parameters["a"] == 2 and claim.seed == 1

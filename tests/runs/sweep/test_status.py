@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import yaml
 from filelock import FileLock
 
 from lab.runs import folder as files
@@ -12,19 +11,14 @@ from lab.runs.sweep.status import status
 
 
 @pytest.fixture
-def file(tmp_path, small):
-    parameters = {key: {"value": yaml.safe_load(value)} for key, _, value in (word.partition("=") for word in small)}
-    parameters |= {"attention": {"values": ["mha", "mqa"]}, "seed": {"values": [0, 1]}}
-    path = tmp_path / "asked.yaml"
-    command = ["${env}", "lab", "train", "${args_no_hyphens}"]
-    content = {"name": "A question", "method": "grid", "command": command, "parameters": parameters}
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
+def asked(file, change):
+    change(name="A question")
+    return file.rename(file.with_stem("asked"))
 
 
-def test_a_sweep_says_how_far_it_is(lab, file, tmp_path):
+def test_a_sweep_says_how_far_it_is(lab, asked, tmp_path):
     assert "no sweep there" in lab("sweep", "--status", "asked.yaml").err
-    outcome = sweep(file, folder=tmp_path / "runs" / "asked")
+    outcome = sweep(asked, folder=tmp_path / "runs" / "asked")
     done = lab("sweep", "--status", "asked.yaml", "--json").json
     assert done["counts"] == {"finished": 4}
     assert done["active"] is False

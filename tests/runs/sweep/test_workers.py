@@ -1,127 +1,133 @@
 """Several workers on one machine: the same numbers, whoever dies."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
-import yaml
 
-from lab.runs import folder as files
-from lab.runs.sweep import sweep
+from lab.errors import RequestError
+from lab.runs.sweep import sweep, worker
+from tests.runs.sweep.conftest import at_work, numbers, pressed, results, statuses, until
+
+START = worker.main
+
+
+def kills_itself():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def first_of_its_place(job, called):
+    with suppress(FileExistsError):
+        (job.folder / f"begun-{called}").touch(exist_ok=False)
+        return True
+    return False
+
+
+def dies_at_its_start(called, job, *rest):
+    if called == "0" and first_of_its_place(job, called):
+        kills_itself()
+    START(called, job, *rest)
+
+
+def dies_at_every_start(called, job, *rest):
+    kills_itself()
+
+
+def one_dies_at_every_start(called, job, *rest):
+    if called == "0":
+        kills_itself()
+    START(called, job, *rest)
+
+
+def dies_in_its_first_run(called, job, *rest):
+    if called == "0" and first_of_its_place(job, called):
+        dying(lambda config: True)
+    START(called, job, *rest)
+
+
+def dies_of_mqa(called, job, *rest):
+    dying(lambda config: config.choices.attention == "mqa")
+    START(called, job, *rest)
+
+
+def dying(of):
+    from lab.runs import train
+
+    fit = train.fit
+
+    def deadly(config, *rest, **more):
+        if of(config):
+            kills_itself()
+        return fit(config, *rest, **more)
+
+    train.fit = deadly
 
 
 @pytest.fixture
-def file(tmp_path, small):
-    """A sweep of two configurations with two seeds, each run a second or two."""
-    parameters = {key: {"value": yaml.safe_load(value)} for key, _, value in (word.partition("=") for word in small)}
-    parameters |= {"attention": {"values": ["mha", "mqa"]}, "seed": {"values": [0, 1]}}
-    path = tmp_path / "little.yaml"
-    command = ["${env}", "lab", "train", "${args_no_hyphens}"]
-    path.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": parameters}, sort_keys=False))
-    return path
+def workers(monkeypatch):
+    """Sets what every worker of a sweep runs."""
+    return lambda main: monkeypatch.setattr(worker, "main", main)
 
 
-def results(folder):
-    found = [json.loads(path.read_text()) for path in Path(folder).glob(f"*/{files.RESULT}")]
-    return {tuple(r["overrides"]): (r["status"], r["val/bpb"], r["train/loss"], r["threads"]) for r in found}
-
-
-def start(file, folder, *words):
-    command = [sys.executable, "-m", "lab", "sweep", str(file), "--folder", str(folder), "--jobs", "2", *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=file.parent, text=True)
-
-
-def until(what, process=None, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not what() and time.monotonic() < deadline and (process is None or process.poll() is None):
-        time.sleep(0.02)
-    return what()
-
-
-def workers_of(process):
-    """Processes that it started."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
-    return [int(pid) for pid in listed.stdout.split()]
-
-
-def test_two_workers_find_what_one_finds(file, tmp_path):
+def test_two_workers_find_what_one_finds(file, tmp_path, capfd):
     sweep(file, folder=tmp_path / "one")
     outcome = sweep(file, folder=tmp_path / "two", jobs=2)
     assert outcome.exit_code == 0
-    assert results(tmp_path / "two") == results(tmp_path / "one")
-    assert len(results(tmp_path / "two")) == 4
+    assert numbers(tmp_path / "two") == numbers(tmp_path / "one")
+    assert len(numbers(tmp_path / "two")) == 4
+    assert not list((tmp_path / "two").glob("worker-*.log"))  # nothing to read there
+    assert "2 runs at once, 1 thread a run" in capfd.readouterr().err
     assert sweep(file, folder=tmp_path / "two", jobs=2).exit_code == 0  # nothing left
 
 
-def test_a_killed_worker_costs_its_run_one_more_try(file, tmp_path):
-    process = start(file, tmp_path / "s", "budget.steps=300")
-    # Both are at work: one that dies before it began a run would end the sweep, as its successors would die too.
-    assert until(lambda: len(list((tmp_path / "s").glob(f"*/{files.METRICS}"))) > 1, process)
-    os.kill(workers_of(process)[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert [status for status, *_ in results(tmp_path / "s").values()] == ["finished"] * 4
+@pytest.mark.parametrize("main", [dies_at_its_start, one_dies_at_every_start, dies_in_its_first_run])
+def test_a_worker_that_is_killed_is_not_the_end_of_the_sweep(file, tmp_path, workers, capfd, main):
+    workers(main)
+    assert sweep(file, folder=tmp_path / "s", jobs=2).exit_code == 0
+    assert statuses(tmp_path / "s") == ["finished"] * 4
+    where = "in 00-" if main is dies_in_its_first_run else "between runs"
+    assert f"a worker died of SIGKILL {where}" in capfd.readouterr().err
 
 
-@pytest.mark.long
-def test_a_run_that_kills_its_worker_twice_has_failed_and_the_rest_goes_on(file, tmp_path):
-    content = yaml.safe_load(file.read_text())
-    content["parameters"]["attention"] = {"values": ["mha", "gqa"]}
-    content["parameters"]["seed"] = {"value": 0}
-    file.write_text(yaml.safe_dump(content, sort_keys=False))
-    # Python reads this at the start of every worker.
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, signal, sys\n"
-        "class Killer:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'lab.runs.trainer' and 'LAB_STARTER' in os.environ:\n"
-        "            import lab.runs.train as train\n"
-        "            fit = train.fit\n"
-        "            def deadly(config, *rest, **more):\n"
-        "                if config.choices.attention == 'gqa':\n"
-        "                    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "                return fit(config, *rest, **more)\n"
-        "            train.fit = deadly\n"
-        "sys.meta_path.insert(0, Killer())\n"
-    )
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
-    words = ("sweep", str(file), "--folder", str(tmp_path / "s"), "--jobs", "1", "--json")
-    command = [sys.executable, "-m", "lab", *words]
-    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180)
-    assert ended.returncode == 1, ended.stderr
-    statuses = {t["overrides"][-2]: t["status"] for t in json.loads(ended.stdout)["trials"]}
-    assert statuses == {"attention=mha": "finished", "attention=gqa": "failed"}
-    failed = next(r for r in (tmp_path / "s").glob(f"01-*/{files.RESULT}"))
-    assert "died of SIGKILL, 2 times" in json.loads(failed.read_text())["error"]
+def test_workers_that_can_never_begin_end_it(file, tmp_path, workers):
+    workers(dies_at_every_start)
+    with pytest.raises(RequestError, match="every worker died of SIGKILL before it began a run"):
+        sweep(file, folder=tmp_path / "s", jobs=2)
 
 
-@pytest.mark.long
+def test_a_run_that_kills_its_worker_twice_has_failed_and_the_rest_goes_on(file, tmp_path, workers):
+    workers(dies_of_mqa)
+    outcome = sweep(file, folder=tmp_path / "s", jobs=1)
+    assert outcome.exit_code == 1
+    found = {words[-2:]: (result["status"], result["error"]) for words, result in results(tmp_path / "s").items()}
+    assert found == {
+        ("attention=mha", "seed=0"): ("finished", None),
+        ("attention=mha", "seed=1"): ("finished", None),
+        ("attention=mqa", "seed=0"): ("failed", "its process died of SIGKILL, 2 times"),
+        ("attention=mqa", "seed=1"): ("failed", "its process died of SIGKILL, 2 times"),
+    }
+
+
 def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(file, tmp_path):
-    process = start(file, tmp_path / "s", "budget.steps=60")
-    assert until(lambda: list((tmp_path / "s").glob(f"*/{files.METRICS}")), process)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    done = results(tmp_path / "s")
-    assert {status for status, *_ in done.values()} == {"finished"}
+    words = ["budget.steps=40"]
+    with pressed(lambda: at_work(tmp_path / "s")):
+        outcome = sweep(file, words, folder=tmp_path / "s", jobs=2)
+    assert outcome.exit_code == 130
+    done = statuses(tmp_path / "s")
+    assert set(done) == {"finished"}
     assert 1 <= len(done) < 4
-    assert sweep(file, ["budget.steps=60"], folder=tmp_path / "s").exit_code == 0
-    assert len(results(tmp_path / "s")) == 4
+    assert sweep(file, words, folder=tmp_path / "s").exit_code == 0
+    assert statuses(tmp_path / "s") == ["finished"] * 4
 
 
 @pytest.mark.long
 def test_workers_end_when_the_one_who_started_them_is_killed(file, tmp_path):
-    process = start(file, tmp_path / "s", "budget.steps=100000")
-    assert until(lambda: len(list((tmp_path / "s").glob(f"*/{files.METRICS}"))) == 2, process)
-    workers = workers_of(process)
+    words = ["--folder", str(tmp_path / "s"), "--jobs", "2", "budget.steps=100000"]
+    process = subprocess.Popen([sys.executable, "-m", "lab", "sweep", str(file), *words], cwd=tmp_path)
+    assert until(lambda: len(at_work(tmp_path / "s")) == 2)
     process.kill()
-    process.communicate()
-    assert len(workers) == 2
-    assert until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), seconds=30)
-    assert [status for status, *_ in results(tmp_path / "s").values()] == ["stopped"] * 2
+    process.wait()
+    assert until(lambda: statuses(tmp_path / "s") == ["stopped"] * 2, seconds=30)

@@ -1,0 +1,31 @@
+"""What views in the terminal share: tables of figures, shades, and text on one line whose every sign shows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from rich import box
+from rich.table import Table
+
+SHADES = " ░▒▓█"
+"""From nothing to full."""
+
+
+def table(*headings: str, words: Collection[str] = ()) -> Table:
+    """A table of figures, aligned at the right; the columns that `words` names are aligned at the left, and wrap."""
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for heading in headings:
+        left = heading in words
+        made.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    return made
+
+
+def plain(text: str) -> str:
+    """A text on one line, whose every sign shows: nothing in it steers a terminal."""
+    marked = text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in marked)
+
+
+def visible(word: str) -> str:
+    """A token as `plain`, with marks for spaces."""
+    return plain(word).replace(" ", "␣")

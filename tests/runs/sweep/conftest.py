@@ -1,0 +1,110 @@
+"""What tests of sweeps share: a small sweep, what became of one, Ctrl-C, a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.runs import folder as files
+from lab.runs.sweep import processes
+
+COMMAND = ["${env}", "lab", "train", "${args_no_hyphens}"]
+
+
+def constants(words) -> dict[str, Any]:
+    """Overrides as a sweep's parameters."""
+    pairs = (word.partition("=")[::2] for word in words)
+    return {key: {"value": yaml.safe_load(value)} for key, value in pairs}
+
+
+@pytest.fixture
+def file(tmp_path, small) -> Path:
+    """A sweep of two configurations with two seeds, each run a fraction of a second."""
+    parameters = constants(small) | {"attention": {"values": ["mha", "mqa"]}, "seed": {"values": [0, 1]}}
+    path = tmp_path / "little.yaml"
+    path.write_text(yaml.safe_dump({"method": "grid", "command": COMMAND, "parameters": parameters}, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def change(file) -> Callable[..., None]:
+    """Writes the file anew, with other keys and other parameters."""
+
+    def write(parameters: dict | None = None, **keys: Any) -> None:
+        content = yaml.safe_load(file.read_text()) | keys
+        content["parameters"] |= parameters or {}
+        file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    return write
+
+
+def results(folder: Path) -> dict[tuple[str, ...], dict[str, Any]]:
+    """What every run came to, by its overrides."""
+    found = [json.loads(path.read_text()) for path in Path(folder).glob(f"*/{files.RESULT}")]
+    return {tuple(result["overrides"]): result for result in found}
+
+
+def numbers(folder: Path) -> dict[tuple[str, ...], tuple]:
+    """What must be the same, whoever ran it."""
+    keys = ("status", "val/bpb", "train/loss", "tokens_seen", "threads")
+    return {words: tuple(result[key] for key in keys) for words, result in results(folder).items()}
+
+
+def statuses(folder: Path) -> list[str]:
+    return sorted(result["status"] for result in results(folder).values())
+
+
+def at_work(folder: Path) -> list[str]:
+    """Runs that have measured something."""
+    return [path.parent.name for path in Path(folder).glob(f"*/{files.METRICS}")]
+
+
+def until(what: Callable[[], Any], seconds: float = 90) -> Any:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+@contextmanager
+def pressed(*when: Callable[[], Any]) -> Iterator[None]:
+    """Ctrl-C in this process, each time that something is so; it does nothing to who does not listen."""
+
+    def press() -> None:
+        for each in when:
+            if until(each):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    pressing = threading.Thread(target=press)
+    pressing.start()
+    try:
+        yield
+        pressing.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def apart(target: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+    """A process of its own, which has imported all; killed in the end."""
+    processes.prepare()
+    with processes.main_hidden():
+        process = processes.context().Process(target=target, args=arguments)
+        process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
