@@ -86,7 +86,9 @@ def test_more_seeds_are_the_same_sweep_and_other_questions_are_not(file, change,
     change({"seed": {"values": [0, 1, 2]}})
     assert len([p for p in sweep(file, folder=tmp_path / "s", plan_only=True).planned if p.status is None]) == 2
     change({"attention": {"values": ["mha", "gqa"]}})
-    with pytest.raises(RequestError, match="holds another sweep, one with .*attention=mqa.* and without .*attention=gqa"):
+    with pytest.raises(
+        RequestError, match=r"holds another sweep, one with .*attention=mqa.* and without .*attention=gqa"
+    ):
         sweep(file, folder=tmp_path / "s")
     change({"attention": {"values": ["gqa"]}})
     with pytest.raises(RequestError, match="holds another sweep"):
