@@ -288,9 +288,9 @@ def run(
         measure(finished, experiment.decoding)
     stages[None] = read_runs([folder / COMPARE])
     found = judge(experiment.rule, stages, experiment.terms.margin, experiment.terms.most_seeds)
-    _write(experiment, found, outcome, overrides, read_runs([folder]))
+    _write(experiment, found, outcome, overrides, folder)
     outcome.report.preface = _preface(experiment, found)
-    outcome.report.write_html(outcome.folder / PAGE)
+    outcome.report.write_html(folder / PAGE)
     return Ended(experiment, outcome, found)
 
 
@@ -358,12 +358,12 @@ def _write(
     found: Sequence[Found],
     outcome: Outcome,
     overrides: Sequence[str],
-    runs: Sequence[RunRecord],
+    folder: Path,
 ) -> None:
     """The result, whole or not at all; its day is that of the last run, its time that of all of them."""
     import torch
 
-    terms = Terms.read(outcome.folder) or experiment.terms
+    terms, runs = Terms.read(outcome.folder) or experiment.terms, read_runs([folder])
     content = {
         "verdict": verdict(found),
         "date": max(run.started for run in runs if run.result).date().isoformat(),
@@ -371,7 +371,7 @@ def _write(
         "torch": str(torch.__version__),
         "seconds": round(sum(run.number("seconds") or 0 for run in runs)),
         "overrides": list(overrides),
-        "report": str(outcome.folder / "report.html"),
+        "report": str(folder / PAGE),
         "statements": [each.to_json() for each in found],
         "notes": terms.notes(outcome.report.results, outcome.folder) if outcome.report else [],
     }

@@ -59,7 +59,7 @@ def test_a_claim_is_tested_by_one_command(lab, made, tmp_path):
     assert kept["verdict"] == "confirmed"
     assert [each["outcome"] for each in kept["statements"]] == ["holds"] * 3
     assert {"date", "machine", "torch", "report"} <= kept.keys()
-    page = (tmp_path / "runs" / "experiments" / "sharing" / "compare" / "report.html").read_text("utf-8")
+    page = (tmp_path / "runs" / "experiments" / "sharing" / "report.html").read_text("utf-8")
     assert page.index("It does not, and the cache is smaller.") < page.index("The comparisons of the sweep")
     assert "all 3 hold together with 95%" in page
     root = tmp_path / "runs" / "experiments" / "sharing"

@@ -261,6 +261,16 @@ def test_another_measure_is_asked_for(ladder):
     assert report(ladder, measure="val/bpb").results.tables[0].measure.unit == "bits per byte"
 
 
+def test_the_page_of_several_sweeps_lies_around_them(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_run(tmp_path / name / "run", [f"attention={name}"], 2.0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "a", str(tmp_path / "b")]) == 0
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
+    assert main(["report", "a"]) == 0
+    assert (tmp_path / "a" / "report.html").is_file()
+
+
 def test_curves_are_means_over_seeds_with_their_range(tmp_path):
     for seed, losses in enumerate(([4.0, 3.0, 2.0], [6.0, 4.0])):
         folder = write_run(tmp_path / str(seed), ["attention=mha"], 2.0, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from lab.cli.parser import Parser, print_json
@@ -14,7 +15,9 @@ def main(arguments: list[str]) -> int:
     parser = Parser("report", description="Compare the runs of folders, over paired seeds.")
     parser.add_argument("folders", nargs="+", type=Path, help="runs, sweeps or multiruns")
     parser.add_argument("--baseline", help="a configuration, `first` or `previous`")
-    parser.add_argument("--html", type=Path, help="the page (default: report.html in the first folder)")
+    parser.add_argument(
+        "--html", type=Path, help="the page (default: report.html in the folder, or in the one around all of them)"
+    )
     parser.add_argument("--margin", type=float, help="the largest difference that makes none, in the measure's unit")
     parser.add_argument("--measure", metavar="KEY[:max]", help="compare by another number of the runs' records")
     parser.add_argument("--scale", action="append", default=[], metavar="KEY", help="compare within each size of KEY")
@@ -31,8 +34,7 @@ def main(arguments: list[str]) -> int:
     made = compare(
         options.folders, options.baseline, options.margin, options.scale, options.most_seeds, options.measure
     )
-    page = options.html or options.folders[0] / "report.html"
-    made.write_html(page)
+    made.write_html(options.html or _around(options.folders) / "report.html")
     if options.csv:
         made.write_csv(options.csv)
     for path in options.table:
@@ -44,3 +46,10 @@ def main(arguments: list[str]) -> int:
     else:
         made.print()
     return 0
+
+
+def _around(folders: list[Path]) -> Path:
+    """The folder, or the one around several: a sweep's own page stays as it is."""
+    if len(folders) == 1:
+        return folders[0]
+    return Path(os.path.relpath(os.path.commonpath([os.path.abspath(folder) for folder in folders])))

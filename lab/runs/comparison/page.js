@@ -370,6 +370,12 @@ for (const section of document.querySelectorAll("section.table")) {
       draw(section);
     }
     if (head) sortBy(head);
+    const narrow = event.target.closest(".narrow");
+    if (narrow) {
+      const input = narrow.parentNode.querySelector("input"), word = narrow.dataset.word;
+      input.value = input.value === word ? "" : word;
+      filter(input);
+    }
   });
   new ResizeObserver(() => draw(section)).observe(section);
 }

@@ -23,6 +23,7 @@ from lab.runs.comparison.importance import hyperparameters, importance
 from lab.runs.comparison.numbers import signed
 from lab.runs.comparison.pareto import COSTS
 from lab.runs.comparison.scaling import Scaling
+from lab.runs.comparison.verdict import VERDICTS
 
 if TYPE_CHECKING:
     from lab.runs.report import Preface, Report
@@ -254,9 +255,11 @@ def _full_table(table: Table) -> str:
         copy = f"<td>{_copy(words.command(configuration.all))}</td>"
         own = name(configuration, table)
         rows.append(f'<tr><th scope="row" data-value="{place}">{number}{own}</th>{cells}{copy}</tr>')
+    verdicts = [verdict for verdict in VERDICTS if verdict in {each.verdict for each in table.comparisons}]
+    narrow = "".join(f'<button class="narrow" data-word="{each}">{badge(each)}</button>' for each in verdicts)
     return (
         '<div class="panel"><div class="filter"><input type="search" placeholder="Filter: mha, better, …" '
-        'aria-label="Filter the rows"><span class="matches"></span></div><div class="scroll"><table><thead><tr>'
+        f'aria-label="Filter the rows">{narrow}<span class="matches"></span></div><div class="scroll"><table><thead><tr>'
         f'<th tabindex="0">{escape(header)}</th>{heads}<th class="plain">command</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
         '<p class="caption">Time and speed are the mean over seeds, memory the highest. '
