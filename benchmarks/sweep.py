@@ -49,7 +49,7 @@ def run() -> list[Finding]:
     assert all(result["status"] == "finished" for result in results), "a trial did not finish"
     fits = [result["seconds"] for result in results]
     detail = f"{wall:.1f} s for {len(fits)} fits of {sum(fits) / len(fits):.1f} s"
-    return [finding("sweep", "wall time / sum of fits", [wall / sum(fits)], at_most=1.15, detail=detail)]
+    return [finding("sweep", "wall time / sum of fits", [wall / sum(fits)], at_most=1.1, detail=detail)]
 
 
 if __name__ == "__main__":
