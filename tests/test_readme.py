@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import wandb
 
 from lab.cli import main
 
@@ -99,7 +100,12 @@ def test_command(command, here, capsys):
         assert main(words[1:]) == 0
     else:
         assert words[:2] == ["lab", "report"]
-        assert main(["sweep", "sweeps/attention.yaml", *SMALL]) == 0
+        if words[2] == "wandb":
+            run = wandb.init(dir=here, mode="offline", settings=wandb.Settings(silent=True, console="off"))
+            run.log({"accuracy": 0.5})
+            run.finish()
+        else:
+            assert main(["sweep", "sweeps/attention.yaml", *SMALL]) == 0
         assert main(words[1:]) == 0
         assert (here / "attention.csv").exists() == ("--csv" in words)
 

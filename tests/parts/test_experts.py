@@ -236,8 +236,8 @@ def test_slots_hold_every_kept_choice_once_sorted_by_expert(tokens, experts, top
     assert plan.counts == [int((held & (chosen == e)).sum()) for e in range(experts)]
     served = torch.arange(experts).repeat_interleave(torch.tensor(plan.counts, dtype=torch.int64))
     assert torch.equal(chosen.flatten()[plan.choice], served)
-    assert torch.equal(plan.slots[held].sort().values, torch.arange(sum(plan.counts)))
-    assert torch.equal(plan.source[plan.slots[held]], held.nonzero()[:, 0])
+    assert torch.equal(plan.choice.sort().values, held.flatten().nonzero()[:, 0])
+    assert torch.equal(plan.source, plan.choice // top_k)
 
 
 # Who depends on whom
