@@ -75,6 +75,13 @@ def based(preset: str) -> DictConfig:
 OF_EACH_KIND = list(
     {(based(preset).choices.model, based(preset).choices.objective): preset for preset in PRESETS}.values()
 )
+OF_EACH_MODEL = list({based(preset).choices.model: preset for preset in PRESETS}.values())
+
+
+def others_long(presets: list[str], first: list[str]) -> list:
+    """Presets of which some are tried each time, the others in the long tests."""
+    return [preset if preset in first else pytest.param(preset, marks=pytest.mark.long) for preset in presets]
+
 
 # Every option, every preset
 
@@ -138,7 +145,7 @@ def read(model: str) -> list[str]:
     return [*found, "expert"] if "ffn" in found else found
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", others_long(PRESETS, OF_EACH_KIND))
 def test_every_part_can_be_swapped_under_every_preset(preset):
     for group in read(based(preset).choices.model):
         for option in COMPONENTS[group]:
@@ -147,7 +154,7 @@ def test_every_part_can_be_swapped_under_every_preset(preset):
                 construct(config, "model.build", vocab_size=300)
 
 
-@pytest.mark.parametrize("preset", OF_EACH_KIND)
+@pytest.mark.parametrize("preset", others_long(OF_EACH_KIND, OF_EACH_MODEL))
 def test_every_swap_under_a_preset_of_each_kind_is_a_run(preset):
     for group, options in COMPONENTS.items():
         for option in options:

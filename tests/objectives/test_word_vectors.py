@@ -278,6 +278,7 @@ def test_a_stopped_run_continues_to_the_numbers_of_an_uninterrupted_one(topics, 
     assert curve(tmp_path / "stopped") == curve(whole.folder)
 
 
+@pytest.mark.long
 def test_parts_devices_and_dense_optimizers_learn_what_one_step_does(topics, tmp_path):
     words = (*topics, "trainer.log_every=1", "optimizer.lr=0.2")
     one = curve(lab.train(lab.compose(*words), tmp_path / "one").folder)

@@ -167,6 +167,7 @@ def test_a_stopped_run_by_muon_under_mup_continues_to_the_numbers_of_an_uninterr
     assert curve(tmp_path / "stopped") == curve(whole.folder)
 
 
+@pytest.mark.long
 def test_two_processes_compute_by_muon_what_one_does(small, tmp_path):
     words = (*small, "optimizer=muon", "packing=padded", "trainer.log_every=1")
     one = train(lab.compose(*words), tmp_path / "one")

@@ -30,6 +30,7 @@ def assert_same_bias(one, other):
         assert torch.allclose(mine.balance.bias, theirs.balance.bias)
 
 
+@pytest.mark.long
 def test_two_processes_balance_over_both_by_loss_and_by_bias(corpus, tmp_path):
     words = (*SHORT, "ffn=moe_deepseek", "ffn.balance.loss=0.1", "ffn.balance.bias_rate=0.1")
     one = train(config(corpus, *words), tmp_path / "one")

@@ -163,6 +163,7 @@ def test_a_head_of_other_labels_or_of_another_objective_begins_anew_and_that_is_
     assert "the head of objective=rank begins anew; that one is of objective=classify" in said
 
 
+@pytest.mark.long
 def test_two_processes_start_and_validate_as_one_does(corpus, labels, tmp_path):
     """A head of its own, a part of the model that gets no gradient, and a rank that has no text left to validate."""
     words = ["embedding=untied", "batch.accumulate=2", "split.max_bytes=130", "packing=padded"]

@@ -166,7 +166,7 @@ WRONG = {
     "report nowhere": "nowhere does not exist",
     "report good.jsonl": "good.jsonl is not a folder",
     "report empty_folder": "no run in empty_folder",
-    "report bad_run": "bad_run/result.json: damaged",
+    "report bad_run": "bad_run: result.json: damaged",
     "bake": "bake: no such verb; there are train, sweep, report",
 }
 
