@@ -101,7 +101,7 @@ def test_a_preset_sets_nothing_inside_a_component(preset):
         assert plain(config)[group] == plain(alone(group, config.choices[group]))[group], group
 
 
-@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset not in SIZED[1:]])
+@pytest.mark.parametrize("preset", others_long([name for name in PRESETS if name not in SIZED[1:]], OF_EACH_KIND))
 def test_options_on_the_command_line_replace_those_of_the_preset_and_nothing_else(preset):
     base, turn = based(preset), PRESETS.index(preset)
     chosen = {}
