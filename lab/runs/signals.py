@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, TracebackType
+from typing import Any
 
 from lab.console import say
 
@@ -54,13 +55,18 @@ class Stop:
 
 
 @contextmanager
-def interrupting() -> Iterator[None]:
-    """While open, SIGTERM interrupts as Ctrl-C does, so that what is half-written can be removed."""
+def handled(number: int, handler: Any) -> Iterator[None]:
+    """While open, a signal has this handler; outside the main thread, where Python delivers none, the one it had."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
+
+
+def interrupting() -> AbstractContextManager[None]:
+    """While open, SIGTERM interrupts as Ctrl-C does, so that what is half-written can be removed."""
+    return handled(signal.SIGTERM, signal.default_int_handler)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from types import ModuleType
 from typing import Any
+
+from lab.runs.signals import handled
 
 IMPORTED = ["lab.runs.sweep.worker", "lab.runs.trainer", "lab.runs.tracker", "wandb"]
 FORKS = sys.platform == "linux"
@@ -30,21 +31,9 @@ def prepare() -> None:
     """Start the server, which then imports beside this process; nothing where it runs already."""
     if FORKS:
         forkserver.set_forkserver_preload(IMPORTED)
-        with _deaf():
+        # Ctrl-C reaches the process that a person started, which passes it on.
+        with handled(signal.SIGINT, signal.SIG_IGN):
             forkserver.ensure_running()
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Have what is started here ignore Ctrl-C: it reaches the process that a person started, which passes it on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
