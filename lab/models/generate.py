@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lab.layout import Layout
+from lab.models.generating import generating
 from lab.models.model import LanguageModel
 from lab.models.sampling import Sampling
 from lab.parts.cache import left_padded
@@ -84,9 +85,7 @@ def stream(
     length = min(longest + max_new_tokens, most)  # of a row that is computed
     ended = [False] * len(rows)
 
-    was_training = model.training
-    model.eval()
-    try:
+    with generating(model):
         begins = True
         for _ in range(max_new_tokens):
             if max(map(len, rows)) > most:
@@ -109,8 +108,6 @@ def stream(
             yield [None if end else token for end, token in zip(ended, chosen, strict=True)]
             if all(ended):
                 return
-    finally:
-        model.train(was_training)
 
 
 def _padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Layout]:

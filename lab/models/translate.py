@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lab.layout import Layout
 from lab.models.generate import collect
+from lab.models.generating import generating
 from lab.models.model import SequenceToSequence
 from lab.models.sampling import Sampling
 
@@ -48,12 +49,8 @@ def translate(
         return []
     if beam == 1:
         return collect(stream(model, source, source_layout, begin=begin, end=end, limits=most), len(source))
-    was_training = model.training
-    model.eval()
-    try:
+    with generating(model):
         return _beam(model, source, source_layout, begin, end, most, beam, penalty)
-    finally:
-        model.train(was_training)
 
 
 @torch.no_grad()
@@ -78,9 +75,7 @@ def stream(
     limits = _checked(source, limits)
     drawing = sampling.drawing(source.device)
     seen = sampling.seen([[begin]] * len(source), model.vocab_size, source.device)
-    was_training = model.training
-    model.eval()
-    try:
+    with generating(model):
         state = model.begin(source, source_layout, max(limits, default=0))
         last = torch.full((len(source), 1), begin, device=source.device)
         going = [True] * len(source)
@@ -92,8 +87,6 @@ def stream(
             going = [go and length < limit for go, limit in zip(going, limits, strict=True)]
             if not any(going):
                 return
-    finally:
-        model.train(was_training)
 
 
 def _checked(source: Tensor, limits: int | Sequence[int]) -> list[int]:

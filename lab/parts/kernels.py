@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lab.layout import Layout
-from lab.parts import onednn
+from lab.parts import onednn, repeated
 from lab.parts.function import Function
 from lab.parts.tiled import Piece, pieces, tiled_attention
 from lab.parts.visibility import Tile, Visibility, additive
@@ -78,6 +78,8 @@ PLAIN = Scoring()
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias`: `[..., inputs]` with `[outputs, inputs]` and `[outputs]` to `[..., outputs]`."""
+    if (again := _again(x, weight, bias)) is not None:
+        return again
     if onednn.fits(x, weight):
         return onednn.LinearByOneDNN.run(x, weight, bias)
     return _sliced(x, weight, bias) if _few(x, weight) else F.linear(x, weight, bias)
@@ -85,9 +87,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`linear` of `[rows, inputs]`, inside functions that bring their own gradient."""
+    if (again := _again(x, weight, bias)) is not None:
+        return again
     if onednn.fits(x, weight):
         return onednn.product(x, weight, bias)
     return _sliced(x, weight, bias) if _few(x, weight) else F.linear(x, weight, bias)
+
+
+def _again(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """The product by what is kept of a weight that a model generates with, if it is and no gradient is recorded."""
+    kept = repeated.known(weight)
+    return None if kept is None or torch.is_grad_enabled() else kept.product(x, weight, bias)
 
 
 def _few(x: Tensor, weight: Tensor) -> bool:

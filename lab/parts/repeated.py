@@ -1,0 +1,132 @@
+"""Products with few rows and the same weights again and again, as they come while a model generates.
+
+Such a product waits for the weight to be read. In the layout that training wants, torch's products read it at a fraction of
+what memory gives; so each weight is kept a second time, in the layout that its product reads from one end to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab.parts import onednn
+
+FEW = 64
+"""Rows of a product up to which a weight is worth laying out for it."""
+
+LARGE = 1 << 14
+"""Numbers in a weight from which on that pays."""
+
+MOST = 1 << 30
+"""Bytes of weights of which a second copy is kept."""
+
+SLICES, WIDEST = 8, 512
+"""Of a weight, for one row: at least so many, for as many cores, and at most so wide, for the sums to stay in registers."""
+
+EXPECTED = 128
+"""Rows that oneDNN is told to expect when it chooses a layout; of those tried it serves 2 rows and 64 best."""
+
+
+class Repeated:
+    """A weight, `[outputs, inputs]`, and its other layouts, each made when it is needed the second time."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._version = -1
+        self._uses = {False: 0, True: 0}
+        self._laid_out: dict[bool, Tensor] = {}
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """`x @ weight.T + bias`, of `[..., inputs]`, or none where another way is as good."""
+        rows = x.numel() // x.shape[-1]
+        if rows > FEW or x.dtype != torch.float32:
+            return None
+        if self._version != weight._version:
+            self._laid_out.clear()
+            self._version = weight._version
+        single = rows == 1
+        laid_out = self._laid_out.get(single)
+        if laid_out is None:
+            self._uses[single] += 1
+            if self._uses[single] < 2:
+                return None
+            laid_out = self._laid_out[single] = _sliced(weight) if single else _blocked(weight)
+        if not single:
+            return torch.ops.mkldnn._linear_pointwise(x, laid_out, bias, "none", [], "")
+        out = _weighted_rows(laid_out, x)[:, : len(weight)].view(*x.shape[:-1], -1)
+        return out if bias is None else out + bias
+
+
+def _blocked(weight: Tensor) -> Tensor:
+    """As oneDNN's own loops read it."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), EXPECTED)
+
+
+def _sliced(weight: Tensor) -> Tensor:
+    """`[slices * inputs, outputs / slices]`: for each slice of the outputs, what each input gives to it."""
+    slices = max(SLICES, -(-len(weight) // WIDEST))
+    padded = F.pad(weight.detach(), (0, 0, 0, -len(weight) % slices))
+    return padded.unflatten(0, (slices, -1)).mT.flatten(0, 1).contiguous()
+
+
+def _weighted_rows(slices: Tensor, x: Tensor) -> Tensor:
+    """The product with one row, `[1, outputs]`: each slice is a sum of rows, weighted by the inputs. That is what an embedding
+    bag computes, and torch's loop for it is written for the width of the processor's vectors.
+    """
+    rows, begins = _places(len(slices), x.shape[-1])
+    weights = x.reshape(1, -1).expand(len(begins), -1).reshape(-1)
+    bag = torch.ops.aten._embedding_bag_forward_only(slices, rows, begins, False, 0, False, weights, False, -1)
+    return bag[0].view(1, -1)
+
+
+@cache
+def _places(rows: int, inputs: int) -> tuple[Tensor, Tensor]:
+    """All rows, and where those of each slice begin."""
+    return torch.arange(rows), torch.arange(0, rows, inputs)
+
+
+_known: dict[int, Repeated] = {}
+
+
+def known(weight: Tensor) -> Repeated | None:
+    """The other layouts of a weight while its products are repeated."""
+    return _known.get(id(weight))
+
+
+@contextmanager
+def repeating(weights: Iterable[Tensor]) -> Iterator[None]:
+    """For as long as it lasts, products with these weights use what is kept of them. Without effect on processors where
+    torch's own products are fast, under mixed precision, and where weights take more than `MOST`.
+    """
+    own = [weight for weight in weights if _worth(weight)] if _here() else []
+    if sum(weight.nbytes for weight in own) > MOST:
+        own = []
+    for weight in own:
+        _known.setdefault(id(weight), Repeated()).users += 1
+    try:
+        yield
+    finally:
+        for weight in own:
+            _known[id(weight)].users -= 1
+            if not _known[id(weight)].users:
+                del _known[id(weight)]
+
+
+def _here() -> bool:
+    return onednn.preferred() and not torch.is_autocast_enabled("cpu")
+
+
+def _worth(weight: Tensor) -> bool:
+    return (
+        weight.ndim == 2
+        and weight.numel() >= LARGE
+        and weight.dtype == torch.float32
+        and weight.device.type == "cpu"
+        and weight.is_contiguous()
+        and not weight.is_inference()
+    )
