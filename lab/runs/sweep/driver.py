@@ -187,7 +187,17 @@ def _online(outcome: Outcome, job: Job, example: Planned, join: str | None, base
             ran = work_online(job, stop, live, join)
         outcome.planned = list({run.folder: run for run in (*outcome.planned, *ran)}.values())
         outcome.stopped = stop.finishing
-    return _reported(outcome, baseline)
+    return _published(_reported(outcome, baseline))
+
+
+def _published(outcome: Outcome) -> Outcome:
+    """Its report in W&B too. The runs stay as they are where it can't be made, and it can be made later."""
+    assert outcome.report is not None
+    try:
+        outcome.report.publish()
+    except RequestError as error:
+        say(f"{error}. Made later by: lab report {outcome.folder} --wandb")
+    return outcome
 
 
 def _reported(outcome: Outcome, baseline: str | None) -> Outcome:

@@ -4,11 +4,14 @@ import json
 
 import pytest
 import wandb
+import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.workspaces as ws
 from wandb.agents import pyagent
 from wandb.apis.public import sweeps as server_calls
 
 from lab.errors import RequestError
 from lab.runs import folder as files
+from lab.runs.comparison import wandb_report
 from lab.runs.sweep import sweep
 from tests.runs.sweep.conftest import at_work
 
@@ -25,6 +28,7 @@ class Server:
     def __init__(self):
         self.definition = None
         self.sent = []
+        self.pages = []
         self.ends = lambda run: False  # which runs early termination ends now
 
     def upsert(self, api, config, **kwargs):
@@ -63,6 +67,10 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setattr("wandb.sdk.wandb_login._login", lambda **kwargs: True)
     monkeypatch.setattr("lab.runs.tracker.server_answers", lambda: True)
     monkeypatch.setattr(pyagent.Agent, "HEARTBEAT_SLEEP_SECONDS", 0.05)
+    monkeypatch.setattr(wandb_report, "home", lambda results: ("team", "tests"))
+    monkeypatch.setattr(wr.Report, "save", lambda page: made.pages.append(page))
+    monkeypatch.setattr(wr.Report, "url", "https://server/team/tests/reports/1")
+    monkeypatch.setattr(ws.Workspace, "save", lambda page: made.pages.append(page))
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return made
@@ -79,8 +87,25 @@ def test_the_agent_runs_in_this_process_what_the_server_sends(online, server, tm
     assert all(p.config.optimizer.lr == 0.002 and p.config.optimizer.weight_decay == 0.02 for p in outcome.planned)
     assert outcome.exit_code == 0
     assert (tmp_path / "s" / "report.html").exists()
+    assert outcome.report.to_json()["wandb_report"] == "https://server/team/tests/reports/1"
+    assert [(type(page).__name__, page.project) for page in server.pages] == [
+        ("Report", "tests"),
+        ("Workspace", "tests"),
+    ]
     places = [files.read_result(p.folder)["wandb"] for p in outcome.planned]
     assert sorted(place[-4:] for place in places) == ["run1", "run2", "run3", "run4"]  # the server's own names
+
+
+def test_a_report_that_the_server_does_not_take_costs_no_run(online, change, server, monkeypatch, capsys, tmp_path):
+    def refuse(page):
+        raise ValueError("no room")
+
+    change({"attention": {"values": ["mha"]}})
+    monkeypatch.setattr(wr.Report, "save", refuse)
+    outcome = sweep(online, folder=tmp_path / "s", online=True)
+    assert [p.status for p in outcome.planned] == ["finished"] * 2
+    assert outcome.exit_code == 0
+    assert "ValueError: no room). Made later by: lab report" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_the_server_ends_early_is_pruned(online, change, server, tmp_path):
