@@ -57,18 +57,18 @@ class _UnitRootMeanSquare(Function):
     def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         precise = torch.promote_types(x.dtype, torch.float32)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise)
-        scale = (norm.square() / x.shape[-1] + eps).rsqrt().to(x.dtype)
+        scale = (norm.square() / x.shape[-1] + eps).rsqrt()
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).mul_(weight)
+        return (x * scale).mul_(weight).to(x.dtype)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         x, weight, scale = ctx.saved_tensors
-        unit = x * scale
+        gain, unit = weight.to(scale.dtype), x * scale  # in single precision at least, whatever kinds come in
         product = gradient * unit
-        along = (product @ weight).unsqueeze(-1) / x.shape[-1]
-        weight_gradient = product.flatten(0, -2).sum(0)
-        return (gradient * weight).addcmul_(unit, along, value=-1).mul_(scale), weight_gradient, None
+        along = (product @ gain).unsqueeze(-1) / x.shape[-1]
+        to_x = (gradient * gain).addcmul_(unit, along, value=-1).mul_(scale)
+        return to_x.to(x.dtype), product.flatten(0, -2).sum(0).to(weight.dtype), None
 
 
 def _not_negative(eps: float) -> float:

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from lab.errors import RequestError
-from lab.runs.comparison.collect import FINISHED, HIGHER, RunRecord
+from lab.runs.comparison.collect import FINISHED, RunRecord, measure_of
 from lab.runs.comparison.configurations import key_of
 from lab.runs.comparison.differences import paired_difference
 from lab.runs.comparison.numbers import number, plain, signed
@@ -243,8 +243,8 @@ def _judge(
     theirs = next(iter(sides[1].values()))
     if first.data_fingerprint != theirs.data_fingerprint:
         raise RequestError(f"rule: {statement}: the two were validated on different data, and are not compared")
-    measure = statement.measure or first.measure.name
-    direction = ("max" if measure in HIGHER else "min") if statement.measure else first.measure.direction
+    measured = measure_of(statement.measure or first.measure.name, (first, theirs))
+    measure = measured.name
     left, right = (
         {seed: value for seed, run in runs.items() if (value := run.number(measure)) is not None} for runs in sides
     )
@@ -253,7 +253,7 @@ def _judge(
         return Found(statement, OPEN, measure)
     mine, others = (fmean(side[seed] for seed in difference.seeds) for side in (left, right))
     ends = _ends(measure, difference.values, most, alpha)
-    sign = 1 if direction == "min" else -1
+    sign = 1 if measured.direction == "min" else -1
     low, high = sorted(sign * end for end in ends)
     limit = margin if statement.measure in (None, first.measure.name) else None
     outcome = _outcome(statement.form, low, high, limit)

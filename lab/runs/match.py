@@ -253,8 +253,8 @@ class Costs:
 
     @cached_property
     def step_tokens(self) -> float:
-        """Tokens of an optimizer step, on average."""
-        return sum(batch.read for batch in self.batches) / LOOKED_AT
+        """Tokens of an optimizer step, on average; each of its micro-batches says those of the whole step."""
+        return sum(batch.read for batch in self.batches) / len(self.batches)
 
     def _forward(self, config: DictConfig) -> float:
         """FLOPs of an optimizer step's forward passes, on average."""

@@ -217,7 +217,7 @@ def _take_head(config: DictConfig, objective: Objective) -> None:
     """Give an objective's head the values that it has in the run that this one starts from; say where they do not fit."""
     from lab.runs.ranks import first_rank
 
-    run = origin("start", config.start, config.seed)
+    run = origin("start", config.start, config.seed, config)
     learnt = run.head
     if not learnt:
         return

@@ -22,6 +22,26 @@ def test_rmsnorm_and_its_gradients_are_those_of_torch():
     assert torch.allclose(ours.weight.grad, theirs.weight.grad, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_rmsnorm_of_half_precision_is_rounded_once(kind):
+    """Under mixed precision the gain stays single; a whole model in half precision has it so too."""
+    norm = RMSNorm(12).to(kind)
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(12))
+    exact = RMSNorm(12)
+    exact.load_state_dict({"weight": norm.weight.float()})
+    x = torch.randn(6, 12).bfloat16().requires_grad_()
+    y = x.detach().float().requires_grad_()
+    pull = torch.randn(6, 12).bfloat16()
+    ours, theirs = norm(x), exact(y)
+    ours.backward(pull)
+    theirs.backward(pull.float())
+    assert ours.dtype == x.grad.dtype == torch.bfloat16
+    assert torch.equal(ours, theirs.bfloat16())
+    assert torch.equal(x.grad, y.grad.bfloat16())
+    assert torch.equal(norm.weight.grad, exact.weight.grad.to(kind))
+
+
 def test_rmsnorm_gives_a_root_mean_square_of_one():
     assert RMSNorm(64)(100 * torch.randn(3, 64)).square().mean(-1).tolist() == pytest.approx([1, 1, 1], rel=1e-4)
 

@@ -72,3 +72,14 @@ def test_a_gradient_is_gathered_into_each_row_once(rows):
     assert found.is_coalesced()
     assert found.indices()[0].tolist() == sorted(set(rows))
     assert torch.equal(found.to_dense(), pieces.to_dense())
+
+
+def test_products_stay_single_under_mixed_precision():
+    random = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(ROWS, DIM, generator=random).requires_grad_() for _ in range(2))
+    pairs = torch.randint(ROWS, (2, 9), generator=random)
+    plain = products(left, right, pairs)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = products(left, right, pairs)
+    assert torch.equal(mixed, plain)
+    assert gradient(mixed, left, random)[0].isfinite().all()

@@ -1,5 +1,6 @@
 """The verdict on a claim: what a statement says, which interval decides it, how often it errs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,20 @@ def test_a_statement_is_judged_by_its_interval(form, difference, margin, outcome
 def test_more_is_better_where_the_headline_says_so():
     headline = {"headline": {"name": "val/bpb", "unit": "", "direction": "max"}}
     assert found("better: a=1 over a=2", 2.1 + SPREAD, np.full(5, 2.0), **headline).outcome == "holds"
+
+
+@pytest.mark.parametrize("name", ["val/accuracy", "val/chrf/source_16-31", "tokens_per_second"])
+def test_more_is_better_of_what_is_known_to_be_so(name):
+    """Whether it is the headline of the runs, or another number of their records."""
+
+    def measured(values, words, **more):
+        pairs = zip(runs(np.ones(5), words, **more), values, strict=True)
+        return [replace(run, result={**run.result, name: float(value)}) for run, value in pairs]
+
+    for headline in ({}, {"headline": {"name": name, "unit": "", "direction": "max"}}):
+        sides = measured(0.9 + SPREAD, "a=1", **headline), measured(np.full(5, 0.8), "a=2", **headline)
+        (one,) = judge([Statement.read({"better": f"a=1 over a=2 on {name}"})], {None: [*sides[0], *sides[1]]})
+        assert one.outcome == "holds"
 
 
 def test_too_few_seeds_leave_it_open():

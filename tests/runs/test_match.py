@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lab.config import compose, meta_model
 from lab.errors import RequestError
-from lab.runs.match import match, nearest
+from lab.runs.match import Costs, match, nearest
 from lab.runs.train import train
 
 
@@ -103,15 +103,19 @@ def test_flops_by_a_width(plain):
     assert fit.ratio == pytest.approx(1, abs=0.02)
 
 
-def test_tokens_and_time(plain):
-    base = [*plain, "budget.steps=8"]
-    fewer = [*plain, "budget.steps=2"]
+@pytest.mark.parametrize("parts", [1, 2])
+def test_tokens_and_time(plain, parts):
+    """Whatever the micro-batches of a step."""
+    base = [*plain, f"batch.accumulate={parts}", "budget.steps=8"]
+    fewer = [*plain, f"batch.accumulate={parts}", "budget.steps=2"]
     _, fit = match([base, fewer], 0, "tokens")
     config = compose(*fewer, *fit.words)
     assert config.budget.tokens == 8 * config.batch.rows * config.model.context
-    _, slow = match([base, [*base, "model.layers=12"]], 0, "time")
-    assert compose(*base, *slow.words).budget.tokens < 0.8 * config.budget.tokens
+    many = [*plain, f"batch.accumulate={parts}", "budget.steps=80"]  # a step more or less is little
+    _, slow = match([many, [*many, "model.layers=12"]], 0, "time")
+    assert compose(*many, *slow.words).budget.tokens < 0.8 * 10 * config.budget.tokens
     assert slow.ratio == pytest.approx(1, abs=0.3)
+    assert Costs(config).steps == 8
     minutes = match([[*plain, "budget.minutes=3"], base], 0, "time")
     assert minutes[1].words == ("budget.minutes=3",)
 

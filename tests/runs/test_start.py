@@ -213,3 +213,13 @@ def test_in_a_sweep_it_is_the_run_that_agrees_with_this_one(corpus, tmp_path):
         assert origin("start", str(tmp_path), 0, base(corpus, *words)).folder == tmp_path / name
     with pytest.raises(RequestError, match="2 of its 2 runs is one, and no single one agrees with"):
         origin("start", str(tmp_path), 0, base(corpus, "position=learned"))
+
+
+def test_in_a_sweep_a_head_comes_from_that_run_too(corpus, labels, tmp_path):
+    for name in ("rope", "sinusoidal"):
+        train(encoder(corpus, labels, f"position={name}", "budget.steps=1"), tmp_path / "sweep" / name)
+    words = [f"start={tmp_path / 'sweep'}", "position=rope", "budget.steps=0"]
+    run = train(encoder(corpus, labels, *words), tmp_path / "run")
+    first = lab.load(tmp_path / "sweep" / "rope")
+    assert run.result["start"] == str(first.folder)
+    assert all(torch.equal(weight, first.head[name]) for name, weight in run.head.items())

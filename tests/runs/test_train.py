@@ -232,10 +232,11 @@ def test_a_lossy_tokenizer_gets_no_bits_per_byte(corpus, tmp_path):
     assert 0 < run.result["tokenizer/lost_share"] < 1
 
 
-def test_half_precision_trains(corpus, tmp_path):
-    exact = train(config(corpus), tmp_path / "exact").result
-    half = train(config(corpus, "trainer.precision=bf16-mixed"), tmp_path / "half").result
-    assert half["status"] == "finished"
+@pytest.mark.parametrize("words", [[], ["attention=mla", "block=sandwich"]], ids=["plain", "norms within"])
+def test_half_precision_trains(corpus, tmp_path, words):
+    exact = train(config(corpus, *words), tmp_path / "exact").result
+    half = train(config(corpus, *words, "trainer.precision=bf16-mixed"), tmp_path / "half").result
+    assert half["status"] == "finished", half["error"]
     assert half["val/loss"] == pytest.approx(exact["val/loss"], rel=0.03)
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,8 +25,12 @@ NO_RESULT = "no result"
 NOT_STARTED = "not started"
 MEASURED = "measured.json"
 """What was measured of a run after it had ended, as `lab.runs.decoding` does."""
-HIGHER = ("decode/tokens_per_second", "tokens_per_second")
-"""Measures of which more is better; of others that are no headline, less."""
+HIGHER = re.compile(
+    r"((decode/|train/)?tokens_per_second"
+    r"|val/(\w*accuracy|auc|bleu|chrf|entity_f1|exact|labels_written|macro_f1|mrr|\w*recall_at_\d+|spearman|teacher_agreement)"
+    r")(/.+)?"
+)
+"""Measures of which more is better, and their parts; of others that no run declares as its headline, less."""
 NUMBERED = "seed/numbered"
 """Set of a run that recorded no seed and was given a number."""
 
@@ -192,7 +197,7 @@ def by_measure(runs: Sequence[RunRecord], wanted: str) -> list[RunRecord]:
 
     Args:
         runs: of which some hold it.
-        wanted: its key, with `:max` behind where more of it is better and the runs do not say so themselves.
+        wanted: its key, with `:max` or `:min` behind where it is better the other way than `measure_of` takes it.
 
     Raises:
         RequestError: no run holds a number of that name; it names those that there are.
@@ -204,10 +209,15 @@ def by_measure(runs: Sequence[RunRecord], wanted: str) -> list[RunRecord]:
     if not holding:
         known = sorted({key for run in runs for key in run.result if run.number(key) is not None and key[0] != "_"})
         raise RequestError(f"--measure {name}: no run holds such a number; there are {', '.join(known) or 'none'}")
-    usual = Measure(name, "", "max" if name in HIGHER else "min")
-    own = next((run.measure for run in holding if run.measure.name == name), usual)
+    own = measure_of(name, holding)
     headline = {"name": name, "unit": own.unit, "direction": direction or own.direction}
     return [replace(run, result={**run.result, "headline": headline}) if run.result else run for run in runs]
+
+
+def measure_of(name: str, runs: Sequence[RunRecord]) -> Measure:
+    """The measure of this name, as those of these runs declare it whose headline it is, else as is usual."""
+    usual = Measure(name, "", "max" if HIGHER.fullmatch(name) else "min")
+    return next((run.measure for run in runs if run.measure.name == name), usual)
 
 
 def searched(folders: Sequence[Path]) -> bool:

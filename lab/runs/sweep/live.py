@@ -46,7 +46,8 @@ class Live:
         maximize: bool,
     ) -> None:
         self.title, self.job, self.seconds, self.maximize = title, job, seconds, maximize
-        self.total = sum(len(point.seeds) for point in job.plan.points)
+        self.seeds = {point.number: len(point.seeds) for point in job.plan.points}
+        self.total = sum(self.seeds.values())
         self.results: dict[tuple[int, int], Mapping[str, Any]] = {}
         self.words: dict[int, list[str]] = {}
         for run in planned:
@@ -122,7 +123,7 @@ class Live:
             mine = [result for (which, _), result in self.results.items() if which == number]
             finished = sum(result["status"] == "finished" for result in mine)
             style = "bold" if mean is not None and mean == best else ""
-            seeds = len(self.job.plan.points[number].seeds)
+            seeds = self.seeds.get(number, len(self.job.plan.seeds))  # a server may choose what no plan lists
             table.add_row(self.label(number), f"{finished}/{seeds}", "" if mean is None else f"{mean:.4f}", style=style)
         bars = Table.grid(padding=(0, 2, 0, 0))
         for (number, seed), progress in sorted(self.running.items()):
