@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 Vectors: TypeAlias = Any
 """`[rows, dim]`, a NumPy array, or a `scipy.sparse.csr_array` of a bag of words."""
 
+Row: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""What a model reads of a text, or two: tokens and segments, both `[time]`."""
+
 BLOCK = 512  # queries that are compared with all others at once
 
 
@@ -68,8 +71,24 @@ def embed(
     check_pool(pool, "pool")
     if isinstance(texts, str):
         raise RequestError("texts: a list of texts is needed")
+    return _embed(run, _rows(run, [(text,) for text in texts], too_long), pool, batch_tokens)
+
+
+@torch.no_grad()
+def embed_tokens(
+    run: Reader, texts: Sequence[np.ndarray], pool: str | None = "mean", batch_tokens: int = 16384
+) -> Vectors:
+    """As `embed`, for texts that are tokens of the run's tokenizer already, `[time]` each; what is longer than the model is
+    cut without a word.
+    """
+    frame, room = run.model.frame, run.model.context - framing(run.model.frame)
+    rows = [framed(run.tokenizer, frame, shortened([text], room)) for text in texts]
+    return _embed(run, rows, pool, batch_tokens)
+
+
+def _embed(run: Reader, rows: Sequence[Row], pool: str | None, batch_tokens: int) -> Vectors:
     parts, order = [], []
-    for numbers, tokens, laid, _ in read(run, [(text,) for text in texts], too_long, batch_tokens):
+    for numbers, tokens, laid, _ in _together(run, rows, batch_tokens):
         parts.append(arrays(_represented(run.model, tokens, laid, pool)))
         order.append(numbers)
     return stacked(parts)[np.argsort(np.concatenate(order))]
@@ -91,7 +110,13 @@ def read(
     Raises:
         RequestError: as `embed`.
     """
-    rows = _rows(run, texts, too_long)
+    yield from _together(run, _rows(run, texts, too_long), batch_tokens)
+
+
+def _together(
+    run: Reader, rows: Sequence[Row], batch_tokens: int
+) -> Iterator[tuple[np.ndarray, Tensor, Layout, Tensor]]:
+    """As `read`, of rows."""
     lengths = np.array([len(tokens) for tokens, _ in rows])
     device = next(iter(run.model.eval().state_dict().values())).device
     order = np.argsort(-lengths, kind="stable")
@@ -108,7 +133,7 @@ def read(
         start += len(numbers)
 
 
-def _rows(run: Reader, texts: Sequence[Sequence[str]], too_long: str) -> list[tuple[np.ndarray, np.ndarray]]:
+def _rows(run: Reader, texts: Sequence[Sequence[str]], too_long: str) -> list[Row]:
     """The tokens that stand for each text, or two, cut to the model, and their segments."""
     check_too_long(too_long)
     if not len(texts):
@@ -131,7 +156,7 @@ def _rows(run: Reader, texts: Sequence[Sequence[str]], too_long: str) -> list[tu
     return rows
 
 
-def _represented(model: Any, tokens: Tensor, laid: Layout, pool: str) -> Any:
+def _represented(model: Any, tokens: Tensor, laid: Layout, pool: str | None) -> Any:
     try:
         return model.represent(tokens, laid, pool=pool)
     except NotImplementedError:

@@ -300,13 +300,16 @@ class Sequences(Framed):
         texts = [self.tokens.field(i, number) for number in range(self.texts)]
         return shortened(texts, self.context - self.framing)
 
+    def targets(self, indices: np.ndarray) -> np.ndarray:
+        """`[rows]`, what the rows of these examples are to give."""
+        return np.array([int(self.tokens.field(i, self.texts)[0]) for i in indices])
+
     def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
         rows = [framed(self.tokenizer, self.frame, self._kept(i)) for i in indices]
         lengths = self.lengths[indices, 0]
-        labels = [int(self.tokens.field(i, self.texts)[0]) for i in indices]
         return Batch(
             self.rows([tokens for tokens, _ in rows]),
-            torch.tensor(labels),
+            torch.from_numpy(self.targets(indices)),
             layout(lengths),
             len(indices) if scored is None else scored,
             len(indices),
@@ -314,6 +317,17 @@ class Sequences(Framed):
             segments=self.rows([segments for _, segments in rows], 0),
             examples=np.asarray(indices),
         )
+
+
+class Together(Sequences):
+    """Pairs for a model that reads both sides in one row, as a re-ranker does. One target a row: its own number."""
+
+    @property
+    def texts(self) -> int:
+        return self.tokens.fields
+
+    def targets(self, indices: np.ndarray) -> np.ndarray:
+        return np.arange(len(indices))
 
 
 def framing(frame: Frame, texts: int = 1) -> int:

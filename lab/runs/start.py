@@ -111,8 +111,8 @@ def recipe(config: DictConfig) -> Recipe:
 
 
 def check_start(config: DictConfig) -> None:
-    """Refuse a start that does not fit, or a teacher who is not there, before the run leaves anything; say what fits and is
-    another all the same.
+    """Refuse a start that does not fit, or a teacher or first stage that is not there, before the run leaves anything; say what
+    fits and is another all the same.
 
     Raises:
         RequestError: there is no such run, or its model is another.
@@ -126,6 +126,7 @@ def check_start(config: DictConfig) -> None:
             objective.check_teacher(meta_model(teacher.config, teacher.tokenizer.vocab_size), meta_model(config))
         except ValueError as error:
             raise RequestError(str(error)) from None
+    _first_stage(config)
     if config.start == "none":
         return
     run = origin("start", config.start, config.seed, config)
@@ -186,25 +187,39 @@ def _teacher(config: DictConfig) -> Run | None:
     return origin("objective.teacher", config.objective.teacher, config.seed)
 
 
+def _first_stage(config: DictConfig) -> Run | None:
+    """The run that finds what an objective orders anew, of those that ask for one."""
+    if "first_stage" not in config.objective:
+        return None
+    return origin("objective.first_stage", config.objective.first_stage, config.seed)
+
+
+def _check_vocabulary(key: str, run: Run, prepared: Prepared) -> None:
+    """Refuse another run that does not read the tokens of this one's data."""
+    theirs, mine = (made.inner.get_vocab() for made in (run.tokenizer, prepared.tokenizer))
+    if theirs != mine:
+        raise RequestError(
+            f"{key}: its vocabulary is another, {len(theirs):,} tokens there and {len(mine):,} here; "
+            f"add tokenizer=pretrained tokenizer.path={run.folder / files.TOKENIZER}"
+        )
+
+
 def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimizer: Any) -> Objective:
-    """The objective of a run, with the teacher's model if it names one. Its head has initial values, or those of the run that
-    this one starts from, where that learnt the same labels by the same objective.
+    """The objective of a run, with the teacher's model or the first stage if it names one. Its head has initial values, or
+    those of the run that this one starts from, where that learnt the same labels by the same objective.
 
     Raises:
-        RequestError: a value out of range, no such teacher, or one of another vocabulary.
+        RequestError: a value out of range, no such teacher or first stage, or one of another vocabulary.
     """
     known: dict[str, Any] = {"model": model, "optimizer": optimizer, "prepared": prepared, "clip": config.trainer.clip}
     teacher = _teacher(config)
     if teacher is not None:
-        theirs, mine = (made.inner.get_vocab() for made in (teacher.tokenizer, prepared.tokenizer))
-        if theirs != mine:
-            raise RequestError(
-                f"objective.teacher={config.objective.teacher}: its vocabulary is another, {len(theirs):,} tokens there and "
-                f"{len(mine):,} here; add tokenizer=pretrained tokenizer.path={teacher.folder / files.TOKENIZER}"
-            )
+        _check_vocabulary(f"objective.teacher={config.objective.teacher}", teacher, prepared)
         known["teacher"] = teacher.model
-    if "first_stage" in config.objective:
-        known["first_stage"] = origin("objective.first_stage", config.objective.first_stage, config.seed)
+    finder = _first_stage(config)
+    if finder is not None:
+        _check_vocabulary(f"objective.first_stage={config.objective.first_stage}", finder, prepared)
+        known |= {"first_stage": finder, "pool": finder.config.objective.get("pool", "mean")}
     made: Objective = construct(config, "objective", **known)
     if made.head is not None:
         construct(config, "init")(made.head, seed=config.seed, layers=config.model.layers)
