@@ -13,7 +13,7 @@ import inspect
 import json
 import math
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose as hydra_compose
@@ -318,19 +318,27 @@ def construct(config: DictConfig, key: str, **known: Any) -> Any:
 
 
 def _construct(call: Any, key: str, **known: Any) -> Any:
-    from hydra.utils import instantiate
-
-    for place, target in flatten(call, key).items():
-        if place.endswith("_target_"):
-            trusted(place, target)
     try:
-        made = instantiate(call, _convert_="all")
+        made = _made(call, key)
         return made(**known) if known else made
-    except HydraException as error:
-        cause = error.__cause__ or error
-        raise RequestError(_say(key, cause)) from None
     except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
         raise RequestError(_say(key, error)) from error
+
+
+def _made(call: Any, key: str) -> Any:
+    """What a constructor call and those within it make: an object, or with `_partial_` what makes it when it is called.
+
+    In place of Hydra's `instantiate`, which goes through its own representation and checks again at every call.
+    """
+    if isinstance(call, list):
+        return [_made(each, f"{key}.{index}") for index, each in enumerate(call)]
+    if not isinstance(call, Mapping):
+        return call
+    values = {name: _made(each, f"{key}.{name}") for name, each in call.items() if name not in ("_target_", "_partial_")}
+    if "_target_" not in call:
+        return values
+    made = trusted(f"{key}._target_", call["_target_"])
+    return partial(made, **values) if call.get("_partial_") else made(**values)
 
 
 def _say(key: str, error: BaseException) -> str:
