@@ -334,7 +334,9 @@ def _made(call: Any, key: str) -> Any:
         return [_made(each, f"{key}.{index}") for index, each in enumerate(call)]
     if not isinstance(call, Mapping):
         return call
-    values = {name: _made(each, f"{key}.{name}") for name, each in call.items() if name not in ("_target_", "_partial_")}
+    values = {
+        name: _made(each, f"{key}.{name}") for name, each in call.items() if name not in ("_target_", "_partial_")
+    }
     if "_target_" not in call:
         return values
     made = trusted(f"{key}._target_", call["_target_"])
