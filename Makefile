@@ -8,7 +8,7 @@ sweep: .venv/lab
 	$(BIN)/lab sweep sweeps/ladder.yaml --baseline previous
 
 test: .venv/dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not gpu and not long"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not gpu and not long"
 
 test-long: .venv/dev
 	$(BIN)/python -m pytest -m "not gpu" --hypothesis-profile=new

@@ -49,22 +49,27 @@ def plain(config: DictConfig) -> dict:
 
 
 @functools.cache
-def needed(group: str, option: str) -> tuple[str, ...]:
-    """What an option cannot go without, as refusals say it: `data=files` needs `data.path`, `model=encoder` an objective."""
+def with_needed(group: str, option: str) -> tuple[DictConfig, tuple[str, ...]]:
+    """The defaults with one option chosen, and the words that it cannot go without, as refusals say them.
+
+    `data=files` needs `data.path`, `model=encoder` an objective.
+    """
     words: list[str] = []
-    for _ in range(4):
+    for _ in range(3):
         try:
-            compose(f"{group}={option}", *words)
+            return compose(f"{group}={option}", *words), tuple(words)
         except RequestError as error:
             said = str(error).partition("; add ")[2].partition(" or ")[0]
             words += said.split() if said else [f"{str(error).partition(':')[0]}=x"]
-    return tuple(words)
+    return compose(f"{group}={option}", *words), tuple(words)
 
 
-@functools.cache
 def alone(group: str, option: str) -> DictConfig:
-    """The defaults with one option chosen."""
-    return compose(f"{group}={option}", *needed(group, option))
+    return with_needed(group, option)[0]
+
+
+def needed(group: str, option: str) -> tuple[str, ...]:
+    return with_needed(group, option)[1]
 
 
 @functools.cache
@@ -72,10 +77,20 @@ def based(preset: str) -> DictConfig:
     return compose(f"preset={preset}")
 
 
-OF_EACH_KIND = list(
-    {(based(preset).choices.model, based(preset).choices.objective): preset for preset in PRESETS}.values()
-)
-OF_EACH_MODEL = list({based(preset).choices.model: preset for preset in PRESETS}.values())
+def named(path: str) -> dict[str, str]:
+    """The options that a file of conf/ names, those of the file it is based on included."""
+    found: dict[str, str] = {}
+    for entry in yaml.safe_load((conf_folder() / f"{path}.yaml").read_text(encoding="utf-8")).get("defaults", []):
+        if isinstance(entry, dict):
+            found |= {group.removeprefix("override /"): option for group, option in entry.items()}
+        elif entry != "_self_":
+            found |= named(f"preset/{entry}")
+    return found
+
+
+CHOSEN = {preset: named("config") | named(f"preset/{preset}") for preset in PRESETS}  # read: composing takes a minute
+OF_EACH_KIND = list({(CHOSEN[preset]["model"], CHOSEN[preset]["objective"]): preset for preset in PRESETS}.values())
+OF_EACH_MODEL = list({CHOSEN[preset]["model"]: preset for preset in PRESETS}.values())
 
 
 def others_long(presets: list[str], first: list[str]) -> list:
@@ -97,6 +112,7 @@ def test_one_word_changes_one_thing(group, option):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_sets_nothing_inside_a_component(preset):
     config = based(preset)
+    assert config.choices.items() >= named(f"preset/{preset}").items()
     for group in COMPONENTS:
         assert plain(config)[group] == plain(alone(group, config.choices[group]))[group], group
 
@@ -202,7 +218,7 @@ def test_every_option_of_the_model_shows_in_what_it_computes():
         assert len(found) == len(COMPONENTS[group]) - alike, group
 
 
-@pytest.mark.parametrize("preset", [name for name in PRESETS if "attention" in based(name).model.build])
+@pytest.mark.parametrize("preset", [name for name in PRESETS if "attention" in read(CHOSEN[name]["model"])])
 def test_attention_shares_as_its_name_says(preset):
     heads = based(preset).model.heads
     for option, holds in {

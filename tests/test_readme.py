@@ -1,9 +1,11 @@
 """Every command of the README, run."""
 
+import contextlib
 import gzip
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -34,15 +36,29 @@ def commands():
     return [line for line in lines if line]
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A folder with what the README assumes: notes, the sweeps, a finished sweep."""
-    monkeypatch.chdir(tmp_path)
+def notes(folder):
     rows = (
         json.dumps({"text": f"Note {i}: " + "the quick brown fox jumps over the lazy dog. " * 9}) for i in range(80)
     )
-    (tmp_path / "notes.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
+    (folder / "notes.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "sweeps").symlink_to(ROOT / "sweeps")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The runs of a finished sweep of attentions, for copies."""
+    folder = tmp_path_factory.mktemp("swept")
+    notes(folder)
+    with contextlib.chdir(folder):
+        assert main(["sweep", "sweeps/attention.yaml", *SMALL]) == 0
+    return folder / "runs"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with what the README assumes: notes, the sweeps, verses."""
+    monkeypatch.chdir(tmp_path)
+    notes(tmp_path)
     books = ["Ruth", "Jonah", "Philippians", "Jude", *map(str, range(20))]
     verses = [
         {"en": f"verse {i} of the book", "es": f"verso {i} del libro", "book": book, "testament": "on"[i % 2] + "t"}
@@ -64,7 +80,7 @@ def smaller(words):
 
 
 @pytest.mark.parametrize("command", commands())
-def test_command(command, here, capsys):
+def test_command(command, here, request, capsys):
     words = shlex.split(command)
     if words[0] == "make":
         assert subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True).returncode == 0
@@ -89,7 +105,8 @@ def test_command(command, here, capsys):
         assert main([*words[1:], *SMALL[:-4], "--plan"]) == 0
     elif words[:2] == ["lab", "sweep"]:
         if "--status" in words:
-            assert main(["sweep", words[2], *SMALL]) == 0
+            assert words[2] == "sweeps/attention.yaml"
+            shutil.copytree(request.getfixturevalue("swept"), here / "runs")
             assert main(words[1:]) == 0
             return
         assert main(["sweep", *words[2:], *[w for w in SMALL if not w.startswith("preset")]]) == 0
@@ -106,7 +123,7 @@ def test_command(command, here, capsys):
             run.log({"accuracy": 0.5})
             run.finish()
         else:
-            assert main(["sweep", "sweeps/attention.yaml", *SMALL]) == 0
+            shutil.copytree(request.getfixturevalue("swept"), here / "runs")
         assert main(words[1:]) == 0
         assert (here / "attention.csv").exists() == ("--csv" in words)
 

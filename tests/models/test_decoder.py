@@ -3,13 +3,12 @@
 Options are found by walking conf/. Every two options of two groups meet in some composition.
 """
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 import lab
 from lab.errors import RequestError
@@ -17,6 +16,7 @@ from lab.layout import Layout
 from lab.options import groups
 from lab.parts.cache import left_padded
 from lab.parts.visibility import Full, Visibility
+from tests.compositions import composed, pairwise
 from tests.models.flops import counted
 
 SMALL = ("preset=tiny", "model.dim=32", "model.inner=48", "model.window=3", "model.stride=4", "model.context=24")
@@ -33,31 +33,28 @@ PARTS = {
 TIME = 14
 
 
-def pairwise(parts):
-    """Few combinations in which every two options of two groups meet."""
-    names = list(parts)
-    todo = {((a, x), (b, y)) for a, b in itertools.combinations(names, 2) for x in parts[a] for y in parts[b]}
-    generator = np.random.default_rng(0)
-    while todo:
-        (a, x), (b, y) = min(todo)
-        drawn = [{n: str(generator.choice(parts[n])) for n in names} | {a: x, b: y} for _ in range(60)]
-        best = max(drawn, key=lambda d: sum(p in d.items() and q in d.items() for p, q in todo))
-        todo = {(p, q) for p, q in todo if not (p in best.items() and q in best.items())}
-        yield best
-
-
 COMBINATIONS = list(pairwise(PARTS))
 
 
 def build(choice):
-    words = [f"{group}={option}" for group, option in choice.items() if group != "setting"]
+    options = {group: option for group, option in choice.items() if group != "setting"}
+    values = choice.get("setting", "seed=0").split()
     # What a rotation for long documents turned in a short one holds no longer in a long one: see its own test.
-    words += ["position.trained=2"] if choice.get("position") == "rope_long" else []
-    return lab.build(lab.compose(*SMALL, *words, *choice.get("setting", "seed=0").split()), vocab_size=50)
+    values += ["position.trained=2"] if choice.get("position") == "rope_long" else []
+    return lab.build(composed(SMALL, options, values), vocab_size=50)
 
 
 def name(choice):
     return "-".join(choice.values()).replace(" ", ",")
+
+
+@pytest.mark.parametrize("choice", COMBINATIONS[::40], ids=name)
+def test_a_configuration_is_the_one_that_is_composed(choice):
+    options = {group: option for group, option in choice.items() if group != "setting"}
+    values = choice["setting"].split()
+    words = [*SMALL, *(f"{group}={option}" for group, option in options.items()), *values]
+    ours, whole = (OmegaConf.to_container(one) for one in (composed(SMALL, options, values), lab.compose(*words)))
+    assert ours | {"overrides": words} == whole
 
 
 @pytest.mark.parametrize("choice", COMBINATIONS, ids=name)

@@ -13,8 +13,9 @@ from lab.errors import RequestError
 from lab.layout import Layout
 from lab.options import conf_folder, groups
 from lab.parts.visibility import Full
+from tests.compositions import composed, pairwise
 from tests.models.flops import counted
-from tests.models.test_decoder import pairwise, same
+from tests.models.test_decoder import same
 
 SMALL = (
     *("model=encoder", "objective=masked", "model.dim=16", "model.inner=24", "model.layers=2", "model.heads=2"),
@@ -37,11 +38,9 @@ TIME = 12
 COMBINATIONS = list(pairwise(PARTS))
 
 
-def build(*words, **choice):
-    setting = choice.pop("setting", "seed=0")
-    words += ("objective=masked_nsp",) if setting == "model.pooler=true" else ()
-    parts = [f"{group}={option}" for group, option in choice.items()]
-    return lab.build(lab.compose(*SMALL, *parts, setting, *words), vocab_size=40)
+def build(*values, setting="seed=0", **options):
+    base = [*SMALL, "objective=masked_nsp"] if setting == "model.pooler=true" else SMALL
+    return lab.build(composed(base, options, [setting, *values]), vocab_size=40)
 
 
 @pytest.mark.parametrize("choice", COMBINATIONS, ids=lambda choice: "-".join(choice.values()))
@@ -103,6 +102,6 @@ def test_a_text_beyond_the_known_segments_counts_as_the_last():
 
 
 def test_dropout_is_on_what_enters():
-    model = build("embedding=bert", "model.dropout=0.5").train()
+    model = build("model.dropout=0.5", embedding="bert").train()
     entered = model.embedding.enter(torch.randn(1, 8, 16))
     assert 0.2 < (entered == 0).float().mean() < 0.8

@@ -9,6 +9,7 @@ import torch
 import lab
 from lab.layout import Layout
 from lab.parts.visibility import Full
+from tests.compositions import composed
 from tests.models.flops import counted
 from tests.models.test_decoder import COMBINATIONS, name, same
 
@@ -18,10 +19,11 @@ SOURCE, TARGET = 7, 9
 
 
 def build(choice, *more):
-    words = [f"{group}={option}" for group, option in choice.items() if group != "setting"]
+    options = {group: option for group, option in choice.items() if group != "setting"}
+    values = [*choice.get("setting", "seed=0").split(), *more]
     # What a rotation for long documents turned in a short one holds no longer in a long one: see its own test.
-    words += ["position.trained=2"] if choice.get("position") == "rope_long" else []
-    return lab.build(lab.compose(*SMALL, *words, *choice.get("setting", "seed=0").split(), *more), vocab_size=50)
+    values += ["position.trained=2"] if choice.get("position") == "rope_long" else []
+    return lab.build(composed(SMALL, options, values), vocab_size=50)
 
 
 def drawn(rows=2):
