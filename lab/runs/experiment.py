@@ -25,11 +25,11 @@ from lab.runs.claim import OPEN, Found, Statement, how, judge, verdict
 from lab.runs.comparison.collect import FINISHED, RunRecord, read_runs
 from lab.runs.comparison.configurations import key_of
 from lab.runs.decoding import Decoding, measure
-from lab.runs.fair import Left, fair_sweep, records, rewritten
+from lab.runs.fair import Left, fair_sweep, records
 from lab.runs.report import Preface, Report
 from lab.runs.sweep import Outcome, sweep
 from lab.runs.sweep.driver import PAGE
-from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.file import read_sweep, rewritten
 from lab.runs.sweep.plan import bare, plan
 from lab.runs.terms import Terms
 
@@ -348,7 +348,7 @@ def _again(
         return [*own, *words, *unset, "budget.steps=0", f"start={compared}"]
 
     say(f"{name}: every run again with {' '.join(words)}")
-    with rewritten(read_sweep(experiment.sweep), seeds) as file:
+    with rewritten(experiment.sweep, {"seed": {"values": seeds}}) as file:
         own = {bare(t.overrides): more(t.overrides) for t in plan(read_sweep(file), overrides)}
         return driver(file, overrides, folder / name, experiment.terms.baseline, False, False, None, jobs, own)
 

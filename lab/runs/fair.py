@@ -7,14 +7,9 @@ starting again: the terms are kept with the runs and can't change under them.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from lab.console import say
 from lab.errors import RequestError
@@ -25,7 +20,7 @@ from lab.runs.match import SIZES, match
 from lab.runs.report import Report, report
 from lab.runs.sweep import Outcome, sweep
 from lab.runs.sweep.driver import PAGE, PLAN
-from lab.runs.sweep.file import SweepFile, read_sweep
+from lab.runs.sweep.file import SweepFile, read_sweep, rewritten
 from lab.runs.sweep.plan import bare, plan
 from lab.runs.terms import Terms
 from lab.runs.tune import SEED, Choice, Tuning, choose
@@ -213,7 +208,8 @@ def _tuned(
     tuning = Tuning.read(str(terms.tune))
     place = folder.with_name(folder.name + TUNING)
     say(f"tuning {tuning.key}: {len(tuning.words)} trials of each variant, with seed {SEED}")
-    with rewritten(described, [SEED], {tuning.key: {"values": [float(word) for word in tuning.words]}}) as file:
+    tried = {"seed": {"values": [SEED]}, tuning.key: {"values": [float(word) for word in tuning.words]}}
+    with rewritten(described.path, tried) as file:
         mine = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
         trials = plan(read_sweep(file), _apart(overrides))
         own = {bare(trial.overrides): mine[_bare(trial.overrides, tuning.key)] for trial in trials}
@@ -272,7 +268,7 @@ def _until_decided(
     seeds += range(after, after + most)
     fewer: dict[str, int] = {}
     for count in range(FEWEST_PAIRS, most + 1):
-        with rewritten(described, seeds[:count]) as file:
+        with rewritten(described.path, {"seed": {"values": seeds[:count]}}) as file:
             outcome = go(file, fewer)
         if outcome.stopped or outcome.report is None:
             break
@@ -302,14 +298,3 @@ def _bare_of(keys: frozenset[str] | None, report: Report, terms: Terms) -> set[s
         if each.key in keys
     }
     return {meant.get(words, words) for words in whole}
-
-
-@contextmanager
-def rewritten(described: SweepFile, seeds: Sequence[int], more: dict[str, Any] | None = None) -> Iterator[Path]:
-    """The file with other seeds and further parameters, for as long as it is needed."""
-    content = yaml.safe_load(described.path.read_text(encoding="utf-8"))
-    content["parameters"] |= {"seed": {"values": list(seeds)}, **(more or {})}
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / described.path.name
-        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        yield path

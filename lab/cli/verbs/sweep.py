@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--baseline", help="what the report compares with: a configuration, `first` or `previous`")
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
     parser.add_argument(
+        "--count", type=int, metavar="N", help="the `run_cap` of a file that has none, as W&B's agent takes it"
+    )
+    parser.add_argument(
         "--jobs", type=int, metavar="N", help="run so many trials at once, each on its share of the cores"
     )
     parser.add_argument(
@@ -47,9 +51,9 @@ def main(arguments: list[str]) -> int:
         return _status(options, words)
     if options.slurm is not None:
         return _slurm(options, arguments)
-    from lab.runs.sweep.file import read_sweep
+    from lab.runs.sweep.file import read_sweep, rewritten
 
-    read_sweep(options.file)  # what is wrong with it is said before anything heavy is imported
+    read_sweep(options.file, options.count)  # what is wrong with it is said before anything heavy is imported
     if options.jobs and not options.plan:
         from lab.runs.sweep import processes
 
@@ -63,17 +67,18 @@ def main(arguments: list[str]) -> int:
         options.baseline, options.margin, options.until_decided, options.match, options.match_size, options.tune
     )
     _check(options, terms.most_seeds is not None, bool(terms.match or terms.tune))
-    outcome = fair_sweep(
-        options.file,
-        words,
-        options.folder,
-        terms,
-        options.plan,
-        options.retry_failed,
-        options.storage,
-        options.jobs,
-        run=partial(sweep, prune=options.prune, online=options.online, join=options.join),
-    )
+    with rewritten(options.file, run_cap=options.count) if options.count else nullcontext(options.file) as file:
+        outcome = fair_sweep(
+            file,
+            words,
+            options.folder,
+            terms,
+            options.plan,
+            options.retry_failed,
+            options.storage,
+            options.jobs,
+            run=partial(sweep, prune=options.prune, online=options.online, join=options.join),
+        )
     if options.json:
         print_json(outcome.to_json())
     else:
@@ -137,7 +142,7 @@ def _slurm(options: argparse.Namespace, arguments: list[str]) -> int:
     """The script of a SLURM array."""
     from lab.runs.sweep.slurm import script
 
-    text = script(options.file, arguments, options.slurm, options.storage)
+    text = script(options.file, arguments, options.slurm, options.storage, options.count)
     if options.json:
         print_json({"script": text})
     else:

@@ -8,10 +8,14 @@
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from lab.errors import RequestError
 from lab.runs.sweep.command import check_survives, expand, override_key, read_command, train_overrides
@@ -76,8 +80,12 @@ class SweepFile:
         return train_overrides(self.argv(parameters))
 
 
-def read_sweep(path: str | Path) -> SweepFile:
+def read_sweep(path: str | Path, count: int | None = None) -> SweepFile:
     """Read and check a sweep file; nothing in what it returns can fail later but an override typed beside it.
+
+    Args:
+        path: of the file.
+        count: its `run_cap`, where it has none.
 
     Raises RequestError naming the file, the key, the value and what is accepted.
     """
@@ -86,10 +94,38 @@ def read_sweep(path: str | Path) -> SweepFile:
         document = read_document(path)
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error.__cause__
+    if count is not None:
+        document = _counted(path, document, count)
     try:
         return _check(path, document)
     except RequestError as error:
         raise RequestError(f"{path}: {document.located(error)}") from error.__cause__
+
+
+def _counted(path: Path, document: Document, count: int) -> Document:
+    if not 1 <= count <= MOST_POINTS:
+        raise RequestError(f"--count: {count}; accepted: a whole number from 1 to {MOST_POINTS}")
+    if "run_cap" in document.content:
+        raise RequestError(
+            f"--count: {count}, and {path} says run_cap: {document.content['run_cap']}; leave one of them out"
+        )
+    return replace(document, content={**document.content, "run_cap": count})
+
+
+@contextmanager
+def rewritten(
+    path: str | Path, parameters: Mapping[str, Any] | None = None, run_cap: int | None = None
+) -> Iterator[Path]:
+    """A copy of a file that can be read, with other or further parameters or a `run_cap`, for as long as it is needed."""
+    path = Path(path)
+    content = dict(read_document(path).content)
+    content["parameters"] = {**content["parameters"], **(parameters or {})}
+    if run_cap is not None:
+        content["run_cap"] = run_cap
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / path.name
+        copy.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        yield copy
 
 
 def _check(path: Path, document: Document) -> SweepFile:
@@ -143,7 +179,8 @@ def _check_keys(content: dict[str, Any]) -> None:
         raise RequestError(f"run_cap: {run_cap!r} does not fit; accepted: a whole number from 1 to {MOST_POINTS}")
     if content["method"] != "grid" and run_cap is None:
         raise RequestError(
-            f"run_cap: is missing; method {content['method']} needs the number of configurations to draw, such as run_cap: 20"
+            f"run_cap: is missing; method {content['method']} needs the number of configurations to draw: run_cap: 20 in the "
+            "file, or --count 20"
         )
     if content["method"] == "bayes" and "metric" not in content:
         raise RequestError("metric: is missing; method bayes needs what to search by: metric: {name: val/bpb}")

@@ -20,7 +20,9 @@ GRACE = 120
 """Seconds before the time limit at which a task is asked to stop."""
 
 
-def script(file: str | Path, arguments: Sequence[str], workers: int, storage: str | None) -> str:
+def script(
+    file: str | Path, arguments: Sequence[str], workers: int, storage: str | None, count: int | None = None
+) -> str:
     """The batch script; options of the cluster, such as the partition, go to `sbatch` or into the script.
 
     Args:
@@ -28,11 +30,12 @@ def script(file: str | Path, arguments: Sequence[str], workers: int, storage: st
         arguments: of `lab sweep`, as they were given.
         workers: tasks of the array.
         storage: that they share.
+        count: as of `read_sweep`.
 
     Raises:
         RequestError: the file is wrong, there is no storage to share, or no worker.
     """
-    read_sweep(file)
+    read_sweep(file, count)
     if workers < 1:
         raise RequestError(f"--slurm: {workers}; accepted: a number of workers from 1")
     if storage is None:
