@@ -47,6 +47,7 @@ class Pace(pl.Callback):
         validations, log_every, checkpoint_minutes: how often.
         observers: told of every measurement, on the first rank.
         stop_requested: asked after each step.
+        began: when this session of the run did, by `time.perf_counter`.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Pace(pl.Callback):
         checkpoint_minutes: float,
         observers: Iterable[Observer],
         stop_requested: Callable[[], bool],
+        began: float,
     ) -> None:
         self.budget, self.schedule, self.data = budget, schedule, data
         self.text_bytes, self.lossless = text_bytes, lossless
         self.checkpoint = checkpoint
         self.validations, self.log_every, self.checkpoint_minutes = validations, log_every, checkpoint_minutes
         self.observers, self.stop_requested = list(observers), stop_requested
+        self.began, self.before = began, 0.0
         self.spent = Spent()
         self.latest: dict[str, Any] = {}
         self.unreported = (0.0, 0)
@@ -78,10 +81,16 @@ class Pace(pl.Callback):
         self.flops = 0.0
         self.random_state: Tensor | None = None
 
+    @property
+    def seconds(self) -> float:
+        """That the run has taken, with the sessions before this one."""
+        return self.before + time.perf_counter() - self.began
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run continues with, the state of the random numbers included."""
         state: dict[str, Any] = {
             "spent": asdict(self.spent),
+            "seconds": self.seconds,
             "validated": self.validated,
             "latest": self.latest,
             "unreported": self.unreported,
@@ -94,6 +103,7 @@ class Pace(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue."""
         self.spent = Spent(**state_dict["spent"])
+        self.before = state_dict["seconds"]
         self.validated = state_dict["validated"]
         self.latest = dict(state_dict["latest"])
         self.unreported = state_dict["unreported"]

@@ -264,6 +264,7 @@ def _fit(
         config.trainer.checkpoint_minutes,
         watching,
         lambda: stop() or orphaned(),
+        began,
     )
     if config.logger.get("pictures_every") is not None:
         held, show = Held(folder, config, model, prepared.tokenizer), tracker.show if tracker else None
@@ -287,7 +288,7 @@ def _fit(
         "steps": spent.steps,
         "tokens_per_second": spent.tokens / (spent.minutes * 60) if spent.steps else None,
         "peak_memory_bytes": machine.peak_memory() if peak_known else None,
-        "seconds": time.perf_counter() - began,
+        "seconds": pace.seconds,
     }
 
 

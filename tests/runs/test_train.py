@@ -84,6 +84,7 @@ def test_a_stopped_run_continues_to_the_numbers_of_an_uninterrupted_one(corpus, 
     assert (tmp_path / "stopped" / files.CHECKPOINT).exists()
     resumed = continue_run(tmp_path / "stopped")
     assert resumed.status == "finished"
+    assert resumed.result["seconds"] > stopped.result["seconds"]
     assert curve(tmp_path / "stopped") == curve(tmp_path / "whole")
     for key in ("val/loss", "val/bpb", "tokens_seen", "flops", "steps"):
         assert resumed.result[key] == whole.result[key], key
