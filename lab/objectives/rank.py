@@ -203,7 +203,8 @@ def search(first_stage: Reader, tokens: Tokens, count: int, pool: str | None = "
         unit(embed_tokens(first_stage, [tokens.field(i, side) for i in range(pairs)], pool)) for side in (0, 1)
     )
     count = min(count, pairs - 1)
-    others, cosines = [], []
+    others: list[np.ndarray] = []
+    cosines = []
     for scores in compared(queries, answers):
         own = len(others) + np.arange(len(scores))
         right = scores[np.arange(len(scores)), own]
