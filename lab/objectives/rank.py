@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lab.data.arrange import Together, framed, framing, layout, shortened, table
 from lab.metrics.retrieval import recall_at
+from lab.models.pooling import check_pool
 from lab.objectives.objective import Objective
 from lab.overrides import is_number
 from lab.vectors import Reader, compared, embed_tokens, unit
@@ -45,11 +46,13 @@ class Rank(Objective):
         depth: candidates that are ordered anew.
         first_stage_weight: of its cosine in the score, in training as in validation; 0 for none. With 1 / temperature of the
             contrastive loss that the first stage was trained by, the head learns what that one's softmax leaves to be learnt.
-        pool: what stands for a text in the first stage, as in `lab.models.pooling`.
+        pool: what stands for query and answer together, as in `lab.models.pooling`; None for the first token, through the
+            pooler if there is one.
+        first_stage_pool: what stands for a text in the first stage.
         settings: as `Objective`.
 
     Raises:
-        ValueError: no first stage, a count under 1, or a weight under 0.
+        ValueError: no first stage, a count under 1, a weight under 0, or another pool.
     """
 
     families = ("encoder",)
@@ -62,18 +65,27 @@ class Rank(Objective):
         negatives: int = 3,
         depth: int = 10,
         first_stage_weight: float = 0.0,
-        pool: str | None = "mean",
+        pool: str | None = None,
+        first_stage_pool: str | None = "mean",
         **settings,
     ) -> None:
-        self.check(negatives=negatives, depth=depth, first_stage_weight=first_stage_weight)
+        self.check(negatives=negatives, depth=depth, first_stage_weight=first_stage_weight, pool=pool)
         self.negatives, self.depth, self.first_stage_weight = negatives, depth, first_stage_weight
         super().__init__(**settings)
-        self.first_stage, self.pool = first_stage, pool
+        self.pool = pool
+        self.first_stage, self.first_stage_pool = first_stage, first_stage_pool
 
     @classmethod
     def check(
-        cls, first_stage: Any = "", negatives: int = 3, depth: int = 10, first_stage_weight: float = 0.0, **values
+        cls,
+        first_stage: Any = "",
+        negatives: int = 3,
+        depth: int = 10,
+        first_stage_weight: float = 0.0,
+        pool: str | None = None,
+        **values,
     ) -> None:
+        check_pool(pool, "objective.pool")
         if first_stage is None:
             raise ValueError("objective.first_stage: null; needs the folder of the run that finds candidates")
         for name, count in {"negatives": negatives, "depth": depth}.items():
@@ -92,7 +104,8 @@ class Rank(Objective):
         rows = [framed(self.prepared.tokenizer, frame, shortened(pair, room)) for pair in pairs]
         read, segments = (table(side, 0).to(self.device) for side in zip(*rows, strict=True))
         lengths = np.array([len(row) for row, _ in rows])
-        return self.head(self.model.represent(read, layout(lengths).to(self.device), segments))[:, 0].float()
+        pooled = self.model.represent(read, layout(lengths).to(self.device), segments, self.pool)
+        return self.head(pooled)[:, 0].float()
 
     def scores_of(self, part: str, queries: np.ndarray, count: int) -> Tensor:
         """`[queries, 1 + count]`, the scores of the right answer and of the `count` closest wrong ones, the closest first.
@@ -114,7 +127,7 @@ class Rank(Objective):
         self.first_stage.model.to(self.device)
         counts = {"train": self.negatives, "validation": max(self.negatives, self.depth)}
         return {
-            part: search(self.first_stage, getattr(self.prepared, part), count, self.pool)
+            part: search(self.first_stage, getattr(self.prepared, part), count, self.first_stage_pool)
             for part, count in counts.items()
         }
 
@@ -190,7 +203,8 @@ def search(first_stage: Reader, tokens: Tokens, count: int, pool: str | None = "
         unit(embed_tokens(first_stage, [tokens.field(i, side) for i in range(pairs)], pool)) for side in (0, 1)
     )
     count = min(count, pairs - 1)
-    others, cosines = [], []
+    others: list[np.ndarray] = []
+    cosines = []
     for scores in compared(queries, answers):
         own = len(others) + np.arange(len(scores))
         right = scores[np.arange(len(scores)), own]

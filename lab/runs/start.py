@@ -219,7 +219,7 @@ def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimiz
     finder = _first_stage(config)
     if finder is not None:
         _check_vocabulary(f"objective.first_stage={config.objective.first_stage}", finder, prepared)
-        known |= {"first_stage": finder, "pool": finder.config.objective.get("pool", "mean")}
+        known |= {"first_stage": finder, "first_stage_pool": finder.config.objective.get("pool", "mean")}
     made: Objective = construct(config, "objective", **known)
     if made.head is not None:
         construct(config, "init")(made.head, seed=config.seed, layers=config.model.layers)

@@ -40,10 +40,11 @@ def bag(words, tmp_path_factory):
     return lab.train(config, tmp_path_factory.mktemp("bag") / "run")
 
 
-def test_candidates_are_those_of_the_first_stage_in_the_order_of_their_scores(words, bag, tmp_path):
+@pytest.mark.parametrize("pool", ["null", "mean"])
+def test_candidates_are_those_of_the_first_stage_in_the_order_of_their_scores(words, bag, tmp_path, pool):
     config = lab.compose(
         *words, "model=encoder", "objective=rank", f"objective.first_stage={bag.folder}", "objective.depth=4",
-        "objective.first_stage_weight=2", "init.std=0.3", "budget.steps=2",
+        "objective.first_stage_weight=2", f"objective.pool={pool}", "init.std=0.3", "budget.steps=2",
     )  # fmt: skip
     run = lab.train(config, tmp_path / "run")
     assert run.status == "finished"
@@ -61,7 +62,8 @@ def test_candidates_are_those_of_the_first_stage_in_the_order_of_their_scores(wo
             row = [tokenizer.id("cls"), *one, tokenizer.id("sep"), *two, tokenizer.id("sep")]
             segments = [0] * (len(one) + 2) + [1] * (len(two) + 1)
             with torch.no_grad():
-                vector = run.model.vectors(torch.tensor([row]), segments=torch.tensor([segments]))[0, 0]
+                vectors = run.model.vectors(torch.tensor([row]), segments=torch.tensor([segments]))[0]
+            vector = vectors.mean(0) if pool == "mean" else vectors[0]
             fits.append(float(vector @ run.head["weight"][0]) + float(run.head["bias"][0]))
         first.append([number == order[0], number in order])
         scores = np.array(fits) + 2 * cosines[number, order]
@@ -138,6 +140,8 @@ def test_what_is_wrong_is_said(words, bag, tmp_path):
     with pytest.raises(RequestError, match=r"objective\.first_stage=nowhere: no such folder"):
         lab.train(lab.compose(*asked, "objective.first_stage=nowhere", "budget.steps=1"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(RequestError, match=r"^objective\.pool: max; choose from first, mean, last$"):
+        lab.compose(*asked, "objective.first_stage=x", "objective.pool=max")
     other = lab.compose(*words, "model=bag_of_words", "objective=contrastive", "budget.steps=0")
     first = lab.train(other, tmp_path / "other").folder
     with pytest.raises(
