@@ -45,7 +45,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x / sqrt(mean(x^2) + eps) * weight`."""
-        if x.numel() <= FEW and not torch.is_grad_enabled():
+        if x.numel() <= FEW and x.dtype == self.weight.dtype and not torch.is_grad_enabled():
             return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
         return _UnitRootMeanSquare.run(x, self.weight, self.eps)
 
