@@ -33,10 +33,10 @@ def parts(results: Results) -> list[tuple[str, str]]:
         )
     else:
         decided = (
-            f"Seeds were added until it was decided, at most {most}. The intervals hold at all looks together, for all of the "
-            f"{_questions(results)}: the {ALPHA:.0%} of false verdicts are spent over the looks (Lan and DeMets, O'Brien and "
-            "Fleming's type) and over the comparisons (Holm). A verdict is better or worse when the interval excludes zero; "
-            "it stays, and later seeds do not count."
+            f"Seeds were added until it was decided, at most {most}. The {ALPHA:.0%} of false verdicts hold at all looks together, "
+            f"for all of the {_questions(results)}: they are spent over the looks (Lan and DeMets, O'Brien and Fleming's "
+            "type) and over the comparisons (Holm), and each interval is as wide as its comparison's share asks. A verdict is "
+            "better or worse when the interval excludes zero; it stays, and later seeds do not count."
         )
         same = "It is equivalent when the interval lies within the margin of ±{:g}, {}."
     found = [("Compared", compared), ("Better or worse", decided)]
