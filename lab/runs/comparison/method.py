@@ -33,7 +33,7 @@ def parts(results: Results) -> list[tuple[str, str]]:
         )
     else:
         decided = (
-            f"Seeds were added until it was decided, at most {most}. The {ALPHA:.0%} of false verdicts hold at all looks together, "
+            f"Seeds were added until it was decided, at most {most}. The {ALPHA:.0%} of false verdicts hold at all looks, "
             f"for all of the {_questions(results)}: they are spent over the looks (Lan and DeMets, O'Brien and Fleming's "
             "type) and over the comparisons (Holm), and each interval is as wide as its comparison's share asks. A verdict is "
             "better or worse when the interval excludes zero; it stays, and later seeds do not count."
