@@ -321,7 +321,7 @@ def _construct(call: Any, key: str, **known: Any) -> Any:
     try:
         made = _made(call, key)
         return made(**known) if known else made
-    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
         raise RequestError(_say(key, error)) from error
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ LARGE = 1 << 14
 """Numbers in a weight from which on that pays."""
 
 MOST = 1 << 30
-"""Bytes of weights of which a second copy is kept."""
+"""Bytes that weights may take to be kept in other layouts as well, which costs as much again for each of the two."""
 
 SLICES, WIDEST = 8, 512
 """Of a weight, for one row: at least so many, for as many cores, and at most so wide, for the sums to stay in registers."""
@@ -39,7 +39,7 @@ class Repeated:
         self.users = 0
         self._version = -1
         self._uses = {False: 0, True: 0}
-        self._laid_out: dict[bool, Tensor] = {}
+        self._laid_out: dict[bool, Any] = {}
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """`x @ weight.T + bias`, of `[..., inputs]`, or none where another way is as good."""
@@ -55,10 +55,10 @@ class Repeated:
             self._uses[single] += 1
             if self._uses[single] < 2:
                 return None
-            laid_out = self._laid_out[single] = _sliced(weight) if single else _blocked(weight)
+            laid_out = self._laid_out[single] = Sliced(weight) if single else _blocked(weight)
         if not single:
             return torch.ops.mkldnn._linear_pointwise(x, laid_out, bias, "none", [], "")
-        out = _weighted_rows(laid_out, x)[:, : len(weight)].view(*x.shape[:-1], -1)
+        out = laid_out.product(x)[: len(weight)].view(*x.shape[:-1], -1)
         return out if bias is None else out + bias
 
 
@@ -67,27 +67,26 @@ def _blocked(weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), EXPECTED)
 
 
-def _sliced(weight: Tensor) -> Tensor:
-    """`[slices * inputs, outputs / slices]`: for each slice of the outputs, what each input gives to it."""
-    slices = max(SLICES, -(-len(weight) // WIDEST))
-    padded = F.pad(weight.detach(), (0, 0, 0, -len(weight) % slices))
-    return padded.unflatten(0, (slices, -1)).mT.flatten(0, 1).contiguous()
+class Sliced:
+    """A weight in slices of its outputs; of each slice, what every input gives to it."""
 
+    def __init__(self, weight: Tensor) -> None:
+        outputs, inputs = weight.shape
+        self.slices = max(SLICES, -(-outputs // WIDEST))
+        padded = F.pad(weight.detach(), (0, 0, 0, -outputs % self.slices))
+        self.given = padded.unflatten(0, (self.slices, -1)).mT.flatten(0, 1).contiguous()
+        self.places = torch.arange(len(self.given))
+        self.begins = torch.arange(0, len(self.given), inputs)
 
-def _weighted_rows(slices: Tensor, x: Tensor) -> Tensor:
-    """The product with one row, `[1, outputs]`: each slice is a sum of rows, weighted by the inputs. That is what an embedding
-    bag computes, and torch's loop for it is written for the width of the processor's vectors.
-    """
-    rows, begins = _places(len(slices), x.shape[-1])
-    weights = x.reshape(1, -1).expand(len(begins), -1).reshape(-1)
-    bag = torch.ops.aten._embedding_bag_forward_only(slices, rows, begins, False, 0, False, weights, False, -1)
-    return bag[0].view(1, -1)
-
-
-@cache
-def _places(rows: int, inputs: int) -> tuple[Tensor, Tensor]:
-    """All rows, and where those of each slice begin."""
-    return torch.arange(rows), torch.arange(0, rows, inputs)
+    def product(self, x: Tensor) -> Tensor:
+        """With one row, to `[outputs]` and perhaps a few more: each slice is a sum of rows, weighted by the inputs. That is
+        what an embedding bag computes, and torch's loop for it is written for the width of the processor's vectors.
+        """
+        weights = x.reshape(1, -1).expand(self.slices, -1).reshape(-1)
+        bag = torch.ops.aten._embedding_bag_forward_only(
+            self.given, self.places, self.begins, False, 0, False, weights, False, -1
+        )
+        return bag[0].view(-1)
 
 
 _known: dict[int, Repeated] = {}

@@ -1,11 +1,13 @@
 """W&B's server chooses, its own agent runs here: its client is real, what it would reach by network is not."""
 
+import io
 import json
 
 import pytest
 import wandb
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
+from rich.console import Console
 from wandb.agents import pyagent
 from wandb.apis.public import sweeps as server_calls
 
@@ -13,6 +15,10 @@ from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.comparison import wandb_report
 from lab.runs.sweep import sweep
+from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.job import Job
+from lab.runs.sweep.live import Live
+from lab.runs.sweep.plan import Plan, Point
 from tests.runs.sweep.conftest import at_work
 
 
@@ -128,3 +134,19 @@ def test_what_would_reach_no_server_is_refused(online, server, monkeypatch, tmp_
     with pytest.raises(RequestError, match="wandb login"):
         sweep(online, folder=tmp_path / "s", online=True)
     assert server.definition is None
+
+
+def test_the_live_table_shows_what_the_server_chose(online, tmp_path):
+    job = Job(Plan(read_sweep(online)), tmp_path / "s")
+    listed = job.all_planned()
+    chosen = job.planned(Point(7, {**job.plan.points[0].parameters, "optimizer.lr": 0.003}, job.plan.seeds), 0)
+    with Live("tests", job, listed, listed, 60.0, maximize=False) as live:
+        for run, loss in ((listed[0], 2.5), (chosen, 2.25)):
+            live.begin(run)
+            live.observe(run, {"progress": 0.5, "val/bpb": loss})
+            live.end(run, {"status": "finished", "val/bpb": loss})
+        console = Console(width=120, record=True, file=io.StringIO())
+        console.print(live.draw())
+    lines = console.export_text().splitlines()
+    assert any("2.5000" in line and "1/2" in line for line in lines)
+    assert any("optimizer.lr=0.003" in line and "2.2500" in line for line in lines), lines
