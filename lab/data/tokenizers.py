@@ -74,6 +74,12 @@ class Tokenizer:
             raise RequestError(f"tokenizer: has no token {known}, which every document begins with")
         return self.specials[begin]
 
+    @cached_property
+    def begin(self) -> list[int]:
+        """What its file says a text begins with, as transformers reads it."""
+        whole, text = (self.inner.encode("a", add_special_tokens=special).ids for special in (True, False))
+        return whole[: whole.index(text[0])] if text else []
+
     @classmethod
     def load(cls, path: str | Path, begins: bool = True) -> Tokenizer:
         """The tokenizer of a file, or of the `tokenizer.json` in a folder.

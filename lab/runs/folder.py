@@ -253,6 +253,13 @@ class Run:
         return Tokenizer.load(self.folder / TOKENIZER)
 
     @property
+    def begin(self) -> list[int]:
+        """The tokens that a text follows which a decoder continues: the document token, as in training; where the model was
+        published, what its tokenizer puts there, which may be nothing.
+        """
+        return self.tokenizer.begin if "imported" in self.result else [self.tokenizer.document_id]
+
+    @property
     def weights(self) -> dict[str, Tensor]:
         """What the trained model holds, by name, without the head that its objective added.
 

@@ -228,14 +228,14 @@ def _continued(
     from lab.models.generate import stream
 
     model: Any = run.model
-    begin, end = run.tokenizer.document_id, run.tokenizer.id("end")
-    before = [[begin, *ids.tolist()] for ids in run.tokenizer.encode(prompts)]
+    before = [[*run.begin, *ids.tolist()] for ids in run.tokenizer.encode(prompts)]
     new = tokens or TOKENS
     fits = [None if model.limit is None else model.limit + 1 - len(row) for row in before]
     most = [new if slide or fit is None else min(new, fit) for fit in fits]
     longest = max(map(len, before)) + new
     memory = len(before) * model.cache_bytes(min(longest, model.limit or longest)) if cache else 0
-    return _Plan(before, most, fits, memory, stream(model, before, new, sampling, cache, {begin, end}, slide))
+    ends = {run.tokenizer.document_id, run.tokenizer.id("end")}
+    return _Plan(before, most, fits, memory, stream(model, before, new, sampling, cache, ends, slide))
 
 
 def _target(run: Run, prompts: Sequence[str], tokens: int | None, sampling: Sampling | None, beam: int) -> _Plan:

@@ -89,12 +89,12 @@ def step(run: Run, prompt: str, sampling: Sampling, most: int = 10) -> Step:
 
     check(run, [prompt])
     model: Any = run.model
-    ids, begin = run.tokenizer.encode([prompt])[0].tolist(), run.tokenizer.document_id
+    ids = run.tokenizer.encode([prompt])[0].tolist()
     if model.family == "encoder_decoder":
-        ids, written = [*ids, run.tokenizer.id("end")], [begin]
+        ids, written = [*ids, run.tokenizer.id("end")], [run.tokenizer.document_id]
         read = [ids, written]
     else:
-        ids = written = [begin, *ids]
+        ids = written = [*run.begin, *ids]
         read = [ids]
     depth = 4 if isinstance(getattr(model, "decoder", None), Stack) else 3  # to what a block is made of
     places = [name for name, _ in model.named_modules() if name and name.count(".") < depth]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import tokenizers
 import torch
 from safetensors.torch import save_file
+from tokenizers.processors import TemplateProcessing
 
 import lab as api
 from lab.errors import RequestError
@@ -44,6 +46,29 @@ def test_every_verb_takes_it(llama, lab, small, tmp_path):
     out = lab("export", "onward", "out", "--json")
     assert out.json == {"folder": "out", "model_type": "llama", "weights": ["model.safetensors"]}
     assert lab("export", "onward", "out").code == 2
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_prompt_is_continued_as_published(begins, copied, lab):
+    """Where the published tokenizer puts a token before a text, as Llama's does, and where not, as GPT-2's."""
+    folder = copied()
+    inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if begins:
+        number = inner.token_to_id("</s>")
+        inner.post_processor = TemplateProcessing(single="</s> $A", special_tokens=[("</s>", number)])
+    inner.save(str(folder / "tokenizer.json"))
+    assert lab("import", folder, "--into", "taken").code == 0
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    given = inner.encode("AB").ids
+    assert len(given) == 2 + begins
+    with torch.no_grad():
+        logits = theirs(torch.tensor([given])).logits[0, -1]
+    step = lab("generate", "taken", "AB", "--steps", "--json").json
+    assert step["ids"] == given
+    assert step["chosen"]["id"] == int(logits.argmax())
+    written = lab("generate", "taken", "AB", "--tokens", "5", "--json").json["answers"][0]["text"]
+    answer = theirs.generate(torch.tensor([given]), max_new_tokens=5, do_sample=False, eos_token_id=None)
+    assert written == inner.decode(answer[0, len(given) :].tolist(), skip_special_tokens=False)
 
 
 def test_half_precision_is_kept_as_it_is(llama, tmp_path):

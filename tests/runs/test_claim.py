@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from lab.config import trusted
 from lab.errors import RequestError
+from lab.options import conf_folder, groups
 from lab.runs.claim import Found, Side, Statement, judge, verdict
-from lab.runs.comparison.collect import RunRecord
+from lab.runs.comparison.collect import RunRecord, measure_of
 from lab.runs.comparison.verdict import FEWEST_PAIRS
 
 
@@ -68,6 +71,13 @@ def test_a_statement_is_judged_by_its_interval(form, difference, margin, outcome
     assert one.outcome == outcome
     assert one.difference == pytest.approx(difference)
     assert one.high - one.low == pytest.approx(2 * 2.776 * np.std(SPREAD, ddof=1) / 5**0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("objective", groups()["objective"])
+def test_what_objectives_declare_is_what_is_known_of_their_measures(objective):
+    path = yaml.safe_load((conf_folder() / "objective" / f"{objective}.yaml").read_text("utf-8"))["_target_"]
+    headline = trusted("objective._target_", path).headline
+    assert measure_of(headline["name"], []).direction == headline["direction"]
 
 
 def test_more_is_better_where_the_headline_says_so():
