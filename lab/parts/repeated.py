@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +18,8 @@ from lab.parts import onednn
 FEW = 64
 """Rows of a product up to which a weight is worth laying out for it."""
 
-LARGE = 1 << 14
-"""Numbers in a weight from which on that pays."""
+LARGE, LARGE_FOR_ONE = 1 << 14, 1 << 16
+"""Numbers in a weight from which on that pays for several rows, and for one."""
 
 MOST = 1 << 30
 """Bytes that weights may take to be kept in other layouts as well, which costs as much again for each of the two."""
@@ -39,54 +38,58 @@ class Repeated:
         self.users = 0
         self._version = -1
         self._uses = {False: 0, True: 0}
-        self._laid_out: dict[bool, Any] = {}
+        self._laid_out: dict[bool, Sliced | Blocked] = {}
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """`x @ weight.T + bias`, of `[..., inputs]`, or none where another way is as good."""
         rows = x.numel() // x.shape[-1]
-        if rows > FEW or x.dtype != torch.float32:
+        single = rows == 1
+        if rows > FEW or x.dtype != torch.float32 or (single and weight.numel() < LARGE_FOR_ONE):
             return None
         if self._version != weight._version:
             self._laid_out.clear()
             self._version = weight._version
-        single = rows == 1
         laid_out = self._laid_out.get(single)
         if laid_out is None:
             self._uses[single] += 1
             if self._uses[single] < 2:
                 return None
-            laid_out = self._laid_out[single] = Sliced(weight) if single else _blocked(weight)
-        if not single:
-            return torch.ops.mkldnn._linear_pointwise(x, laid_out, bias, "none", [], "")
-        out = laid_out.product(x)[: len(weight)].view(*x.shape[:-1], -1)
+            laid_out = self._laid_out[single] = Sliced(weight) if single else Blocked(weight)
+        out = laid_out.product(x)
         return out if bias is None else out + bias
 
 
-def _blocked(weight: Tensor) -> Tensor:
-    """As oneDNN's own loops read it."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), EXPECTED)
+class Blocked:
+    """A weight as oneDNN's own loops read it."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.blocks = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), EXPECTED)
+
+    def product(self, x: Tensor) -> Tensor:
+        """`x @ weight.T`."""
+        return torch.ops.mkldnn._linear_pointwise(x, self.blocks, None, "none", [], "")
 
 
 class Sliced:
     """A weight in slices of its outputs; of each slice, what every input gives to it."""
 
     def __init__(self, weight: Tensor) -> None:
-        outputs, inputs = weight.shape
-        self.slices = max(SLICES, -(-outputs // WIDEST))
-        padded = F.pad(weight.detach(), (0, 0, 0, -outputs % self.slices))
+        self.outputs, inputs = weight.shape
+        self.slices = max(SLICES, -(-self.outputs // WIDEST))
+        padded = F.pad(weight.detach(), (0, 0, 0, -self.outputs % self.slices))
         self.given = padded.unflatten(0, (self.slices, -1)).mT.flatten(0, 1).contiguous()
         self.places = torch.arange(len(self.given))
         self.begins = torch.arange(0, len(self.given), inputs)
 
     def product(self, x: Tensor) -> Tensor:
-        """With one row, to `[outputs]` and perhaps a few more: each slice is a sum of rows, weighted by the inputs. That is
-        what an embedding bag computes, and torch's loop for it is written for the width of the processor's vectors.
+        """`x @ weight.T` of one row: each slice is a sum of rows, weighted by the inputs. That is what an embedding bag
+        computes, and torch's loop for it is written for the width of the processor's vectors.
         """
         weights = x.reshape(1, -1).expand(self.slices, -1).reshape(-1)
         bag = torch.ops.aten._embedding_bag_forward_only(
             self.given, self.places, self.begins, False, 0, False, weights, False, -1
         )
-        return bag[0].view(-1)
+        return bag[0].view(-1)[: self.outputs].view(*x.shape[:-1], -1)
 
 
 _known: dict[int, Repeated] = {}

@@ -19,7 +19,10 @@ SMALL = ["preset=tiny", "position=rope", "model.dim=32", "model.context=64", "at
 @pytest.fixture(autouse=True)
 def _everywhere():
     """As on a processor where it pays, for weights of any size."""
-    with patch.object(onednn, "preferred", torch.backends.mkldnn.is_available), patch.object(repeated, "LARGE", 1):
+    with (
+        patch.object(onednn, "preferred", torch.backends.mkldnn.is_available),
+        patch.multiple(repeated, LARGE=1, LARGE_FOR_ONE=1),
+    ):
         yield
 
 
@@ -89,7 +92,7 @@ def test_nothing_is_kept_of_large_models_under_mixed_precision_or_of_other_numbe
 def test_a_model_generates_the_same(rows):
     model = build(compose(*SMALL), 300)
     prompt = [[5, 7, 9][row:] for row in range(rows)]
-    layout = "Sliced" if rows == 1 else "_blocked"
+    layout = "Sliced" if rows == 1 else "Blocked"
     with patch.object(repeated, layout, wraps=getattr(repeated, layout)) as laid_out:
         kept = generate(model, prompt, 40)
     assert laid_out.called
