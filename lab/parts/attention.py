@@ -158,11 +158,11 @@ class Attention(Scored):
 
     def forward(self, x: Tensor, layout: Layout, position: Position, cache: LayerCache | None = None) -> Tensor:
         """Attend within the rows of `x`, and to the tokens before them that the cache holds."""
-        projected = self.project(x).unflatten(-1, (-1, self.head_dim))
+        projected = self.project(x).view(*x.shape[:2], -1, self.head_dim)
         if self.query_norm is None or self.key_norm is None:
             # Queries and keys are turned together: one pass over memory.
-            turning, value = projected.split([self.heads + self.kv_heads, self.kv_heads], dim=2)
-            query, key = position.rotate(turning, layout).split([self.heads, self.kv_heads], dim=2)
+            turning, value = projected.split_with_sizes([self.heads + self.kv_heads, self.kv_heads], dim=2)
+            query, key = position.rotate(turning, layout).split_with_sizes([self.heads, self.kv_heads], dim=2)
         else:
             query, key, value = projected.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
             query = position.rotate(self.query_norm(query), layout)

@@ -60,6 +60,10 @@ class Block(nn.Module):
         """What initial values of the matrix with this name in its layer are multiplied by."""
         return 1.0
 
+    def dropped(self, added: Tensor) -> Tensor:
+        """What a layer adds, with dropout."""
+        return self.dropout(added) if self.training else added
+
     def change(self, x: Tensor, name: str, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """The stream after one layer, `attention`, `cross` or `ffn`; the norm beside it is called after it."""
         raise NotImplementedError
@@ -84,7 +88,7 @@ class PreNorm(Block):
 
     def change(self, x: Tensor, name: str, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """`x + layer(norm(x))`."""
-        return x + self.dropout(layer(getattr(self, f"{name}_norm")(x)))
+        return x + self.dropped(layer(getattr(self, f"{name}_norm")(x)))
 
 
 class PostNorm(Block):
@@ -94,7 +98,7 @@ class PostNorm(Block):
 
     def change(self, x: Tensor, name: str, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """`norm(x + layer(x))`."""
-        return getattr(self, f"{name}_norm")(x + self.dropout(layer(x)))
+        return getattr(self, f"{name}_norm")(x + self.dropped(layer(x)))
 
 
 class DeepNorm(Block):
@@ -119,7 +123,7 @@ class DeepNorm(Block):
 
     def change(self, x: Tensor, name: str, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """`norm(share * x + layer(x))`."""
-        return getattr(self, f"{name}_norm")(self.share * x + self.dropout(layer(x)))
+        return getattr(self, f"{name}_norm")(self.share * x + self.dropped(layer(x)))
 
 
 class Sandwich(Block):
@@ -133,7 +137,7 @@ class Sandwich(Block):
     def change(self, x: Tensor, name: str, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """`x + norm(layer(norm(x)))`."""
         added = layer(getattr(self, f"{name}_norm")(x))
-        return x + self.dropout(getattr(self, f"{name}_out_norm")(added))
+        return x + self.dropped(getattr(self, f"{name}_out_norm")(added))
 
 
 class Parallel(Block):
@@ -153,7 +157,7 @@ class Parallel(Block):
     ) -> Tensor:
         """`x + attention(norm(x)) + cross(norm(x)) + ffn(norm(x))`."""
         read = self.attention_norm(x)
-        x = x + self.dropout(self.attention(read, layout, position, cache))
+        x = x + self.dropped(self.attention(read, layout, position, cache))
         if self.cross is not None:
-            x = x + self.dropout(self.cross.cross(read, layout, memory, cache))
-        return x + self.dropout(self.ffn(read, layout))
+            x = x + self.dropped(self.cross.cross(read, layout, memory, cache))
+        return x + self.dropped(self.ffn(read, layout))

@@ -97,7 +97,11 @@ class LayerCache:
         self, batch: int, length: int, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, device: torch.device
     ) -> None:
         self.length, self.held = length, 0
-        self.kept = [torch.zeros(batch, length, *shape, dtype=dtype, device=device) for shape in shapes]
+        # Head by head, as attention reads them.
+        self.kept = [
+            torch.empty(batch, *shape[:-1], length, shape[-1], dtype=dtype, device=device).movedim(-2, 1)
+            for shape in shapes
+        ]
         self.whole: Layout | None = None
         self.remembered: tuple[Tensor, ...] | None = None
 

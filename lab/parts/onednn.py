@@ -19,27 +19,32 @@ ROWS = 16
 
 
 @cache
-def preferred() -> bool:
-    """Whether this is such a processor: x86 with 512-bit vectors, not Intel's. A fact of the machine, not a measurement, so
-    that numbers do not depend on the moment.
+def other_than_intel(vectors: str) -> bool:
+    """Whether this is an x86 processor of another maker with these vector instructions, as `/proc/cpuinfo` names them. A fact
+    of the machine, not a measurement, so that numbers do not depend on the moment.
     """
     try:
         facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
-    wide = "avx512f" in facts and "GenuineIntel" not in facts
-    return wide and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ours = vectors in facts and "GenuineIntel" not in facts
+    return ours and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def preferred() -> bool:
+    """Whether oneDNN outruns MKL for many rows: with vectors of 512 bits, of which MKL uses half. With 256 they are equal."""
+    return other_than_intel("avx512f")
 
 
 def fits(x: Tensor, weight: Tensor) -> bool:
     """Whether `product` takes these, and is worth it. A part of a weight's columns is copied number by number: not that."""
     return (
-        x.dtype == weight.dtype == torch.float32
+        preferred()
+        and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.numel() >= ROWS * x.shape[-1]
         and (weight.is_contiguous() or weight.mT.is_contiguous())
         and not torch.is_autocast_enabled("cpu")
-        and preferred()
     )
 
 

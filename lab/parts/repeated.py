@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lab.parts import onednn
@@ -18,14 +17,11 @@ from lab.parts import onednn
 FEW = 64
 """Rows of a product up to which a weight is worth laying out for it."""
 
-LARGE, LARGE_FOR_ONE = 1 << 14, 1 << 16
-"""Numbers in a weight from which on that pays for several rows, and for one."""
+LARGE = 1 << 14
+"""Numbers in a weight from which on that pays."""
 
 MOST = 1 << 30
 """Bytes that weights may take to be kept in other layouts as well, which costs as much again for each of the two."""
-
-SLICES, WIDEST = 8, 512
-"""Of a weight, for one row: at least so many, for as many cores, and at most so wide, for the sums to stay in registers."""
 
 EXPECTED = 128
 """Rows that oneDNN is told to expect when it chooses a layout; of those tried it serves 2 rows and 64 best."""
@@ -38,13 +34,13 @@ class Repeated:
         self.users = 0
         self._version = -1
         self._uses = {False: 0, True: 0}
-        self._laid_out: dict[bool, Sliced | Blocked] = {}
+        self._laid_out: dict[bool, Turned | Blocked] = {}
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """`x @ weight.T + bias`, of `[..., inputs]`, or none where another way is as good."""
         rows = x.numel() // x.shape[-1]
         single = rows == 1
-        if rows > FEW or x.dtype != torch.float32 or (single and weight.numel() < LARGE_FOR_ONE):
+        if rows > FEW or x.dtype != torch.float32:
             return None
         if self._version != weight._version:
             self._laid_out.clear()
@@ -54,7 +50,7 @@ class Repeated:
             self._uses[single] += 1
             if self._uses[single] < 2:
                 return None
-            laid_out = self._laid_out[single] = Sliced(weight) if single else Blocked(weight)
+            laid_out = self._laid_out[single] = Turned(weight) if single else Blocked(weight)
         out = laid_out.product(x)
         return out if bias is None else out + bias
 
@@ -70,26 +66,19 @@ class Blocked:
         return torch.ops.mkldnn._linear_pointwise(x, self.blocks, None, "none", [], "")
 
 
-class Sliced:
-    """A weight in slices of its outputs; of each slice, what every input gives to it."""
+class Turned:
+    """A weight of which what each input gives to the outputs stands together, in as many parts as there are cores: torch gives
+    a product of one row to a single core, and each product of a batch to another.
+    """
 
     def __init__(self, weight: Tensor) -> None:
-        self.outputs, inputs = weight.shape
-        self.slices = max(SLICES, -(-self.outputs // WIDEST))
-        padded = F.pad(weight.detach(), (0, 0, 0, -self.outputs % self.slices))
-        self.given = padded.unflatten(0, (self.slices, -1)).mT.flatten(0, 1).contiguous()
-        self.places = torch.arange(len(self.given))
-        self.begins = torch.arange(0, len(self.given), inputs)
+        cores = torch.get_num_threads()
+        self.parts = cores if len(weight) % cores == 0 else 1
+        self.given = weight.detach().unflatten(0, (self.parts, -1)).mT.contiguous()
 
     def product(self, x: Tensor) -> Tensor:
-        """`x @ weight.T` of one row: each slice is a sum of rows, weighted by the inputs. That is what an embedding bag
-        computes, and torch's loop for it is written for the width of the processor's vectors.
-        """
-        weights = x.reshape(1, -1).expand(self.slices, -1).reshape(-1)
-        bag = torch.ops.aten._embedding_bag_forward_only(
-            self.given, self.places, self.begins, False, 0, False, weights, False, -1
-        )
-        return bag[0].view(-1)[: self.outputs].view(*x.shape[:-1], -1)
+        """`x @ weight.T`."""
+        return torch.bmm(x.view(1, -1).expand(self.parts, 1, -1), self.given).view(*x.shape[:-1], -1)
 
 
 _known: dict[int, Repeated] = {}
@@ -103,7 +92,7 @@ def known(weight: Tensor) -> Repeated | None:
 @contextmanager
 def repeating(weights: Iterable[Tensor]) -> Iterator[None]:
     """For as long as it lasts, products with these weights use what is kept of them. Without effect on processors where
-    torch's own products are fast, under mixed precision, and where weights take more than `MOST`.
+    nobody measured that it pays, under mixed precision, and where weights take more than `MOST`.
     """
     own = [weight for weight in weights if _worth(weight)] if _here() else []
     if sum(weight.nbytes for weight in own) > MOST:
@@ -120,7 +109,7 @@ def repeating(weights: Iterable[Tensor]) -> Iterator[None]:
 
 
 def _here() -> bool:
-    return onednn.preferred() and not torch.is_autocast_enabled("cpu")
+    return onednn.other_than_intel("avx2") and not torch.is_autocast_enabled("cpu")
 
 
 def _worth(weight: Tensor) -> bool:

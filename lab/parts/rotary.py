@@ -71,14 +71,23 @@ class RoPE(Table):
         return 1.0
 
     def values(self, positions: Tensor, width: int) -> Tensor:
-        """`[positions, 2, 1, width / 2]`: cosines and sines, to be broadcast over heads."""
-        angles = torch.outer(positions.float(), self.speeds(width, positions.device))
-        return torch.stack([angles.cos(), angles.sin()], dim=1).unsqueeze(-2) * self.amplitude()
+        """`[positions, 2, 1, width]`: of each coordinate its factor and that of its pair's other one, to be broadcast over
+        heads: `cos, cos` and `-sin, sin` (equation 34).
+        """
+        return self.factors(torch.outer(positions.float(), self.speeds(width, positions.device)))
+
+    def factors(self, angles: Tensor) -> Tensor:
+        """`[..., 2, 1, width]`, from the angle of each pair, `[..., width / 2]`."""
+        cosine, sine = angles.cos() * self.amplitude(), angles.sin() * self.amplitude()
+        both = torch.stack([cosine, cosine, -sine, sine], dim=-1).unflatten(-1, (2, 2))  # [..., pair, 2, place in it]
+        placed = both.movedim(-2, -3) if self.interleaved else both.movedim(-3, -1)
+        return placed.flatten(-2).unsqueeze(-2)
 
     def rotate(self, x: Tensor, layout: Layout) -> Tensor:
         """`[batch, time, heads, width]`, each pair turned by its angle."""
-        cosine, sine = self.rows(layout, self.turning(x.shape[-1])).to(x.dtype).unbind(2)
-        return _Rotation.run(x, cosine, sine, self.interleaved)
+        turning = self.turning(x.shape[-1])
+        own, other = layout.once((id(self), turning, x.dtype), lambda: self.rows(layout, turning).to(x.dtype).unbind(2))
+        return _Rotation.run(x, own, other, self.interleaved)
 
 
 class Stretched(RoPE):
@@ -209,11 +218,10 @@ class LongRoPE(Stretched):
         return math.sqrt(1 + math.log(self.factor) / math.log(self.trained))
 
     def values(self, positions: Tensor, width: int) -> Tensor:
-        """`[positions, 2 lengths, 2, 1, width / 2]`: as of every rotation, for short documents and for long ones."""
+        """`[positions, 2 lengths, 2, 1, width]`: as of every rotation, for short documents and for long ones."""
         plain = self.speeds(width, positions.device)
         kinds = [plain / self._of_pairs(factors, plain) for factors in (self.short, self.long)]
-        angles = torch.stack([torch.outer(positions.float(), speeds) for speeds in kinds], dim=1)
-        return torch.stack([angles.cos(), angles.sin()], dim=2).unsqueeze(-2) * self.amplitude()
+        return self.factors(torch.stack([torch.outer(positions.float(), speeds) for speeds in kinds], dim=1))
 
     def _of_pairs(self, factors: list[float], plain: Tensor) -> Tensor:
         """As many factors as pairs, which latent attention has fewer of; factors that are all the same serve any number."""
@@ -238,30 +246,21 @@ class _Rotation(Function):
     """The gradient is the same turn backwards, so nothing of `x` is kept."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, cosine: Tensor, sine: Tensor, interleaved: bool) -> Tensor:
-        ctx.save_for_backward(cosine, sine)
+    def forward(ctx, x: Tensor, own: Tensor, other: Tensor, interleaved: bool) -> Tensor:
+        ctx.save_for_backward(own, other)
         ctx.interleaved = interleaved
-        return _turn(x, cosine, sine, interleaved, 1)
+        return _turn(x, own, other, interleaved, 1)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        cosine, sine = ctx.saved_tensors
-        return _turn(gradient, cosine, sine, ctx.interleaved, -1), None, None, None
+        own, other = ctx.saved_tensors
+        return _turn(gradient, own, other, ctx.interleaved, -1), None, None, None
 
 
-def _turn(x: Tensor, cosine: Tensor, sine: Tensor, interleaved: bool, direction: int) -> Tensor:
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    turning = 2 * cosine.shape[-1]
+def _turn(x: Tensor, own: Tensor, other: Tensor, interleaved: bool, direction: int) -> Tensor:
+    turning = own.shape[-1]
     if turning < x.shape[-1]:
-        out[..., turning:] = x[..., turning:]
-    first, second = _pairs(x[..., :turning], interleaved)
-    left, right = _pairs(out[..., :turning], interleaved)
-    torch.mul(first, cosine, out=left).addcmul_(second, sine, value=-direction)
-    torch.mul(second, cosine, out=right).addcmul_(first, sine, value=direction)
-    return out
-
-
-def _pairs(x: Tensor, interleaved: bool) -> tuple[Tensor, Tensor]:
-    """Views of the first and the second coordinates of all pairs."""
-    first, second = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim=-1)
-    return first, second
+        front, rest = x.tensor_split([turning], dim=-1)
+        return torch.cat([_turn(front, own, other, interleaved, direction), rest], dim=-1)
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2) if interleaved else x.roll(turning // 2, dims=-1)
+    return torch.mul(x, own).addcmul_(swapped, other, value=direction)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.llama.modeling_llama import rotate_half
 from transformers.models.t5.modeling_t5 import T5Attention
 
 import lab
@@ -150,9 +151,10 @@ def test_long_rope_is_that_of_hugging_face(length):
     )  # fmt: skip
     speeds, amplitude = ROPE_INIT_FUNCTIONS["longrope"](config, "cpu", seq_len=length)
     position = LongRoPE(16, 8, context=64, factor=4.0, trained=16, **LONG)
-    angles = torch.outer(torch.arange(length).float(), speeds)
-    expected = torch.stack([angles.cos(), angles.sin()], dim=1).unsqueeze(-2) * amplitude
-    assert torch.allclose(position.rows(Layout.full(1, length), 8)[0], expected, atol=1e-6)
+    angles = torch.outer(torch.arange(length).float(), speeds).repeat(1, 2)[None, :, None]
+    x = torch.randn(1, length, 2, 8)
+    expected = (x * angles.cos() + rotate_half(x) * angles.sin()) * amplitude
+    assert torch.allclose(position.rotate(x, Layout.full(1, length)), expected, atol=1e-5)
 
 
 def test_long_rope_judges_every_document_by_itself():
