@@ -135,11 +135,12 @@ class Layout:
         padding = self.padding
         return [(row, start, stop) for row, start, stop in found if not padding[row, start]]
 
-    def part(self, start: int, stop: int) -> Layout:
-        """Tokens `start` to `stop` of every row, at the places that they have in their documents."""
-        piece = Layout(
-            self.documents[:, start:stop], self.positions[:, start:stop], self.span, self.padded, self.single
-        )
+    def part(self, start: int, stop: int, span: int | None = None) -> Layout:
+        """Tokens `start` to `stop` of every row, at the places that they have in their documents; `span` is that of their
+        positions, where it is known to be less than that of all.
+        """
+        span = self.span if span is None else span
+        piece = Layout(self.documents[:, start:stop], self.positions[:, start:stop], span, self.padded, self.single)
         piece.once("places", lambda: self.places[:, start:stop])
         return piece
 

@@ -21,9 +21,13 @@ class Cache:
         length: tokens of a row that it has room for.
     """
 
+    ahead = 256
+    """Tokens to come that are laid out at once; each step takes its part."""
+
     def __init__(self, layers: Sequence[LayerCache], batch: int, length: int) -> None:
         self.layers, self.batch, self.length = list(layers), batch, length
         self.layout: Layout | None = None
+        self._ahead: Layout | None = None
 
     @property
     def seen(self) -> int:
@@ -52,11 +56,13 @@ class Cache:
             raise ValueError(
                 f"this cache has room for {self.length} tokens a row, {self.seen} are in it, got {time} more"
             )
-        if layout is None:
-            layout = self._next(time, tokens.device)
-        elif layout.padded and bool(layout.padding[:, -1].any()):
-            raise ValueError("a row that is to be continued cannot end with padding; pad it at the beginning")
-        self.layout = layout if self.layout is None else self.layout.followed_by(layout)
+        if layout is None and self.layout is not None:
+            layout = self._continued(time)
+        else:
+            layout = Layout.full(batch, time, tokens.device) if layout is None else layout
+            if layout.padded and bool(layout.padding[:, -1].any()):
+                raise ValueError("a row that is to be continued cannot end with padding; pad it at the beginning")
+            self.layout, self._ahead = layout if self.layout is None else self.layout.followed_by(layout), None
         for layer in self.layers:
             layer.whole = self.layout
         return layout
@@ -64,24 +70,29 @@ class Cache:
     def reorder(self, rows: Tensor) -> None:
         """Each row becomes a copy of the one with that number, `[batch]` int64, as beam search asks for."""
         if self.layout is not None and not self.layout.single:
-            self.layout = self.layout.rows(rows)
+            self.layout, self._ahead = self.layout.rows(rows), None
         for layer in self.layers:
             layer.reorder(rows)
             layer.whole = self.layout
 
-    def _next(self, time: int, device: torch.device) -> Layout:
-        before = self.layout
-        if before is None:
-            return Layout.full(self.batch, time, device)
-        step = torch.arange(1, time + 1, device=device)
-        more = Layout(
-            before.documents[:, -1:].expand(-1, time),
-            before.positions[:, -1:] + step,
-            before.span + time,
-            single=before.single,
-        )
-        more.once("places", lambda: before.places[:, -1:] + step)
-        return more
+    def _continued(self, time: int) -> Layout:
+        """Of the next tokens, where they continue each row's last document."""
+        assert self.layout is not None
+        before, seen = self.layout, self.seen
+        if self._ahead is None or self._ahead.documents.shape[1] < seen + time:
+            more = max(time, min(self.ahead, self.length - seen))
+            step = torch.arange(1, more + 1, device=before.documents.device)
+            rest = Layout(
+                before.documents[:, -1:].expand(-1, more),
+                before.positions[:, -1:] + step,
+                before.span + more,
+                single=before.single,
+            )
+            rest.once("places", lambda: before.places[:, -1:] + step)
+            self._ahead = before.followed_by(rest)
+        span = before.span + time
+        self.layout = self._ahead.part(0, seen + time, span)
+        return self._ahead.part(seen, seen + time, span)
 
 
 class LayerCache:

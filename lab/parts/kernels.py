@@ -5,8 +5,7 @@ else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,8 +46,7 @@ MASKED = 0.5
 """What a pair costs under a mask; in a causal tile, where the kernel skips what is hidden in blocks, it costs as much."""
 
 
-@dataclass(frozen=True)
-class Scoring:
+class Scoring(NamedTuple):
     """How a pair of query and key is scored.
 
     Attributes:

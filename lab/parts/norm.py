@@ -11,6 +11,8 @@ from lab.parts.function import Function
 FEW = 1 << 14
 """Numbers up to which torch's own chain of operations is the faster one where no gradient is recorded: it is started once."""
 
+NOTHING = torch.zeros((), device="cpu")
+
 
 class LayerNorm(nn.LayerNorm):
     """Zero mean and unit variance over the width, then a gain and a bias (Ba et al. 2016).
@@ -45,12 +47,13 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x / sqrt(mean(x^2) + eps) * weight`."""
-        if x.numel() > FEW or x.dtype != self.weight.dtype or torch.is_grad_enabled():
-            return _UnitRootMeanSquare.run(x, self.weight, self.eps)
-        if x.numel() > len(self.weight) or x.dtype != torch.float32 or x.device.type != "cpu":
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        norm = torch.linalg.vector_norm(x).item()  # of one token, as a plain number: fewer operations to start
-        return (x * self.weight).mul_((norm * norm / x.numel() + self.eps) ** -0.5)
+        weight = self.weight
+        if x.numel() > FEW or x.dtype != weight.dtype or torch.is_grad_enabled():
+            return _UnitRootMeanSquare.run(x, weight, self.eps)
+        if x.numel() > weight.numel() or not self.eps or x.dtype != torch.float32 or x.device.type != "cpu":
+            return F.rms_norm(x, weight.shape, weight, self.eps)
+        norm = torch.linalg.vector_norm(x).item()  # of one token, as a plain number: two operations to start in all
+        return torch.addcmul(NOTHING, x, weight, value=(norm * norm / x.numel() + self.eps) ** -0.5)
 
 
 class _UnitRootMeanSquare(Function):

@@ -207,6 +207,8 @@ class StateCache(Cache):
         batch: rows.
     """
 
+    ahead = 1
+
     def __init__(self, states: Sequence[State], batch: int) -> None:
         super().__init__([LayerState(state) for state in states], batch, length=1 << 62)  # type: ignore[misc]
 
@@ -220,5 +222,5 @@ class StateCache(Cache):
                 for layer in self.layers:
                     layer.kept = [part * ~fresh for part in layer.kept]
         time = layout.documents.shape[1]
-        self.layout = layout.part(time - 1, time)
+        self.layout, self._ahead = layout.part(time - 1, time), None
         return layout

@@ -42,6 +42,17 @@ def test_rmsnorm_of_half_precision_is_rounded_once(kind):
     assert torch.equal(norm.weight.grad, exact.weight.grad.to(kind))
 
 
+@pytest.mark.parametrize("eps", [0.0, 1e-5, 2.0])
+@pytest.mark.parametrize("tokens", [1, 3, 3000])
+@torch.no_grad()
+def test_rmsnorm_without_a_gradient_is_that_of_torch(tokens, eps):
+    ours, theirs = RMSNorm(12, eps), nn.RMSNorm(12, eps)
+    ours.weight.copy_(torch.randn(12))
+    theirs.load_state_dict(ours.state_dict())
+    for x in (torch.randn(1, tokens, 12), torch.zeros(1, tokens, 12)):
+        assert torch.allclose(ours(x), theirs(x), atol=1e-6, equal_nan=True)
+
+
 def test_rmsnorm_gives_a_root_mean_square_of_one():
     assert RMSNorm(64)(100 * torch.randn(3, 64)).square().mean(-1).tolist() == pytest.approx([1, 1, 1], rel=1e-4)
 
