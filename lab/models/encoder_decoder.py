@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.models.model import Costed, SequenceToSequence
@@ -51,10 +51,11 @@ class EncoderDecoder(SequenceToSequence):
         decoder_layers: blocks of the decoder.
         context: tokens of a source or a target, as trained.
         embedding: called with `vocab_size`, `dim`.
+        output_dropout: on what leaves either stack, while training (T5's code).
         stack: as `Stack`.
 
     Raises:
-        ValueError: as `Stack`.
+        ValueError: as `Stack`, or a share out of range.
     """
 
     def __init__(
@@ -65,14 +66,18 @@ class EncoderDecoder(SequenceToSequence):
         decoder_layers: int,
         context: int,
         embedding: Callable[..., Embedding],
+        output_dropout: float = 0.0,
         **stack,
     ) -> None:
         super().__init__()
+        if not 0 <= output_dropout < 1:
+            raise ValueError(f"model.output_dropout: {output_dropout}; choose from 0 to under 1")
         self.vocab_size, self.dim, self.context = vocab_size, dim, context
         self.embedding = embedding(vocab_size=vocab_size, dim=dim)
         stack |= {"dim": dim, "context": context}
         self.encoder = Stack(layers=layers, causal=False, decoder_layers=decoder_layers, **stack)
         self.decoder = Stack(layers=decoder_layers, causal=True, encoder_layers=layers, **stack)
+        self.output_dropout = nn.Dropout(output_dropout)
         for module in self.decoder.modules():
             if isinstance(module, MixtureOfExperts):
                 module.layer += layers  # counted through both stacks, so that their figures are told apart
@@ -80,14 +85,16 @@ class EncoderDecoder(SequenceToSequence):
     def read(self, source: Tensor, layout: Layout | None = None) -> Memory:
         """What the decoder looks at: `[batch, source time]` int64 to states `[batch, source time, dim]`."""
         layout = layout or Layout.full(source.shape[0], source.shape[1], source.device)
-        return Memory(self.encoder.run(self.embedding(source), layout, enter=self.embedding.enter), layout)
+        states = self.encoder.run(self.embedding(source), layout, enter=self.embedding.enter)
+        return Memory(self.output_dropout(states), layout)
 
     def hidden(
         self, source: Tensor, target: Tensor, source_layout: Layout | None = None, layout: Layout | None = None
     ) -> Tensor:
         layout = layout or Layout.full(target.shape[0], target.shape[1], target.device)
-        return self.decoder.run(
-            self.embedding(target), layout, memory=self.read(source, source_layout), enter=self.embedding.enter
+        memory = self.read(source, source_layout)
+        return self.output_dropout(
+            self.decoder.run(self.embedding(target), layout, memory=memory, enter=self.embedding.enter)
         )
 
     def exits(self, source: Tensor, target: Tensor) -> list[Tensor]:

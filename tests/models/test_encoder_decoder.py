@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import lab
+from lab.errors import RequestError
 from lab.layout import Layout
 from lab.parts.visibility import Full
 from tests.compositions import composed
@@ -116,3 +117,14 @@ def test_flops_and_cache_grow_with_both_lengths():
 def test_experts_are_told_apart_across_the_stacks():
     model = build({"ffn": "moe"})
     assert [layer.layer for layer in model.expert_layers] == [0, 1, 2, 3]
+
+
+def test_dropout_on_what_leaves_a_stack_is_of_both_and_while_training_alone():
+    model = build({}, "model.output_dropout=0.5").train()
+    source, target = drawn(rows=8)
+    outputs = [model.read(source).states, model.hidden(source, target)]
+    assert all(0.4 < (output == 0).float().mean() < 0.6 for output in outputs)
+    model.eval()
+    assert not any((output == 0).any() for output in (model.read(source).states, model.hidden(source, target)))
+    with pytest.raises(RequestError, match=r"model\.output_dropout: 1"):
+        build({}, "model.output_dropout=1")

@@ -71,8 +71,8 @@ def _stack(side: str, feed_forward: Mapping[str, str], *attentions: tuple[str, s
 class T5(Family):
     """Two stacks of pre-norm blocks with a bias by distance, whose scores are not scaled.
 
-    `dropout_rate` acts here on what enters, on what each layer adds, on attention weights and inside of feed-forward layers;
-    there also on what leaves a stack.
+    `dropout_rate` acts on what enters, on what each layer adds, on attention weights, inside of feed-forward layers and on what
+    leaves a stack.
     """
 
     model_type = "t5"
@@ -141,7 +141,7 @@ class T5(Family):
             f"model.decoder_layers={decoder_layers}",
             f"model.head_dim={'null' if width * sizes['model.heads'] == sizes['model.dim'] else width}",
             f"model.context={fields.take('n_positions', 512)}",
-            *(f"model.{place}_dropout={sizes['model.dropout']}" for place in ("attention", "ffn")),
+            *(f"model.{place}_dropout={sizes['model.dropout']}" for place in ("attention", "ffn", "output")),
             *EMBEDDINGS[tied, self.read_scaled(fields, tied)],
             f"position.buckets={fields.take('relative_attention_num_buckets', 32)}",
             f"position.reach={fields.take('relative_attention_max_distance', 128)}",
