@@ -163,6 +163,13 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     return result
 
 
+def headline_value(result: Mapping[str, Any]) -> float | None:
+    """What a result is judged by: its headline, or the loss per token where that is null."""
+    headline = (result.get("headline") or {}).get("name", "val/bpb")
+    value = result.get(headline)
+    return result.get("val/loss") if value is None else value
+
+
 def read_checkpoint(folder: Path) -> dict[str, Any]:
     """What a run continues from. Nothing in the file is executed.
 

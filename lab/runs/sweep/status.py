@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -167,17 +166,11 @@ def _run(folder: Path, overrides: list[str], active: bool) -> RunStatus:
         folder.name,
         list(result.get("overrides") or overrides),
         result["status"],
-        _value(result),
+        files.headline_value(result),
         progress if result["status"] == "stopped" else 1.0,
         result.get("seconds"),
         result.get("configuration"),
     )
-
-
-def _value(result: Mapping[str, Any]) -> float | None:
-    headline = (result.get("headline") or {}).get("name", "val/bpb")
-    value = result.get(headline)
-    return result.get("val/loss") if value is None else value
 
 
 def _measure(described: SweepFile, folder: Path, runs: list[RunStatus]) -> tuple[str | None, bool]:
