@@ -12,12 +12,13 @@ import tokenizers
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
+from lab.config import meta_model
 from lab.data.special import spelt
 from lab.errors import RequestError
 from lab.huggingface.alike import differences
 from lab.huggingface.family import Family, Weight, families
 from lab.huggingface.fields import CONFIG, Fields
-from lab.huggingface.incoming import add_head, composed, made_whole, meta_model
+from lab.huggingface.incoming import add_head, composed, made_whole
 from lab.huggingface.weights import TYPES, Piece, Tensors, write_shards
 from lab.models.encoder import Encoder
 from lab.models.model import SequenceToSequence
