@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from lab.atomic import write_atomically
 from lab.config import compose, construct, meta_model, trusted
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
@@ -205,4 +206,4 @@ def _write_result(made: Path, config: DictConfig, model: Any, tokens: int, facts
         **dict.fromkeys(("data_fingerprint", "start", "flops", "tokens_seen", "steps", "tokens_per_second")),
         **dict.fromkeys(("peak_memory_bytes", "seconds", "threads")),
     }
-    files.write_atomically(made / files.RESULT, json.dumps(files.finite(result), indent=2) + "\n")
+    write_atomically(made / files.RESULT, json.dumps(files.finite(result), indent=2) + "\n")
