@@ -15,6 +15,7 @@ from rich.text import Text
 
 from lab.console import notes
 from lab.runs.folder import headline_value, read_result
+from lab.runs.sweep.plan import apart
 
 if TYPE_CHECKING:
     from lab.runs.sweep.job import Job, Planned
@@ -49,7 +50,7 @@ class Live:
         self.seeds = {point.number: len(point.seeds) for point in job.plan.points}
         self.total = sum(self.seeds.values())
         self.results: dict[tuple[int, int], Mapping[str, Any]] = {}
-        self.words: dict[int, list[str]] = {}
+        self.words: dict[int, Sequence[str]] = {}
         for run in planned:
             self._know(run)
             if run not in missing and (result := read_result(run.folder)):
@@ -68,8 +69,7 @@ class Live:
         self.screen.stop()
 
     def _know(self, run: Planned) -> None:
-        words = [word for word in run.trial.overrides if word.lstrip("+").partition("=")[0] != "seed"]
-        self.words.setdefault(run.trial.configuration, words)
+        self.words.setdefault(run.trial.configuration, apart(run.trial.overrides))
 
     def begin(self, run: Planned) -> None:
         """A run starts."""

@@ -18,7 +18,7 @@ from lab.runs import folder as files
 from lab.runs.sweep.driver import PLAN, SWEEP
 from lab.runs.sweep.file import SweepFile, read_sweep
 from lab.runs.sweep.live import spoken_time
-from lab.runs.sweep.plan import Plan
+from lab.runs.sweep.plan import Plan, apart
 from lab.runs.sweep.storage import JOURNAL, open_database, open_journal
 
 RUNNING, INTERRUPTED, WAITING = "running", "interrupted", "waiting"
@@ -188,7 +188,7 @@ def _best(runs: list[RunStatus], maximize: bool) -> dict[str, Any] | None:
     for run in runs:
         if run.status == "finished" and run.value is not None and run.configuration:
             values.setdefault(run.configuration, []).append(run.value)
-            words[run.configuration] = [word for word in run.overrides if not word.startswith("seed=")]
+            words[run.configuration] = list(apart(run.overrides))
     if not values:
         return None
     best = (max if maximize else min)(values, key=lambda name: statistics.fmean(values[name]))
