@@ -232,7 +232,29 @@ class Both(Framed):
         )
 
 
-class Answers(Arranged):
+class Predicting(Arranged):
+    """Rows of one text, each of whose tokens is to predict something or nothing."""
+
+    @abstractmethod
+    def row(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """What an example's row holds, and what each of its tokens is to predict: both `[time]`."""
+
+    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
+        inputs, targets = zip(*(self.row(i) for i in indices), strict=True)
+        lengths = self.lengths[indices, 0]
+        counted = sum(int((row != NOTHING).sum()) for row in targets)
+        return Batch(
+            self.rows(inputs),
+            self.rows(targets, NOTHING),
+            layout(lengths),
+            counted if scored is None else scored,
+            counted,
+            lengths,
+            examples=np.asarray(indices),
+        )
+
+
+class Answers(Predicting):
     """Pairs for a decoder: document token, source, separator, target, of which the target and the end are predicted.
 
     A source that leaves no room loses its end, so that at least half of the row is the target's.
@@ -251,25 +273,10 @@ class Answers(Arranged):
         return sum(len(self._parts(i)[1]) + 1 for i in indices)
 
     def row(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """What an example's row holds, and what each of its tokens is to predict: both `[time]`."""
         begin, end, separator = (self.tokenizer.id(role) for role in ("document", "end", "sep"))
         source, target = self._parts(i)
         inputs = np.concatenate(([begin], source, [separator], target))
         return inputs, np.concatenate((np.full(len(source) + 1, NOTHING), target, [end]))
-
-    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
-        inputs, targets = zip(*(self.row(i) for i in indices), strict=True)
-        lengths = self.lengths[indices, 0]
-        counted = sum(int((row != NOTHING).sum()) for row in targets)
-        return Batch(
-            self.rows(inputs),
-            self.rows(targets, NOTHING),
-            layout(lengths),
-            counted if scored is None else scored,
-            counted,
-            lengths,
-            examples=np.asarray(indices),
-        )
 
 
 class Sequences(Framed):
@@ -361,7 +368,7 @@ def framed(tokenizer: Tokenizer, frame: Frame, texts: Sequence[np.ndarray]) -> t
     return np.concatenate(parts).astype(np.int64), segments
 
 
-class Tags(Arranged):
+class Tags(Predicting):
     """Words with a tag each for an encoder: `cls`, tokens, `sep`. The targets are the tags, at the first token of a word."""
 
     def measured(self) -> np.ndarray:
@@ -373,21 +380,7 @@ class Tags(Arranged):
     def scored(self, indices: np.ndarray) -> int:
         return sum(int((self._tags(i) > 0).sum()) for i in indices)
 
-    def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
-        begin, separator = self.tokenizer.id("cls"), self.tokenizer.id("sep")
-        inputs, targets = [], []
-        for i in indices:
-            tags = self._tags(i)
-            inputs.append(np.concatenate(([begin], self.tokens.field(i, 0)[: self.context - 2], [separator])))
-            targets.append(np.concatenate(([NOTHING], np.where(tags > 0, tags - 1, NOTHING), [NOTHING])))
-        lengths = self.lengths[indices, 0]
-        counted = sum(int((row != NOTHING).sum()) for row in targets)
-        return Batch(
-            self.rows(inputs),
-            self.rows(targets, NOTHING),
-            layout(lengths),
-            counted if scored is None else scored,
-            counted,
-            lengths,
-            examples=np.asarray(indices),
-        )
+    def row(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        tags, tokens = self._tags(i), self.tokens.field(i, 0)[: self.context - 2]
+        inputs = np.concatenate(([self.tokenizer.id("cls")], tokens, [self.tokenizer.id("sep")]))
+        return inputs, np.concatenate(([NOTHING], np.where(tags > 0, tags - 1, NOTHING), [NOTHING]))

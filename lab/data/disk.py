@@ -17,6 +17,7 @@ from typing import IO
 
 import numpy as np
 
+from lab.atomic import write_atomically
 from lab.errors import RequestError
 
 PARTS = ("train", "validation")
@@ -24,19 +25,6 @@ META = "meta.json"
 STATE = "state.json"
 BLOCK = 2**20  # bytes in a block of a checksum
 BLOCKS = 64  # blocks that a checksum reads of a file
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all, in place of any that was there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +114,7 @@ class Writer:
         """From here on a kill loses nothing of what was appended."""
         for file in (*self._items.values(), *self._offsets.values()):
             file.flush()
-        replace_file(self.folder / STATE, json.dumps(self.written).encode())
+        write_atomically(self.folder / STATE, json.dumps(self.written))
 
     def publish(self, facts: dict[str, object], others: Sequence[str] = ()) -> None:
         """Declares the folder whole: `meta.json` gets `facts` and what checks the parts and `others`."""
@@ -136,7 +124,7 @@ class Writer:
         names = [f"{part}.{suffix}" for part in PARTS for suffix in ("bin", "offsets")] + list(others)
         files = {name: [(self.folder / name).stat().st_size, checksum(self.folder / name)] for name in names}
         meta = facts | {"files": files}
-        replace_file(self.folder / META, json.dumps(meta | {"checksum": _meta_checksum(meta)}, indent=1).encode())
+        write_atomically(self.folder / META, json.dumps(meta | {"checksum": _meta_checksum(meta)}, indent=1))
         (self.folder / STATE).unlink()
 
 

@@ -95,7 +95,27 @@ def closed(tokens: Tokens, last: int) -> Tokens:
     return replace(tokens, ids=ids, offsets=ids.offsets)
 
 
-class MaskedRows:
+class Redrawn:
+    """Rows whose draws may be others at every step.
+
+    Attributes:
+        masking: what is hidden, and whether every step draws anew.
+        key: what draws depend on beside the row's number.
+    """
+
+    masking: Masking
+    key: tuple[int, ...]
+
+    def at(self, step: int) -> Self:
+        """The rows as an optimizer step reads them."""
+        if not self.masking.dynamic:
+            return self
+        here = copy.copy(self)
+        here.key = (*self.key, step)
+        return here
+
+
+class MaskedRows(Redrawn):
     """Rows with tokens hidden.
 
     Args:
@@ -120,14 +140,6 @@ class MaskedRows:
     def waste(self) -> float:
         """The share of the rows' places that is padding."""
         return self.laid.waste
-
-    def at(self, step: int) -> Self:
-        """The rows as an optimizer step reads them."""
-        if not self.masking.dynamic:
-            return self
-        here = copy.copy(self)
-        here.key = (*self.key, step)
-        return here
 
     def scored(self, indices: np.ndarray) -> int:
         """How many tokens these rows hide."""
@@ -210,7 +222,7 @@ class NextSentence(Masking):
         )
 
 
-class PairedRows:
+class PairedRows(Redrawn):
     """Rows of two halves of chunks.
 
     Args:
@@ -253,14 +265,6 @@ class PairedRows:
     def waste(self) -> float:
         """The share of padding if all rows were as long as the longest."""
         return 1 - float((self.sizes + 3).mean() / (self.sizes.max() + 3))
-
-    def at(self, step: int) -> Self:
-        """The rows as an optimizer step reads them."""
-        if not self.masking.dynamic:
-            return self
-        here = copy.copy(self)
-        here.key = (*self.key, step)
-        return here
 
     def _drawn(self, indices: np.ndarray) -> list[tuple[np.random.Generator, int]]:
         """For each row its generator, and the chunk whose second half it takes."""

@@ -21,8 +21,8 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
+from lab.atomic import write_atomically
 from lab.data.corpora import digest
-from lab.data.disk import replace_file
 from lab.data.special import DOCUMENT, SENTINELS, SPELLINGS, UNKNOWN, made, spelt
 from lab.errors import RequestError
 
@@ -109,7 +109,7 @@ class Tokenizer:
     def save(self, path: str | Path) -> None:
         """Writes the file, or `tokenizer.json` into a folder: whole or not at all."""
         file = Path(path, FILE) if Path(path).is_dir() else Path(path)
-        replace_file(file, self.inner.to_str(pretty=True).encode())
+        write_atomically(file, self.inner.to_str(pretty=True))
 
     @cached_property
     def vocab_size(self) -> int:

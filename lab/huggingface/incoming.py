@@ -15,12 +15,14 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from lab.config import compose, construct, trusted
+from lab.atomic import write_atomically
+from lab.config import compose, construct, meta_model, trusted
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 from lab.huggingface.family import Family, Weight, family_of
 from lab.huggingface.fields import Fields
 from lab.huggingface.weights import TYPES, Piece, Span, Tensors, unlike, write
+from lab.models.shapes import without_memory
 from lab.runs import folder as files
 from lab.runs.folder import Run
 from lab.runs.signals import interrupting
@@ -68,16 +70,10 @@ def take_in(source: str | Path, into: str | Path | None = None) -> Run:
     return files.load(target)
 
 
-def meta_model(config: DictConfig, vocab_size: int) -> Any:
-    """The model without its memory."""
-    with torch.device("meta"):
-        return construct(config, "model.build", vocab_size=vocab_size)
-
-
 def add_head(model: Any, config: DictConfig, labels: Sequence[str]) -> None:
     """Put the head that an objective adds, if any, into a model without memory, where a record has it."""
     known = SimpleNamespace(labels=labels, tokenizer=None)
-    with torch.device("meta"):
+    with without_memory():
         head = construct(config, "objective", model=model, optimizer=None, prepared=known).head
     attach(model, head)
 
@@ -210,4 +206,4 @@ def _write_result(made: Path, config: DictConfig, model: Any, tokens: int, facts
         **dict.fromkeys(("data_fingerprint", "start", "flops", "tokens_seen", "steps", "tokens_per_second")),
         **dict.fromkeys(("peak_memory_bytes", "seconds", "threads")),
     }
-    files.write_atomically(made / files.RESULT, json.dumps(files.finite(result), indent=2) + "\n")
+    write_atomically(made / files.RESULT, json.dumps(files.finite(result), indent=2) + "\n")

@@ -12,15 +12,15 @@ import tokenizers
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
+from lab.config import meta_model
 from lab.data.special import spelt
 from lab.errors import RequestError
 from lab.huggingface.alike import differences
 from lab.huggingface.family import Family, Weight, families
 from lab.huggingface.fields import CONFIG, Fields
-from lab.huggingface.incoming import add_head, composed, made_whole, meta_model
+from lab.huggingface.incoming import add_head, composed, made_whole
 from lab.huggingface.weights import TYPES, Piece, Tensors, write_shards
 from lab.models.encoder import Encoder
-from lab.models.model import SequenceToSequence
 from lab.parts.embedding import BertEmbedding
 from lab.runs import folder as files
 from lab.runs.folder import Run
@@ -185,9 +185,8 @@ def _tokenizer(run: Run, model: Any) -> bytes:
     content = (run.folder / files.TOKENIZER).read_bytes()
     if run.config.choices.tokenizer == "pretrained":
         return content
-    frame = (None, "end", "end") if isinstance(model, SequenceToSequence) else model.frame
-    numbers = {role: run.tokenizer.id(role) for role in frame if role}
-    begin, between, end = ([run.tokenizer.spelt(numbers[role])] if role else [] for role in frame)
+    numbers = {role: run.tokenizer.id(role) for role in model.frame if role}
+    begin, between, end = ([run.tokenizer.spelt(numbers[role])] if role else [] for role in model.frame)
     inner = tokenizers.Tokenizer.from_buffer(content)
     inner.post_processor = TemplateProcessing(
         single=[*begin, "$A", *end],

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from lab.atomic import write_atomically
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs import machine
@@ -52,7 +53,7 @@ def measure(folders: Sequence[Path], decoding: Decoding) -> None:
     waiting = [folder for folder in folders if not (folder / MEASURED).exists()]
     for folder in waiting:
         found = _measure(folder, decoding)
-        files.write_atomically(folder / MEASURED, json.dumps(found, indent=1) + "\n")
+        write_atomically(folder / MEASURED, json.dumps(found, indent=1) + "\n")
 
 
 def _measure(folder: Path, decoding: Decoding) -> dict[str, Any]:

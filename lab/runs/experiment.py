@@ -17,10 +17,10 @@ from typing import Any
 
 import yaml
 
+from lab.atomic import write_atomically
 from lab.console import say
 from lab.errors import RequestError
 from lab.options import conf_folder
-from lab.runs import folder as files
 from lab.runs.claim import OPEN, Found, Statement, how, judge, verdict
 from lab.runs.comparison.collect import FINISHED, RunRecord, read_runs
 from lab.runs.comparison.configurations import key_of
@@ -377,7 +377,7 @@ def _write(
     }
     try:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-        files.write_atomically(experiment.folder / RESULT, text)
+        write_atomically(experiment.folder / RESULT, text)
     except OSError as error:
         raise RequestError(f"{experiment.folder / RESULT}: cannot be written ({error.strerror or error})") from None
 

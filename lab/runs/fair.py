@@ -21,7 +21,7 @@ from lab.runs.report import Report, report
 from lab.runs.sweep import Outcome, sweep
 from lab.runs.sweep.driver import PAGE, PLAN
 from lab.runs.sweep.file import SweepFile, read_sweep, rewritten
-from lab.runs.sweep.plan import bare, plan
+from lab.runs.sweep.plan import apart, bare, plan
 from lab.runs.terms import Terms
 from lab.runs.tune import SEED, Choice, Tuning, choose
 
@@ -116,7 +116,7 @@ def fair_sweep(
 
 def records(described: SweepFile, overrides: Sequence[str]) -> list[RunRecord]:
     """What the runs of each configuration of a sweep will say of themselves, as far as it is known before."""
-    return [_record(words) for words in dict.fromkeys(_apart(trial.overrides) for trial in plan(described, overrides))]
+    return [_record(words) for words in dict.fromkeys(apart(trial.overrides) for trial in plan(described, overrides))]
 
 
 def _variants(described: SweepFile, overrides: Sequence[str]) -> list[Variant]:
@@ -131,11 +131,6 @@ def _record(words: Sequence[str]) -> RunRecord:
     config = compose(*words)
     found = {"configuration": identity(config), "choices": dict(config.choices)}
     return RunRecord(Path(), NOT_STARTED, result=found, overrides=tuple(words))
-
-
-def _apart(overrides: Sequence[str], *without: str) -> tuple[str, ...]:
-    """The overrides but for the seed and these keys."""
-    return tuple(word for word in overrides if word.lstrip("+").partition("=")[0] not in ("seed", *without))
 
 
 def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None:
@@ -211,9 +206,9 @@ def _tuned(
     tried = {"seed": {"values": [SEED]}, tuning.key: {"values": [float(word) for word in tuning.words]}}
     with rewritten(described.path, tried) as file:
         mine = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
-        trials = plan(read_sweep(file), _apart(overrides))
+        trials = plan(read_sweep(file), apart(overrides))
         own = {bare(trial.overrides): mine[_bare(trial.overrides, tuning.key)] for trial in trials}
-        outcome = go(file, place, _apart(overrides), own)
+        outcome = go(file, place, apart(overrides), own)
     if outcome.report is None or outcome.stopped:
         return outcome, terms
     called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each for each in variants}
@@ -228,7 +223,7 @@ def _tuned(
 
 
 def _bare(words: Sequence[str], key: str) -> frozenset[str]:
-    return frozenset(_apart(words, key))
+    return frozenset(apart(words, key))
 
 
 @dataclass(frozen=True)

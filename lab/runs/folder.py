@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lab.atomic import append_whole, write_atomically
 from lab.config import resolved
 from lab.errors import RequestError
 
@@ -36,30 +35,6 @@ CONFIG, OVERRIDES, RESULT, METRICS, TOKENIZER = (
 )
 WEIGHTS, CHECKPOINT = Path("checkpoints/model.safetensors"), Path("checkpoints/last.ckpt")
 HEAD = "objective."
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def append_whole(path: Path, data: bytes) -> None:
-    """Add to a file all of this or, where the disk is full, nothing."""
-    with path.open("ab", buffering=0) as file:
-        before = file.tell()
-        if file.write(data) < len(data):
-            file.truncate(before)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def saved_name(name: str) -> str:
@@ -161,6 +136,13 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     except (ValueError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: damaged ({error}); without the file the run counts as not ended") from None
     return result
+
+
+def headline_value(result: Mapping[str, Any]) -> float | None:
+    """What a result is judged by: its headline, or the loss per token where that is null."""
+    headline = (result.get("headline") or {}).get("name", "val/bpb")
+    value = result.get(headline)
+    return result.get("val/loss") if value is None else value
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.atomic import write_atomically
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.comparison.compare import Configuration, Results, Table
@@ -71,7 +72,7 @@ class Terms:
         """
         files.create(folder)
         try:
-            files.write_atomically(folder / FILE, json.dumps(asdict(self), indent=1) + "\n")
+            write_atomically(folder / FILE, json.dumps(asdict(self), indent=1) + "\n")
         except OSError as error:
             raise RequestError(f"{folder}: cannot be written ({error.strerror or error})") from None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from lab.atomic import write_atomically
 from lab.config import build, check, construct, identity, trusted
 from lab.console import say
 from lab.errors import RequestError
@@ -320,6 +321,6 @@ def _write(folder: Path, result: dict[str, Any]) -> None:
     import json
 
     try:
-        files.write_atomically(folder / files.RESULT, json.dumps(result, indent=2) + "\n")
+        write_atomically(folder / files.RESULT, json.dumps(result, indent=2) + "\n")
     except OSError as error:
         raise RequestError(f"{folder / files.RESULT}: cannot be written ({error.strerror or error})") from None

@@ -30,6 +30,10 @@ class Told:
         """Whether it is more than chance gives, at 5% for this one measurement."""
         return self.bits > self.bound
 
+    def beside(self) -> str:
+        """What shuffled labels tell, in words: the mean, and the bound in brackets."""
+        return f"{self.chance:.4f} ({self.bound:.4f})"
+
 
 def information(table: np.ndarray) -> float:
     """Mutual information in bits of what counts the rows of a table, `[rows, columns]`, and what its columns."""

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from lab.atomic import write_atomically
 from lab.errors import RequestError
-from lab.runs.folder import Run, write_atomically
+from lab.runs.folder import Run
 from lab.vectors import Vectors, embed, similarities, word_in
 from lab.views.words import Near, Words
 

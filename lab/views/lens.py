@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lab.errors import RequestError
-from lab.views.sides import sides
+from lab.views.sides import around, sides
 
 if TYPE_CHECKING:
     from lab.runs.folder import Run
@@ -130,7 +130,7 @@ def lens(run: Run, text: str, target: str | None = None) -> Lens:
 def _hidden_in_turn(run: Run, text: list[int]) -> tuple[list[Tensor], list[int]]:
     """For each layer `[tokens, dim]`, what would enter the head at each token of a text while it is hidden; and the tokens."""
     model: Any = run.model
-    begin, _, end = (int(role is not None) for role in model.frame)
+    begin, end = map(len, around(run))
     places = torch.arange(begin, len(text) - end)
     rows = torch.tensor(text).repeat(len(places), 1)
     rows[torch.arange(len(places)), places] = run.tokenizer.id("mask")

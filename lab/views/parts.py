@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lab.atomic import write_atomically
 from lab.config import trusted
 from lab.errors import RequestError
 from lab.options import conf_folder, groups
-from lab.runs.folder import write_atomically
 
 BEGIN, END = "<!-- parts -->", "<!-- end of parts -->"
 """Between these a Markdown file holds the table."""

@@ -88,6 +88,11 @@ class Layer:
         """`[kinds, experts]`, how many choices of tokens of each kind go where."""
         return np.stack([self.choices[self.read.kinds == kind].sum(0) for kind in range(len(KINDS))])
 
+    @property
+    def kind_shares(self) -> list[tuple[str, np.ndarray]]:
+        """Each kind that occurs, and `[experts]`, the shares of its choices."""
+        return [(KINDS[i], counts / counts.sum()) for i, counts in enumerate(self.by_kind) if counts.sum()]
+
     @cached_property
     def kind_told(self) -> Told:
         """What a token's kind says of its expert, and what it would if kinds were shuffled over the tokens."""
@@ -170,6 +175,11 @@ class Change:
     after: Layer
     counts: np.ndarray
     told: Told
+
+    @property
+    def shares(self) -> np.ndarray:
+        """`[experts, experts]`, of the tokens at an expert the share that goes to each one next; 0 where there are none."""
+        return self.counts / self.counts.sum(1, keepdims=True).clip(1)
 
     @property
     def stay(self) -> float:

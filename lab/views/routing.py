@@ -12,7 +12,7 @@ import torch
 from lab.errors import RequestError
 from lab.views.kinds import kinds
 from lab.views.routes import Layer, Read, Routes
-from lab.views.sides import hidden, sides
+from lab.views.sides import around, hidden, sides
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
@@ -113,7 +113,7 @@ def _validation(run: Run) -> Iterator[Batch]:
 
 def _given(run: Run, text: str) -> Iterator[Any]:
     """A text in rows of the model's context."""
-    from lab.data.arrange import PairBatch, framed, framing, layout, table
+    from lab.data.arrange import PairBatch, layout, table
     from lab.data.packing import Batch
     from lab.runs.subject import encoded
 
@@ -127,9 +127,9 @@ def _given(run: Run, text: str) -> Iterator[Any]:
             target, target, laid[0], 0, 0, sizes[0], source=source, source_layout=laid[1], source_lengths=sizes[1]
         )
         return
-    ids, room = encoded(run, text, None), model.context - framing(model.frame)
-    pieces = [np.array(ids[start : start + room]) for start in range(0, len(ids), room)]
-    rows = [framed(run.tokenizer, model.frame, [piece])[0] for piece in pieces]
+    ids, (before, after) = encoded(run, text, None), around(run)
+    room = model.context - len(before) - len(after)
+    rows = [np.array([*before, *ids[start : start + room], *after]) for start in range(0, len(ids), room)]
     for start in range(0, len(rows), ROWS):
         some = rows[start : start + ROWS]
         read, lengths = table(some, run.tokenizer.id("pad")), np.array([len(row) for row in some])

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from lab.views.chance import Told
-from lab.views.kinds import KINDS
 from lab.views.routes import Layer, Routes
 from lab.views.routing_text import verdict
 from lab.views.terminal import plain
@@ -55,7 +53,7 @@ def to_html(routes: Routes, title: str) -> str:
 
 def _told_row(layer: Layer) -> tuple[str, ...]:
     one, words = layer.kind_told, layer.kind_told_of_words
-    return layer.name, f"{layer.uneven:.2f}", f"{one.bits:.4f}", _beside(one), _beside(words), verdict(layer)
+    return layer.name, f"{layer.uneven:.2f}", f"{one.bits:.4f}", one.beside(), words.beside(), verdict(layer)
 
 
 def _changes(routes: Routes) -> Iterator[str]:
@@ -66,7 +64,7 @@ def _changes(routes: Routes) -> Iterator[str]:
         "Numbers of experts are arbitrary, so keeping the same one means something only beside its chance.</p>"
     )
     rows = (
-        (change.before.name, change.after.name, f"{change.told.bits:.4f}", _beside(change.told), f"{change.stay:.1%}",
+        (change.before.name, change.after.name, f"{change.told.bits:.4f}", change.told.beside(), f"{change.stay:.1%}",
          f"{change.stay_by_chance:.1%}", "above chance" if change.told.above else "not above chance")
         for change in routes.changes
     )  # fmt: skip
@@ -89,23 +87,20 @@ def _groups(routes: Routes) -> Iterator[str]:
 
 def _layer(routes: Routes, layer: Layer) -> str:
     even = 1 / layer.experts
-    present = [i for i in range(len(KINDS)) if layer.by_kind[i].sum()]
-    kinds = [(KINDS[i], layer.by_kind[i] / layer.by_kind[i].sum()) for i in present]
     takes = ((str(expert + 1), f"{layer.load[expert]:.1%}", _taken(layer, expert)) for expert in range(layer.experts))
     parts = [
         f"<details><summary>Layer {html.escape(layer.name)}</summary>",
         "<h3>What each expert takes beyond its share, and how often it gets it</h3>",
         table(("expert", "load", "tokens"), takes, raw=("tokens",)),
         "<h3>Where tokens of each kind go, % of their choices</h3>",
-        _grid("kind", [*kinds, ("all", layer.load)], even),
+        _grid("kind", [*layer.kind_shares, ("all", layer.load)], even),
     ]
     if layer.together is not None:
         rows = [(str(i + 1), row) for i, row in enumerate(layer.together)]
         parts += ["<h3>Experts chosen together, % of what their loads would make</h3>", _grid("", rows, 1.0)]
     for change in routes.changes:
         if change.before is layer:
-            shares = change.counts / change.counts.sum(1, keepdims=True).clip(1)
-            rows = [(str(i + 1), row) for i, row in enumerate(shares)]
+            rows = [(str(i + 1), row) for i, row in enumerate(change.shares)]
             parts += [f"<h3>From an expert here to one in layer {html.escape(change.after.name)}, % of its tokens</h3>"]
             parts += [_grid("", rows, even)]
     return "\n".join([*parts, "</details>"])
@@ -117,10 +112,6 @@ def _taken(layer: Layer, expert: int) -> str:
 
 def _words(tokens: Iterable[str]) -> str:
     return " ".join(f"<code>{html.escape(plain(token))}</code>" for token in tokens)
-
-
-def _beside(told: Told) -> str:
-    return f"{told.chance:.4f} ({told.bound:.4f})"
 
 
 def _grid(corner: str, rows: Sequence[tuple[str, np.ndarray]], even: float) -> str:

@@ -8,8 +8,6 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from lab.views.chance import Told
-from lab.views.kinds import KINDS
 from lab.views.routes import Layer, Routes
 from lab.views.terminal import SHADES, table
 
@@ -46,7 +44,7 @@ def _summary(console: Console, routes: Routes) -> None:
     kinds = table("layer", "uneven", "kind", "tokens shuffled", "words shuffled", "", words=("layer", ""))
     for layer in routes.layers:
         one, words = layer.kind_told, layer.kind_told_of_words
-        told = (f"{layer.uneven:.2f}", f"{one.bits:.4f}", _beside(one), _beside(words))
+        told = (f"{layer.uneven:.2f}", f"{one.bits:.4f}", one.beside(), words.beside())
         kinds.add_row(layer.name, *told, verdict(layer))
     console.print(kinds)
     if routes.changes:
@@ -57,7 +55,7 @@ def _summary(console: Console, routes: Routes) -> None:
             same = (f"{change.stay:.1%}", f"{change.stay_by_chance:.1%}")
             said = "above chance" if change.told.above else "not above chance"
             names = (change.before.name, change.after.name)
-            changes.add_row(*names, f"{change.told.bits:.4f}", _beside(change.told), *same, said)
+            changes.add_row(*names, f"{change.told.bits:.4f}", change.told.beside(), *same, said)
         console.print(changes)
 
 
@@ -66,10 +64,6 @@ def verdict(layer: Layer) -> str:
     if not layer.kind_told.above:
         return "not above chance"
     return "by kind" if layer.kind_told_of_words.above else "by word alone"
-
-
-def _beside(told: Told) -> str:
-    return f"{told.chance:.4f} ({told.bound:.4f})"
 
 
 def _layer(console: Console, routes: Routes, layer: Layer) -> None:
@@ -85,18 +79,15 @@ def _layer(console: Console, routes: Routes, layer: Layer) -> None:
             soft_wrap=False,
         )
     _say(console, "\nWhere tokens of each kind go, % of their choices")
-    present = [i for i in range(len(KINDS)) if layer.by_kind[i].sum()]
-    rows = [(KINDS[i], layer.by_kind[i] / layer.by_kind[i].sum()) for i in present]
-    _grid(console, "kind", [*rows, ("all", layer.load)], 1 / layer.experts)
-    _say(console, f"{verdict(layer)}: {layer.kind_told.bits:.4f} bits, shuffled {_beside(layer.kind_told)}")
+    _grid(console, "kind", [*layer.kind_shares, ("all", layer.load)], 1 / layer.experts)
+    _say(console, f"{verdict(layer)}: {layer.kind_told.bits:.4f} bits, shuffled {layer.kind_told.beside()}")
     if layer.together is not None:
         _say(console, "\nExperts chosen together, % of what their loads would make")
         _grid(console, "", [(str(i + 1), row) for i, row in enumerate(layer.together)], 1.0)
     for change in routes.changes:
         if change.before is layer:
             _say(console, f"\nFrom an expert here to one in layer {change.after.name}, % of its tokens")
-            shares = change.counts / change.counts.sum(1, keepdims=True).clip(1)
-            _grid(console, "", [(str(i + 1), row) for i, row in enumerate(shares)], 1 / layer.experts)
+            _grid(console, "", [(str(i + 1), row) for i, row in enumerate(change.shares)], 1 / layer.experts)
 
 
 def _grid(console: Console, corner: str, rows: Sequence[tuple[str, np.ndarray]], even: float) -> None:

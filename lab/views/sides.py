@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import Tensor
 
 from lab.errors import RequestError
@@ -27,15 +26,14 @@ def sides(run: Run, text: str, target: str | None = None) -> Sides:
     Raises:
         RequestError: a text that is empty, too long for the model or not to be represented, a target for a model that has none.
     """
-    from lab.data.arrange import framed, framing
     from lab.runs.subject import encoded
     from lab.runs.translate import targets
 
     check_target(run, target)
     model: Any = run.model
     if model.family != "encoder_decoder":
-        ids = encoded(run, text, model.context - framing(model.frame))
-        return {"text": framed(run.tokenizer, model.frame, [np.array(ids)])[0].tolist()}
+        before, after = around(run)
+        return {"text": [*before, *encoded(run, text, model.context - len(before) - len(after)), *after]}
     begin, end = run.tokenizer.document_id, run.tokenizer.id("end")
     source = encoded(run, text, model.context - 1)
     if target is None:
@@ -43,6 +41,14 @@ def sides(run: Run, text: str, target: str | None = None) -> Sides:
     else:
         written = encoded(run, target, model.context - 1, "--target")
     return {"source": [*source, end], "target": [begin, *written], "written": [*written, end]}
+
+
+def around(run: Run) -> tuple[list[int], list[int]]:
+    """The special tokens before a text that a model reads, and after it: as the frame of its family, but that what a decoder
+    continues follows `Run.begin`.
+    """
+    begin, _, end = ([] if role is None else [run.tokenizer.id(role)] for role in run.outline.frame)
+    return run.begin if run.outline.frame[0] == "document" else begin, end
 
 
 def check_target(run: Run, target: str | None) -> None:

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lab.atomic import write_atomically
 from lab.errors import RequestError
 
 STYLE = """
@@ -64,8 +65,6 @@ def write_page(path: Path, text: str) -> None:
     Raises:
         RequestError: its folder is not there, or cannot be written.
     """
-    from lab.runs.folder import write_atomically
-
     try:
         write_atomically(path, text)
     except OSError as error:

@@ -16,8 +16,11 @@ from lab.huggingface.family import families
 from lab.huggingface.fields import Fields
 from lab.huggingface.incoming import take_in
 from lab.huggingface.outgoing import give_out
-from lab.huggingface.parity import tokenizer
+from lab.huggingface.parity import published, tokenizer
 from lab.runs import folder as files
+from lab.views.attention import attention
+from lab.views.lens import lens
+from lab.views.routing import routing
 
 transformers = pytest.importorskip("transformers")
 
@@ -69,6 +72,35 @@ def test_a_prompt_is_continued_as_published(begins, copied, lab):
     written = lab("generate", "taken", "AB", "--tokens", "5", "--json").json["answers"][0]["text"]
     answer = theirs.generate(torch.tensor([given]), max_new_tokens=5, do_sample=False, eos_token_id=None)
     assert written == inner.decode(answer[0, len(given) :].tolist(), skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_what_is_looked_into_begins_as_published(begins, tmp_path):
+    """The maps, the lens and the routes of a text are of the tokens that the published tokenizer makes of it."""
+    folder = tmp_path / "published"
+    theirs = published(families()["mixtral"].small, "mixtral", folder)
+    inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if begins:
+        number = inner.token_to_id("</s>")
+        inner.post_processor = TemplateProcessing(single="</s> $A", special_tokens=[("</s>", number)])
+        inner.save(str(folder / "tokenizer.json"))
+    run = take_in(folder, tmp_path / "run")
+    given = inner.encode("ABA")
+    assert len(given.ids) == 3 + begins
+    with torch.no_grad():
+        out = theirs(torch.tensor([given.ids]), output_attentions=True, output_router_logits=True)
+    (maps,) = attention(run, "ABA")
+    assert maps.keys == given.tokens
+    torch.testing.assert_close(torch.from_numpy(maps.weights), torch.cat(out.attentions), rtol=0, atol=1e-5)
+    said = lens(run, "ABA")
+    assert said.reads == given.tokens
+    assert [each.top[0][0] for each in said.layers[-1].said] == [
+        inner.id_to_token(number) for number in out.logits[0].argmax(-1).tolist()
+    ]
+    routes = routing(run, "ABA")
+    assert routes.layers[0].read.ids.tolist() == given.ids
+    chosen = [scores.topk(2).indices.tolist() for scores in out.router_logits]
+    assert [layer.chosen.tolist() for layer in routes.layers] == chosen
 
 
 def test_half_precision_is_kept_as_it_is(llama, tmp_path):

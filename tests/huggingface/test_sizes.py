@@ -10,11 +10,11 @@ import pytest
 import torch
 import transformers
 
-from lab.config import compose
+from lab.config import compose, meta_model
 from lab.huggingface.alike import differences
 from lab.huggingface.family import family_of
 from lab.huggingface.fields import Fields
-from lab.huggingface.incoming import composed, meta_model
+from lab.huggingface.incoming import composed
 
 SUMMARY = {
     "summary_activation": None, "summary_first_dropout": 0.1, "summary_proj_to_labels": True, "summary_type": "cls_index",

@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lab.config import meta_model
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 from lab.huggingface.family import families
 from lab.huggingface.fields import Fields
-from lab.huggingface.incoming import composed, meta_model, take_in
+from lab.huggingface.incoming import composed, take_in
 from lab.huggingface.outgoing import give_out
 from lab.huggingface.parity import TARGETS, published, tokenizer
 from lab.runs.translate import translate

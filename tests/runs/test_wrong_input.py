@@ -416,7 +416,7 @@ def full(*_, **__):
 
 def test_a_disk_that_is_full_at_the_first_file(refused, lab, files, monkeypatch):
     assert lab("train", tiny("good.jsonl"), "budget.steps=1", "folder=first").code == 0
-    monkeypatch.setattr("lab.runs.folder.os.replace", full)
+    monkeypatch.setattr("lab.atomic.os.replace", full)
     message = refused("train", tiny("good.jsonl"), "folder=run")
     assert "folder: run cannot be written (No space left on device)" in message
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.atomic import write_atomically
 from lab.errors import RequestError
 from lab.runs.comparison import words
 from lab.runs.comparison.columns import Column, cost_columns, peak_memory, quality_columns
@@ -47,8 +48,6 @@ def save(path: Path, content: str | bytes) -> None:
     Raises:
         RequestError: the path can't be written.
     """
-    from lab.runs.folder import write_atomically
-
     try:
         write_atomically(path, content)
     except OSError as error:

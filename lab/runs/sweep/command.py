@@ -4,7 +4,6 @@ The agent turns every value into text with Python's `str` and starts the command
 those very strings, so that a trial run without a server is the trial that an agent would run.
 """
 
-import functools
 import json
 import os
 import platform
@@ -109,14 +108,15 @@ def _is_lab_script(word: str) -> bool:
 
 def override_key(word: str, place: str) -> str:
     """The key that an override sets. Raises RequestError, naming `place`, if it isn't one key, one value."""
-    from hydra.errors import HydraException
+    from lab.overrides import parse
 
+    refusal = RequestError(f"{place}: {word!r} is not an override; accepted: key=value")
+    if "=" not in word:
+        raise refusal
     try:
-        override = _parser().parse_override(word.removeprefix("--"))
-    except HydraException:
-        override = None
-    if override is None or "=" not in word:
-        raise RequestError(f"{place}: {word!r} is not an override; accepted: key=value")
+        override = parse(word.removeprefix("--"))
+    except RequestError:
+        raise refusal from None
     if override.is_sweep_override():
         raise RequestError(
             f"{place}: {word!r} holds several values; accepted: one value here, several under parameters "
@@ -127,7 +127,7 @@ def override_key(word: str, place: str) -> str:
 
 def check_survives(name: str, value: Any) -> None:
     """Raise RequestError unless the agent's text, `name=str(value)`, reaches Hydra as this very value."""
-    from hydra.errors import HydraException
+    from lab.overrides import parse
 
     def refuse(reason: str) -> RequestError:
         return RequestError(f"parameters.{name}: {value!r} {reason}")
@@ -146,8 +146,8 @@ def check_survives(name: str, value: Any) -> None:
             "has no place in JSON, by which W&B sends values; accepted: finite numbers, text, lists"
         ) from error
     try:
-        override = _parser().parse_override(text)
-    except HydraException as error:
+        override = parse(text)
+    except RequestError as error:
         raise refuse(f"can't be read by Hydra as {text!r}; accepted: plain words, numbers, lists of them") from error
     if override.is_sweep_override():
         raise refuse("would be read by Hydra as several values; accepted: one value each, several under values")
@@ -157,10 +157,3 @@ def check_survives(name: str, value: Any) -> None:
         if isinstance(value, str) and isinstance(arrived, float):
             hint = " (YAML takes a number like 1e-3 for text: write 1.0e-3)"
         raise refuse(f"would reach lab train as {arrived!r}{hint}; accepted: values that Hydra reads back unchanged")
-
-
-@functools.cache
-def _parser() -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create()

@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lab.atomic import write_atomically
 from lab.console import say
 from lab.errors import RequestError
 from lab.runs import folder as files
@@ -324,7 +325,7 @@ def _write_plan(job: Job, planned: Sequence[Planned]) -> None:
     ]
     folder = job.folder
     try:
-        files.write_atomically(folder / SWEEP, job.plan.sweep.path.read_text(encoding="utf-8"))
-        files.write_atomically(folder / PLAN, json.dumps(trials, indent=1) + "\n")
+        write_atomically(folder / SWEEP, job.plan.sweep.path.read_text(encoding="utf-8"))
+        write_atomically(folder / PLAN, json.dumps(trials, indent=1) + "\n")
     except OSError as error:
         raise RequestError(f"{folder}: cannot be written ({error.strerror or error})") from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from lab.atomic import write_atomically
 from lab.config import compose, identity, trusted
 from lab.errors import RequestError
 from lab.runs import folder as files
@@ -209,6 +210,6 @@ def _write_record(run: Planned, result: Mapping[str, Any]) -> None:
     try:
         files.write_config(run.folder, run.config)
         record = new_record(run.config) | dict(result)
-        files.write_atomically(run.folder / files.RESULT, json.dumps(record, indent=2) + "\n")
+        write_atomically(run.folder / files.RESULT, json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise RequestError(f"{run.folder}: cannot be written ({error.strerror or error})") from None

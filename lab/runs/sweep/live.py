@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.console import notes
-from lab.runs.folder import read_result
+from lab.runs.folder import headline_value, read_result
+from lab.runs.sweep.plan import apart
 
 if TYPE_CHECKING:
     from lab.runs.sweep.job import Job, Planned
@@ -49,7 +50,7 @@ class Live:
         self.seeds = {point.number: len(point.seeds) for point in job.plan.points}
         self.total = sum(self.seeds.values())
         self.results: dict[tuple[int, int], Mapping[str, Any]] = {}
-        self.words: dict[int, list[str]] = {}
+        self.words: dict[int, Sequence[str]] = {}
         for run in planned:
             self._know(run)
             if run not in missing and (result := read_result(run.folder)):
@@ -68,8 +69,7 @@ class Live:
         self.screen.stop()
 
     def _know(self, run: Planned) -> None:
-        words = [word for word in run.trial.overrides if word.lstrip("+").partition("=")[0] != "seed"]
-        self.words.setdefault(run.trial.configuration, words)
+        self.words.setdefault(run.trial.configuration, apart(run.trial.overrides))
 
     def begin(self, run: Planned) -> None:
         """A run starts."""
@@ -87,7 +87,7 @@ class Live:
         self.ended += 1
         if result["status"] != "stopped":
             self.results[_key(run)] = result
-        value = _value(result)
+        value = headline_value(result)
         figure = f"{value:.4f}" if value is not None else (result.get("error") or "")
         line = f"[{len(self.results)}/{self.total}] {self.label(run.trial.configuration)} seed={run.trial.seed}"
         notes.print(
@@ -143,19 +143,12 @@ class Live:
 
     def _mean(self, number: int) -> float | None:
         results = [result for (which, _), result in self.results.items() if which == number]
-        values = [v for r in results if r["status"] == "finished" and (v := _value(r)) is not None]
+        values = [v for r in results if r["status"] == "finished" and (v := headline_value(r)) is not None]
         return sum(values) / len(values) if values else None
 
 
 def _key(run: Planned) -> tuple[int, int]:
     return run.trial.configuration, run.trial.seed
-
-
-def _value(result: Mapping[str, Any]) -> float | None:
-    """What the result is judged by."""
-    headline = (result.get("headline") or {}).get("name", "val/bpb")
-    value = result.get(headline)
-    return result.get("val/loss") if value is None else value
 
 
 def spoken_time(seconds: float) -> str:

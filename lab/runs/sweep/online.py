@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +20,7 @@ import yaml
 
 from lab.console import say
 from lab.errors import RequestError
+from lab.runs.comparison.collect import flat
 from lab.runs.pace import Pruned
 from lab.runs.sweep.command import override_key
 from lab.runs.sweep.engine import Watch, run_one
@@ -150,12 +151,4 @@ def sent(job: Job, parameters: Mapping[str, Any]) -> Planned:
 def _parameters() -> dict[str, Any]:
     """What the agent's file says of this run, under dotted names."""
     written = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text(encoding="utf-8"))
-    return dict(_flat({name: each["value"] for name, each in written.items() if isinstance(each, dict)}))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    return dict(flat({name: each["value"] for name, each in written.items() if isinstance(each, dict)}))

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -143,9 +143,14 @@ class Plan:
         return _drawn(self.space, count)
 
 
-def bare(overrides: Sequence[str]) -> str:
+def apart(overrides: Iterable[str], *keys: str) -> tuple[str, ...]:
+    """The overrides but for the seed and these keys."""
+    return tuple(word for word in overrides if word.lstrip("+").partition("=")[0] not in ("seed", *keys))
+
+
+def bare(overrides: Iterable[str]) -> str:
     """What tells a configuration's overrides from those of others: without the seed, as one text."""
-    return " ".join(word for word in overrides if word.lstrip("+").partition("=")[0] != "seed")
+    return " ".join(apart(overrides))
 
 
 def plan(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Trial]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from lab.runs import folder as files
 from lab.runs.sweep.driver import PLAN, SWEEP
 from lab.runs.sweep.file import SweepFile, read_sweep
 from lab.runs.sweep.live import spoken_time
-from lab.runs.sweep.plan import Plan
+from lab.runs.sweep.plan import Plan, apart
 from lab.runs.sweep.storage import JOURNAL, open_database, open_journal
 
 RUNNING, INTERRUPTED, WAITING = "running", "interrupted", "waiting"
@@ -167,17 +166,11 @@ def _run(folder: Path, overrides: list[str], active: bool) -> RunStatus:
         folder.name,
         list(result.get("overrides") or overrides),
         result["status"],
-        _value(result),
+        files.headline_value(result),
         progress if result["status"] == "stopped" else 1.0,
         result.get("seconds"),
         result.get("configuration"),
     )
-
-
-def _value(result: Mapping[str, Any]) -> float | None:
-    headline = (result.get("headline") or {}).get("name", "val/bpb")
-    value = result.get(headline)
-    return result.get("val/loss") if value is None else value
 
 
 def _measure(described: SweepFile, folder: Path, runs: list[RunStatus]) -> tuple[str | None, bool]:
@@ -195,7 +188,7 @@ def _best(runs: list[RunStatus], maximize: bool) -> dict[str, Any] | None:
     for run in runs:
         if run.status == "finished" and run.value is not None and run.configuration:
             values.setdefault(run.configuration, []).append(run.value)
-            words[run.configuration] = [word for word in run.overrides if not word.startswith("seed=")]
+            words[run.configuration] = list(apart(run.overrides))
     if not values:
         return None
     best = (max if maximize else min)(values, key=lambda name: statistics.fmean(values[name]))
