@@ -19,7 +19,8 @@ td { white-space: nowrap; font-variant-numeric: tabular-nums } .words { white-sp
 th:first-child, td:first-child { text-align: left } .wide { overflow-x: auto; margin: .4rem 0 1rem }
 code { background: color-mix(in srgb, var(--fg) 8%, var(--bg)); border-radius: .25em; padding: 0 .25em; display: inline-block;
   max-width: 100%; box-sizing: border-box; white-space: pre-wrap; overflow-wrap: anywhere }
-@media (max-width: 40rem) { body { padding: .5rem 1rem 2rem } th, td { padding: .2rem .45rem } }
+@media (max-width: 40rem) { body { padding: .5rem 1rem 2rem } th, td { padding: .2rem .45rem }
+  td:first-child { white-space: normal } }
 """
 
 
