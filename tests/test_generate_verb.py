@@ -10,6 +10,7 @@ import lab as api
 from lab.models.generate import generate
 from lab.runs.generate import Writer
 from lab.runs.translate import targets
+from lab.views.step import Candidate
 
 BRIEF = ("budget.steps=2", "logger=none", "trainer.validations=1", "trainer.threads=1")
 
@@ -136,6 +137,18 @@ def test_one_token_step_by_step(decoder, recurrent, translator, lab):
     assert "What may follow" in Path("step.html").read_text()
     assert "recurrence" in shown
     assert shown.splitlines()[-1].startswith("chosen: ")
+
+
+def test_figures_of_a_candidate_have_as_many_digits_as_their_neighbours():
+    assert Candidate(1, "a", -0.914, 0.045, 1.0).said() == ("−0.91", "4.50%", "100%")
+    assert Candidate(1, "a", 2.0, 0.0048, 0.0).said() == ("2.00", "0.480%", "left out")
+
+
+def test_a_page_that_cannot_be_is_refused_before_anything_is_written(decoder, lab, tmp_path):
+    for file, why in ((Path("nowhere/page.html"), "No such file or directory"), (tmp_path, "Is a directory")):
+        done = lab("generate", decoder.folder, "Doc", "--html", file)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"lab generate: --html: {file} cannot be written ({why})\n"
 
 
 def test_a_writer_holds_back_what_may_change(decoder):

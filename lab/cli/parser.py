@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lab.errors import RequestError
@@ -29,6 +32,10 @@ class Parser(argparse.ArgumentParser):
             help="folder of a run, or in quotes what to compose, untrained: 'preset=tiny position=alibi'",
         )
 
+    def add_html(self, what: str) -> None:
+        """Add the flag of the verbs that write a page; `what` it shows."""
+        self.add_argument("--html", type=_page, metavar="FILE", help=what)
+
     def add_json(self) -> None:
         """Add the flag that every verb has."""
         self.add_argument("--json", action="store_true", help="one JSON document on standard output")
@@ -36,6 +43,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse the arguments."""
         raise RequestError(f"{message}; `{self.prog} --help` says what there is")
+
+
+def _page(given: str) -> Path:
+    """A file that a page can be, which is known before anything is computed."""
+    path = Path(given)
+    if path.is_dir() or not path.parent.is_dir():
+        why = errno.EISDIR if path.is_dir() else errno.ENOENT
+        raise RequestError(f"--html: {path} cannot be written ({os.strerror(why)})")
+    return path
 
 
 def override(text: str) -> str:

@@ -1,7 +1,10 @@
 // Draws DATA: one canvas for each layer and head, and the chosen one large, with its tokens.
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 const tints = () => { // of a byte, which is the root of a weight
-  const [from, to] = scheme.matches ? [[22, 24, 28], [130, 196, 255]] : [[255, 255, 255], [8, 64, 140]];
+  const [from, to] = ["--bg", "--high"].map((name) => {
+    ruler.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name);
+    return [1, 3, 5].map((i) => parseInt(ruler.fillStyle.slice(i, i + 2), 16));
+  });
   return Array.from({ length: 256 }, (_, n) => from.map((c, i) => Math.round(c + (n / 255) * (to[i] - c))));
 };
 const short = (text) => (text.length > 14 ? text.slice(0, 13) + "…" : text).replace(/\n/g, "⏎").replace(/\t/g, "⇥");
@@ -26,11 +29,15 @@ DATA.forEach((maps, number) => {
   function small(map) {
     const figure = document.createElement("figure");
     const canvas = Object.assign(document.createElement("canvas"), { width: keys, height: queries });
-    canvas.style.aspectRatio = `${keys} / ${queries}`;
+    canvas.style.aspectRatio = Math.min(3, Math.max(2 / 3, keys / queries)); // a long text beside a short one takes no page
     figure.append(canvas, document.createElement("figcaption"));
     Object.assign(figure, { title: maps.figures[map].said, tabIndex: 0, role: "button", ariaLabel: name(map) });
     figure.onclick = () => enlarge(map, true);
-    figure.onkeydown = (event) => event.key === "Enter" && enlarge(map, true);
+    figure.onkeydown = (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault(); // a space scrolls
+      enlarge(map, true);
+    };
     return figure;
   }
 
@@ -49,10 +56,10 @@ DATA.forEach((maps, number) => {
   }
 
   function draw() {
-    const tint = tints();
+    const tint = new Uint32Array(Uint8Array.from(tints().flatMap((shade) => [...shade, 255])).buffer); // four bytes at once
     figures.forEach((figure, map) => {
-      const pixels = new ImageData(keys, queries);
-      for (let i = 0; i < queries * keys; i++) pixels.data.set([...tint[bytes[map * queries * keys + i]], 255], 4 * i);
+      const pixels = new ImageData(keys, queries), shades = new Uint32Array(pixels.data.buffer);
+      for (let i = 0; i < queries * keys; i++) shades[i] = tint[bytes[map * queries * keys + i]];
       figure.firstChild.getContext("2d").putImageData(pixels, 0, 0);
     });
     if (chosen !== null) enlarge(chosen, false);
@@ -60,16 +67,18 @@ DATA.forEach((maps, number) => {
 
   function enlarge(map, scroll) {
     chosen = map;
+    figures.forEach((figure, other) => (figure.ariaPressed = other === map));
     const left = margin(maps.queries), top = margin(maps.keys);
     const room = Math.min(900, large.parentElement.clientWidth - left - 2);
     const cell = Math.max(11, Math.min(22, Math.floor(room / keys)));
     const title = document.createElement("p"), said = document.createElement("p");
     title.textContent = `${name(map)}: ${maps.figures[map].said}`;
     said.className = "faint";
-    said.textContent = "Point at a row to see where that token looks.";
+    said.textContent = "Point at a row to see where that token looks, or step through the rows with ↓ and ↑.";
+    said.ariaLive = "polite";
     const frame = document.createElement("div");
     const ratio = devicePixelRatio || 1;
-    const canvas = document.createElement("canvas");
+    const canvas = Object.assign(document.createElement("canvas"), { tabIndex: 0, role: "img", ariaLabel: title.textContent });
     const [width, height] = [left + keys * cell, top + queries * cell];
     Object.assign(canvas, { width: width * ratio, height: height * ratio });
     Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
@@ -77,7 +86,7 @@ DATA.forEach((maps, number) => {
     pen.scale(ratio, ratio);
 
     const paint = (row) => {
-      const tint = tints(), ink = getComputedStyle(document.body).color;
+      const ink = getComputedStyle(document.body).color;
       pen.clearRect(0, 0, width, height);
       pen.font = FONT;
       pen.textBaseline = "middle";
@@ -96,11 +105,8 @@ DATA.forEach((maps, number) => {
         pen.fillText(short(word), 0, 0);
         pen.restore();
       });
-      for (let q = 0; q < queries; q++)
-        for (let k = 0; k < keys; k++) {
-          pen.fillStyle = `rgb(${tint[at(map, q, k)]})`;
-          pen.fillRect(left + k * cell, top + q * cell, cell, cell);
-        }
+      pen.imageSmoothingEnabled = false;
+      pen.drawImage(figures[map].firstChild, left, top, keys * cell, queries * cell);
       pen.strokeStyle = ink;
       pen.globalAlpha = 0.25;
       pen.strokeRect(left - 0.5, top - 0.5, keys * cell + 1, queries * cell + 1);
@@ -109,8 +115,7 @@ DATA.forEach((maps, number) => {
     };
 
     let last = null;
-    const point = (event) => {
-      const q = Math.floor((event.offsetY - top) / cell), k = Math.floor((event.offsetX - left) / cell);
+    const point = (q, k) => {
       if (q < 0 || q >= queries) return;
       if (q !== last) paint((last = q));
       const best = [...Array(keys).keys()].sort((a, b) => at(map, q, b) - at(map, q, a)).slice(0, 4);
@@ -118,7 +123,14 @@ DATA.forEach((maps, number) => {
       const here = k >= 0 && k < keys && !best.includes(k) ? `; here ${list([k])}` : "";
       said.textContent = `${JSON.stringify(maps.queries[q])} looks at ${list(best)}${here}`;
     };
-    canvas.onpointermove = canvas.onpointerdown = point;
+    canvas.onpointermove = canvas.onpointerdown = (event) =>
+      point(Math.floor((event.offsetY - top) / cell), Math.floor((event.offsetX - left) / cell));
+    canvas.onkeydown = (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      point((last ?? -1) + step, -1);
+    };
 
     paint(null);
     frame.append(canvas);

@@ -33,6 +33,10 @@ KINDS = {
 """Of the places where weights pass: what they are called here, whose tokens the queries are, and whose the keys."""
 
 
+BOUNDS = (0.01, 0.05, 0.25, 0.5)
+"""Weights over which a map in the terminal takes the next darker shade."""
+
+
 @dataclass(frozen=True)
 class Head:
     """What one head does on a text, as means over its queries.
@@ -253,8 +257,11 @@ def _map(maps: Maps, weights: np.ndarray, console: Console) -> None:
     each = 2 if 2 * len(maps.keys) <= room else 1
     shown = min(len(maps.keys), room // each)
     for word, row in zip(words, weights, strict=True):
-        shades = "".join(SHADES[min(4, int(np.ceil(4 * share - 0.05)))] * each for share in row[:shown])
+        shades = "".join(SHADES[step] * each for step in np.searchsorted(BOUNDS, row[:shown]))
         fitted = set_cell_size(word, min(cell_len(word), widest))
         console.print(f"{' ' * (widest - cell_len(fitted))}{fitted} {shades}", markup=False, no_wrap=True)
+    if not maps.within:
+        console.print(f"columns: {' '.join(map(repr, maps.keys))}", markup=False)
+    console.print(", ".join(f"{shade} over {bound:.0%}" for shade, bound in zip(SHADES[1:], BOUNDS, strict=True)))
     if shown < len(maps.keys):
         console.print(f"{shown} of {len(maps.keys)} columns fit; a wider terminal or --html shows all")

@@ -23,8 +23,17 @@ TITLES = {
     "alignment": "From the target to the source",
 }
 
-ORDERS = ("entropy", "distance", "first", "previous", "induction")
-"""Figures that heads can be put in order by."""
+TERMS = {
+    "entropy": "how widely a token looks, 0 bits at one token alone",
+    "distance": "tokens between it and what it looks at",
+    "first": "the share that goes to the first token",
+    "previous": "to the one before",
+    "induction": "to the one that followed the same token earlier",
+}
+"""What the figures of a head are, as means over tokens."""
+
+SCALE = (0, 0.05, 0.25, 0.5, 1)
+"""Weights that the scale of shades names."""
 
 
 def to_html(every: Sequence[Maps], title: str) -> str:
@@ -36,7 +45,8 @@ def to_html(every: Sequence[Maps], title: str) -> str:
     told += "."
     if any(len(maps.heads) > 1 for maps in every):
         told += " 2.3 is head 3 of layer 2. Point at a map for its figures; choose it to see it large."
-    body = f"<p class='faint'>{told}</p>{sections}"
+    terms = "; ".join(f"{name}: {term}" for name, term in TERMS.items() if name in _figures(every))
+    body = f"<p class='faint'>{told}</p><p class='faint'>{terms[:1].upper()}{terms[1:]}.</p>{_scale()}{sections}"
     values = json.dumps([_values(maps) for maps in every], ensure_ascii=False).replace("</", "<\\/")
     script = f"const DATA = {values};\n{SCRIPT.read_text(encoding='utf-8')}"
     return page(title, body, STYLE.read_text(encoding="utf-8"), script)
@@ -45,8 +55,7 @@ def to_html(every: Sequence[Maps], title: str) -> str:
 def _section(number: int, maps: Maps) -> str:
     layers, heads, queries, keys = maps.weights.shape
     tokens = _counted(queries, "token") + ("" if maps.within else f" written, {keys} looked at")
-    has = [name for name in ORDERS if any(getattr(head, name) is not None for head in maps.heads)]
-    options = "".join(f"<option value='{name}'>by {name}</option>" for name in has)
+    options = "".join(f"<option value='{name}'>by {name}</option>" for name in _figures([maps]))
     order = (
         f"<label>Order <select id='order{number}'><option value=''>as in the model</option>{options}</select></label>"
     )
@@ -55,6 +64,16 @@ def _section(number: int, maps: Maps) -> str:
         f"{order if len(maps.heads) > 1 else ''}<div class='large' id='large{number}'></div>"
         f"<div class='maps' id='maps{number}'></div></section>"
     )
+
+
+def _figures(every: Sequence[Maps]) -> list[str]:
+    heads = [head for maps in every for head in maps.heads]
+    return [name for name in TERMS if any(getattr(head, name) is not None for head in heads)]
+
+
+def _scale() -> str:
+    marks = "".join(f"<span style='left:{100 * share**0.5:.1f}%'>{share:.0%}</span>" for share in SCALE)
+    return f"<div class='scale' role='img' aria-label='the shade of a weight'>{marks}</div>"
 
 
 def _counted(number: int, what: str) -> str:
@@ -69,5 +88,5 @@ def _values(maps: Maps) -> dict[str, Any]:
         "keys": maps.keys,
         "shape": list(maps.weights.shape),
         "weights": base64.b64encode(np.rint(255 * roots).astype(np.uint8).tobytes()).decode(),
-        "figures": [{name: getattr(head, name) for name in ORDERS} | {"said": head.said()} for head in maps.heads],
+        "figures": [{name: getattr(head, name) for name in TERMS} | {"said": head.said()} for head in maps.heads],
     }

@@ -1,4 +1,4 @@
-// Draws DATA.points: drag moves the plane, the wheel or two fingers enlarge it, a point names its neighbours.
+// Draws DATA.points: drag or arrows move the plane, the wheel, two fingers, + and - enlarge it, a point names its neighbours.
 const home = document.getElementById("plane"), said = document.getElementById("said"), search = document.getElementById("find");
 const SVG = "http://www.w3.org/2000/svg";
 const make = (kind, values, parent) => {
@@ -17,10 +17,16 @@ let view = { x: -0.05, y: -0.05, size: 1.15 }; // in shares of the plane
 const points = DATA.points.map(([name], n) => {
   const group = make("g", { class: "point", tabindex: 0 }, home);
   make("circle", { r: 4 }, group);
-  make("text", { x: 7, y: 4 }, group).textContent = name;
-  group.onmouseenter = group.onfocus = () => choose(n);
+  make("text", { y: 4 }, group).textContent = name;
+  group.onfocus = () => choose(n);
+  group.onmouseenter = () => {
+    choose(n);
+    home.append(group); // above the others
+  };
   return group;
 });
+
+const widths = points.map((group) => group.lastChild.getComputedTextLength());
 
 function frame() { // pixels of a share of the plane, and where its corner stands
   const box = home.getBoundingClientRect(), least = Math.min(box.width, box.height), scale = least / view.size;
@@ -29,8 +35,17 @@ function frame() { // pixels of a share of the plane, and where its corner stand
 }
 
 function place() {
-  const { scale, x, y } = frame();
-  points.forEach((group, n) => group.setAttribute("transform", `translate(${x + at[n][0] * scale} ${y + at[n][1] * scale})`));
+  const { scale, x, y } = frame(), right = home.clientWidth, taken = [];
+  points.forEach((group, n) => {
+    const [px, py] = [x + at[n][0] * scale, y + at[n][1] * scale], word = group.lastChild;
+    group.setAttribute("transform", `translate(${px} ${py})`);
+    const left = px + 7 + widths[n] > right; // of its point, where there is no room beside it
+    word.setAttribute("x", left ? -7 - widths[n] : 7);
+    const from = px + (left ? -7 - widths[n] : 7);
+    const crowded = taken.some(([x0, y0, x1]) => from < x1 && x0 < from + widths[n] && Math.abs(py - y0) < 13);
+    group.classList.toggle("crowded", crowded);
+    if (!crowded) taken.push([from, py, from + widths[n]]);
+  });
 }
 
 function choose(n) {
@@ -40,7 +55,6 @@ function choose(n) {
     group.classList.toggle("near", near.some(([other]) => other === m));
   });
   said.textContent = `${DATA.points[n][0]}: ` + near.map(([m, cosine]) => `${DATA.points[m][0]} ${cosine.toFixed(2)}`).join(", ");
-  home.append(points[n]); // above the others
 }
 
 function enlarge(factor, x, y) {
@@ -77,6 +91,16 @@ home.onpointermove = (event) => {
 home.onwheel = (event) => {
   event.preventDefault();
   enlarge(event.deltaY > 0 ? 1.15 : 1 / 1.15, event.clientX, event.clientY);
+};
+const keys = { "+": [1 / 1.15], "=": [1 / 1.15], "-": [1.15], ArrowLeft: [1, -1, 0], ArrowRight: [1, 1, 0], ArrowUp: [1, 0, -1],
+  ArrowDown: [1, 0, 1] };
+home.onkeydown = (event) => {
+  if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  const [factor, right = 0, down = 0] = keys[event.key], box = home.getBoundingClientRect();
+  view.x += (right * view.size) / 10;
+  view.y += (down * view.size) / 10;
+  enlarge(factor, box.left + box.width / 2, box.top + box.height / 2);
 };
 search.oninput = () => {
   const wanted = search.value.toLowerCase();

@@ -34,9 +34,10 @@ def _plane(found: Plane) -> Iterator[str]:
     kept = "" if found.kept is None else f", which show {found.kept:.0%} of the variance"
     yield f"<h2>{len(found.names)} points by {METHODS[found.method]}{kept}</h2>"
     yield (
-        "<p class='faint'>Drag to move, turn the wheel to enlarge, point at a word for its neighbours by cosine in the full "
-        "space.</p><input id='find' type='search' placeholder='find' aria-label='find a word'>"
-        "<p id='said'></p><svg id='plane' role='img' aria-label='plane'></svg>"
+        "<p class='faint'>Drag to move, turn the wheel to enlarge, or use the arrows, + and −; a name without room shows when "
+        "there is some. Point at a word, or step through them with Tab, for its neighbours by cosine in the full space.</p>"
+        "<input id='find' type='search' placeholder='find' aria-label='find a word'><p id='said' aria-live='polite'></p>"
+        "<svg id='plane' role='group' tabindex='0' aria-label='the plane'></svg>"
     )
 
 

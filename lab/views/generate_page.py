@@ -14,8 +14,6 @@ from lab.views.web import page, table
 
 STYLE = """
 .text { white-space: pre-wrap; overflow-wrap: anywhere; border-left: 3px solid var(--line); padding-left: .8rem }
-code { background: color-mix(in srgb, var(--fg) 8%, var(--bg)); border-radius: .25em; padding: 0 .25em; white-space: pre-wrap }
-td { white-space: nowrap } .words { text-align: left }
 .before, .after { display: block; height: .5em; background: #8aa; margin: .1em 0 }
 .after { background: #3b82c4 } .words:last-child { min-width: min(12rem, 20vw) } .chosen { outline: 2px solid #3b82c4 }
 """

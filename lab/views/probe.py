@@ -49,7 +49,7 @@ def show_lens(lens: Lens, layer: int | None = None, token: int | None = None) ->
             console.print(f"{name:>9} {cells}".rstrip(), markup=False, no_wrap=True, overflow="crop", style="dim")
         console.print()
     console.print("percents are probabilities; * says what should be there", style="dim", markup=False)
-    rows = table("layer", "loss", "says what the last does", "KL from the last", words=("layer",))
+    rows = table("layer", "loss (nats)", "says what the last does", "KL from the last (nats)", words=("layer",))
     for _, one in numbered:
         loss = "" if one.loss is None else f"{one.loss:.3f}"
         rows.add_row(one.name, loss, f"{one.agreement:.0%}", f"{one.divergence:.3f}")
@@ -78,6 +78,8 @@ def show_losses(losses: Losses) -> None:
         console.print(f"worst sequence {number}: {one.loss:.2f} nats a token, {one.tokens} predicted", markup=False)
         console.print(_sequence(one))
         console.print()
+    if losses.worst:
+        console.print("‹› are the three tokens of each that were least expected", style="dim", markup=False)
 
 
 def summary(losses: Losses) -> str:

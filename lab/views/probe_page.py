@@ -13,13 +13,13 @@ from lab.views.web import page, table
 
 STYLE = """
 :root { --heat: 25, 110, 190; --cost: 205, 60, 40 }
-@media (prefers-color-scheme: dark) { :root { --heat: 90, 170, 255; --cost: 255, 110, 90 } }
+@media (prefers-color-scheme: dark) { :root { --heat: 50, 120, 190; --cost: 205, 60, 40 } }
 .lens td, .lens th { text-align: center; padding: .15rem .35rem; white-space: pre;
   font: .82rem ui-monospace, monospace; border: 1px solid var(--line) }
 .lens td { background: rgba(var(--heat), var(--p)) } .lens .right { outline: 2px solid var(--fg); outline-offset: -2px }
 .lens th { color: var(--faint); font-weight: 400 } .lens .side { position: sticky; left: 0; background: var(--bg) }
-.bar { display: inline-block; height: .8em; background: rgba(var(--heat), .7); vertical-align: baseline }
-.over .bar { background: rgba(var(--cost), .7) } .bars td:last-child { text-align: left; min-width: min(12rem, 12vw) }
+.bar { display: inline-block; height: .8em; background: rgba(var(--heat), .9); vertical-align: baseline }
+.over .bar { background: rgba(var(--cost), .9) } .bars td:last-child { text-align: left; min-width: min(12rem, 12vw) }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; font: .9rem/1.8 ui-monospace, monospace }
 .text span { background: rgba(var(--cost), var(--p)) }
 """
@@ -42,7 +42,7 @@ def _lens(lens: Lens) -> Iterator[str]:
         cells = "".join(f"<th>{html.escape(visible(word or ''))}</th>" for word in words)
         rows.append(f"<tr><th class='side'>{name}</th>{cells}</tr>")
     yield f"<div class='wide'><table class='lens'>{''.join(rows)}</table></div>"
-    heads = ("layer", "loss", "says what the last does", "KL from the last")
+    heads = ("layer", "loss (nats)", "says what the last does", "KL from the last (nats)")
     lines = [
         (one.name, "" if one.loss is None else f"{one.loss:.3f}", f"{one.agreement:.0%}", f"{one.divergence:.3f}")
         for one in lens.layers
@@ -66,6 +66,7 @@ def _row(layer: Layer, lens: Lens) -> str:
 
 def _losses(losses: Losses) -> Iterator[str]:
     yield f"<h2>Losses</h2><p>{html.escape(summary(losses))}</p>"
+    yield "<p class='faint'>Below, losses are in nats a token; a bar over the mean is red.</p>"
     yield from _bars("tokens read", losses.positions, losses.loss)
     yield from _bars("kind of token", losses.kinds, losses.loss)
     yield "<h2>Sequences with the highest loss</h2><p class='faint'>The redder a token, the less it was expected.</p>"

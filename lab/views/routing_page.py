@@ -13,13 +13,11 @@ from lab.views.terminal import plain
 from lab.views.web import page, table
 
 STYLE = """
-.grid td, .grid th { padding: .15rem .45rem; font-variant-numeric: tabular-nums }
+.grid td, .grid th { padding: .15rem .45rem } .grid td { min-width: 2.4rem } td.words { min-width: min(24rem, 60vw) }
 .grid td.cell { background: color-mix(in srgb, var(--tint) calc(var(--s) * 1%), var(--bg)) }
 :root { --tint: #4a90d9 } @media (prefers-color-scheme: dark) { :root { --tint: #2f6cab } }
 details { margin: .6rem 0; border-bottom: 1px solid var(--line); padding-bottom: .4rem }
-summary { cursor: pointer; font-weight: 600 } h3 { font-size: 1rem; margin: 1rem 0 .2rem } .words { text-align: left }
-code { background: color-mix(in srgb, var(--fg) 8%, var(--bg)); border-radius: .25em; padding: 0 .25em }
-code { white-space: pre-wrap; overflow-wrap: anywhere }
+summary { cursor: pointer; font-weight: 600 } h3 { font-size: 1rem; margin: 1rem 0 .2rem }
 """
 
 

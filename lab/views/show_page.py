@@ -54,7 +54,7 @@ def _(pair: Against) -> str:
         _section("Parts", ("part", "A", "B"), pair.parts),
         _grids(pair.grids),
     ]
-    return _page("Two models", body)
+    return _page(" against ".join(one.name or "the defaults" for one in (pair.first, pair.second)), body)
 
 
 def _page(title: str, body: Iterable[str]) -> str:
@@ -103,4 +103,5 @@ def _grid(grid: Grid) -> str:
     """As SVG: one run of squares after the other in each row."""
     size = len(grid.rows)
     way = "".join(f"M{j} {i}h1v1h-1z" for i, row in enumerate(grid.rows) for j, sign in enumerate(row) if sign == "■")
-    return f'<svg class="grid" viewBox="0 0 {size} {size}" role="img"><path d="{way}"/></svg>'
+    title = html.escape(grid.title)
+    return f'<svg class="grid" viewBox="0 0 {size} {size}" role="img" aria-label="{title}"><path d="{way}"/></svg>'

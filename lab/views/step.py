@@ -49,10 +49,15 @@ class Candidate:
     def said(self) -> tuple[str, str, str]:
         """The score and the two probabilities in words."""
         return (
-            f"{self.logit:.2f}",
-            f"{100 * self.before:.3g}%",
-            f"{100 * self.after:.3g}%" if self.after else "left out",
+            f"{self.logit:.2f}".replace("-", "−"),
+            _percent(self.before),
+            _percent(self.after) if self.after else "left out",
         )
+
+
+def _percent(share: float) -> str:
+    """To three digits, zeros at the end among them, so that a column of them can be compared."""
+    return f"{100 * share:#.3g}".removesuffix(".") + "%"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.text import Text
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 from lab.views.terminal import plain, visible
-from lab.views.web import page
+from lab.views.web import page, table
 
 COLOURS = ("#b8d8f8", "#ffe0a8", "#c8ecc0", "#f5c8d8", "#dcd0f5")
 """Behind neighbouring pieces."""
@@ -123,15 +123,17 @@ def show(cuts: Sequence[Cut], merges: bool = False) -> None:
             + (f", {figures['unknown']} unknown" if figures["unknown"] else ""),
             markup=False,
         )
-        line = Text(overflow="fold")
+        lines = [Text(overflow="fold")]
         for place, token in enumerate(one.tokens):
             style = "reverse" if token.kind == "special" else "bold white on red" if token.kind == "unknown" else ""
             if not style and coloured:
                 style = f"black on {COLOURS[place % len(COLOURS)]}"
-            if place and not coloured:
-                line.append("│")
-            line.append(_marked(token), style=style)
-        console.print(line)
+            stroke = "" if coloured or place == len(one.tokens) - 1 else "│"
+            piece = Text.assemble((_marked(token), style), stroke)
+            if lines[-1] and lines[-1].cell_len + piece.cell_len > console.width:  # a piece stands whole in its line
+                lines.append(Text(overflow="fold"))
+            lines[-1].append_text(piece)
+        console.print(*lines, sep="\n")
         console.print(" ".join(str(token.id) for token in one.tokens), style="dim", soft_wrap=False)
         if merges:
             for said in dict.fromkeys(_said(token.merged) for token in one.tokens if isinstance(token.merged, list)):
@@ -148,13 +150,15 @@ def _said(tree: Any) -> str:
 
 
 def to_html(cuts: Sequence[Cut]) -> str:
-    """A page: each tokenizer's pieces in colours, their numbers on pointing at them."""
-    return page("Tokens", "\n".join(_sections(cuts)), STYLE)
+    """A page: each tokenizer's pieces in colours, with a table of their numbers and of what they were merged from."""
+    told = "<p class='faint'>Point at a piece for its number and what it was merged from, or open the table.</p>"
+    return page("Tokens", "\n".join([told, *_sections(cuts)]), STYLE)
 
 
 STYLE = """
 .pieces { line-height: 2.1; overflow-wrap: anywhere; white-space: pre-wrap; font-family: ui-monospace, monospace }
-.pieces span { padding: .18em .06em; border-radius: .25em; color: #111 }
+.pieces span { display: inline-block; max-width: 100%; line-height: 1.5; padding: 0 .06em; border-radius: .25em; color: #111 }
+.rows td, .rows th { text-align: left; white-space: pre-wrap } .rows td { font-family: ui-monospace, monospace }
 .special { background: #777; color: #fff !important } .unknown { background: #c22; color: #fff !important }
 """
 
@@ -177,8 +181,12 @@ def _sections(cuts: Sequence[Cut]) -> Iterator[str]:
             title = html.escape(f"{token.id}  {_said(token.merged)}")
             spans.append(f'<span {look} title="{title}">{html.escape(_marked(token))}</span>')
         yield f'<p class="pieces">{"".join(spans)}</p>'
-        numbers = " ".join(str(token.id) for token in one.tokens)
-        yield f"<details><summary class='faint'>Numbers</summary><p class='faint'>{numbers}</p></details>"
+        rows = (
+            (str(each.id), visible(each.text), _said(each.merged) * isinstance(each.merged, list))
+            for each in one.tokens
+        )
+        numbers = table(("id", "piece", "merged from"), rows, "rows")
+        yield f"<details><summary class='faint'>Table</summary>{numbers}</details>"
 
 
 def named(name: str, overrides: Sequence[str]) -> Tokenizer:

@@ -16,7 +16,12 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--fg); background: var(-
   padding: 1rem 1.2rem 3rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem } p { margin: .3rem 0 } .faint { color: var(--faint) }
 table { border-collapse: collapse } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line) }
+td { white-space: nowrap; font-variant-numeric: tabular-nums } .words { white-space: normal; text-align: left }
 th:first-child, td:first-child { text-align: left } .wide { overflow-x: auto; margin: .4rem 0 1rem }
+code { background: color-mix(in srgb, var(--fg) 8%, var(--bg)); border-radius: .25em; padding: 0 .25em; display: inline-block;
+  max-width: 100%; box-sizing: border-box; white-space: pre-wrap; overflow-wrap: anywhere }
+@media (max-width: 40rem) { body { padding: .5rem 1rem 2rem } th, td { padding: .2rem .45rem }
+  td:first-child { white-space: normal } }
 """
 
 

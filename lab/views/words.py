@@ -60,7 +60,7 @@ class Words:
             RequestError: there is none; names the nearest spellings.
         """
         special = self.tokenizer.specials.values()
-        for text in (f" {word}", word):
+        for text in (f" {word}", word) if word.strip() else ():
             ids = self.tokenizer.encode([text])[0]
             if len(ids) == 1 and ids[0] not in special:
                 return int(ids[0])

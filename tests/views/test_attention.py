@@ -8,7 +8,7 @@ import lab as api
 from lab.errors import RequestError
 from lab.runs.subject import subject
 from lab.runs.translate import targets
-from lab.views.attention import Maps, attention
+from lab.views.attention import Maps, attention, show
 from lab.views.attention_page import to_html
 
 
@@ -61,10 +61,26 @@ def test_the_verb_prints_figures_a_map_and_a_row(run, lab, tmp_path):
     row = lab("attention", str(run.folder), "abcabc", "--layer", "2", "--head", "1", "--token", "3").out
     best = weights[1, 0, 2].argmax()
     assert f"{weights[1, 0, 2, best]:.1%}" in row.splitlines()[1]
-    assert lab("attention", str(run.folder), "abc", "--layer", "1", "--head", "1").out.count("\n") == 4
+    assert lab("attention", str(run.folder), "abc", "--layer", "1", "--head", "1").out.count("\n") == 4 + 1
     page = tmp_path / "page.html"
     lab("attention", str(run.folder), "</script><b>", "--html", str(page))
-    assert page.read_text().count("</script>") == 1
+    text = page.read_text()
+    assert text.count("</script>") == 1
+    assert "Entropy: how widely" in text
+    assert "induction: to the one" in text
+    lab("attention", str(run.folder), "abc", "--html", str(page))
+    assert "induction: to the one" not in page.read_text()  # no token repeats
+
+
+def test_a_map_in_the_terminal_names_its_shades_and_what_its_columns_are(capsys):
+    weights = np.array([[[[0.6, 0.3, 0.07, 0.02, 0.01]]]], np.float32)
+    show(Maps("cross", ["x"], ["a", "b", "c", "d", "e"], weights, np.arange(5)), 1, 1)
+    shown = capsys.readouterr().out.splitlines()[1:]  # after the figures of the one head
+    assert shown == [
+        "'x' ██▓▓▒▒░░  ",
+        "columns: 'a' 'b' 'c' 'd' 'e'",
+        "░ over 1%, ▒ over 5%, ▓ over 25%, █ over 50%",
+    ]
 
 
 @pytest.mark.parametrize("words", ["model=decoder", "model=encoder objective=masked"])
@@ -131,7 +147,7 @@ def test_the_verb_shows_the_kinds_that_have_what_is_asked_for(lab):
     assert kinds == ["encoder", "decoder", "cross"]
     assert [one["kind"] for one in lab("attention", words, text, "--layer", "2", "--json").json] == ["encoder"]
     cross = lab("attention", words, text, "--kind", "cross", "--layer", "1", "--head", "2", "--target", text)
-    assert len(cross.out.splitlines()) == 4
+    assert len(cross.out.splitlines()) == 4 + 2
     for extra, message in (
         (("--layer", "3"), "--layer: 3; the model has layers 1 to 2 in encoder"),
         (("--kind", "self"), "--kind: self; this model has encoder, decoder, cross"),
@@ -174,7 +190,7 @@ def test_a_terminal_of_any_width_shows_what_fits_and_says_what_does_not(run, lab
     assert "columns fit" not in long
     monkeypatch.setenv("COLUMNS", "60")
     narrow = lab("attention", run.folder, "a" * 63, "--layer", "1", "--head", "1").out.splitlines()
-    assert len(narrow) == 65
+    assert len(narrow) == 64 + 2
     assert narrow[-1] == "45 of 64 columns fit; a wider terminal or --html shows all"
 
 

@@ -142,6 +142,7 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
     [
         ([], "what to show: one of --near, --analogy, --plane, --word, --tensorboard, --parquet"),
         (["--near", "squre"], "'squre': not a word of this vocabulary"),
+        (["--near", " "], "' ': not a word of this vocabulary"),
         (["--near", "square", "-k", "0"], "-k: 0; how many neighbours, 1 or more"),
         (["--near", "square", "--among", "nowhere.txt"], "--among: nowhere.txt can't be read"),
         (["--near", "", "--among", "texts.txt"], "texts: '' gives no token"),

@@ -210,6 +210,7 @@ def test_of_two_models_the_page_marks_the_boxes_that_differ(lab, tmp_path):
     lab("show", "norm=rmsnorm", "--against", "norm=rmsnorm block=post_norm", "--html", "page.html")
     page = Tags()
     page.feed((tmp_path / "page.html").read_text())
+    assert "norm=rmsnorm against norm=rmsnorm block=post_norm" in page.texts
     assert page.marked == 2 + 1 + 2  # both norms of a block, which stand elsewhere, and the last one
 
 

@@ -8,7 +8,7 @@ from tokenizers import models, pre_tokenizers
 
 from lab.data.tokenizers import BPE, Tokenizer, Word
 from lab.errors import RequestError
-from lab.views.tokens import cut, to_html
+from lab.views.tokens import cut, show, to_html
 
 TEXT = "the lowest newer lower low new " * 20
 
@@ -75,6 +75,24 @@ def test_any_file_will_do_with_bytes_for_what_it_does_not_know(lab, tmp_path):
     tokenizers.Tokenizer(models.BPE(names, [("a", "b")], byte_fallback=True)).save(str(tmp_path / "any.json"))
     (found,) = lab("tokens", "abcé", "--with", "any.json", "--json").json
     assert [piece["text"] for piece in found["pieces"]] == ["ab", "c", "\\xC3", "\\xA9"]
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_a_piece_stands_whole_in_its_line(bpe, monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    found = cut(bpe, "the lowest\tnewer lower low new zebra " * 5, "bpe")
+    show([found])
+    lines = capsys.readouterr().out.splitlines()
+    pieces = [line for line in lines if "│" in line]
+    assert max(map(len, pieces)) <= width
+    assert all(line.endswith("│") for line in pieces[:-1])
+    assert "".join(pieces).split("│") == [token.text.replace("\t", "⇥") for token in found.tokens]
+
+
+def test_a_page_has_a_table_of_what_a_touch_cannot_point_at(bpe):
+    page = to_html([cut(bpe, "lowest", "bpe")])
+    for token in cut(bpe, "lowest", "bpe").tokens:
+        assert f"<tr><td>{token.id}</td><td>{token.text}</td>" in page
 
 
 def test_a_page_holds_text_as_text(bpe):

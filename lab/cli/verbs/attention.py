@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.cli.parser import Parser, given_text
@@ -32,7 +31,7 @@ def main(arguments: list[str]) -> int:
     )
     for name in ("layer", "head", "token"):
         parser.add_argument(f"--{name}", type=int, metavar="N", help="counted from 1")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with the map of every head")
+    parser.add_html("a page with the map of every head")
     parser.add_json()
     options = parser.parse_args(arguments)
     if options.token is not None and None in (options.layer, options.head):

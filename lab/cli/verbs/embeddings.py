@@ -85,7 +85,7 @@ def _parser() -> Parser:
         "--tensorboard", type=Path, metavar="FOLDER", help="vectors.tsv, metadata.tsv for the projector"
     )
     parser.add_argument("--parquet", type=Path, metavar="FILE", help="the vectors as a table")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page, with the plane to move about in")
+    parser.add_html("a page, with the plane to move about in")
     parser.add_json()
     return parser
 

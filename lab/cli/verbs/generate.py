@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from lab.cli.parser import Parser, given_text, print_json
@@ -43,7 +42,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--beam", type=int, metavar="N", help="hypotheses that an encoder-decoder follows")
     parser.add_argument("--steps", action="store_true", help="one token, step by step: shapes, candidates, the choice")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page")
+    parser.add_html("a page")
     parser.add_json()
     options = parser.parse_args(arguments)
     from lab.console import say

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lab.cli.parser import Parser, given_text, print_json
 from lab.errors import RequestError
 
@@ -28,7 +26,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tokens", type=int, metavar="N", help="of the validation text to predict (default: 20000)")
     parser.add_argument("--worst", type=int, default=5, metavar="N", help="sequences to show (default: %(default)s)")
     parser.add_argument("--code", action="store_true", help="the text is of programs, whose parts are kinds of token")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page")
+    parser.add_html("a page")
     parser.add_json()
     options = parser.parse_args(arguments)
     if options.text is None and any(getattr(options, name) is not None for name in ("target", "layer", "token")):

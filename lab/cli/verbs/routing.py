@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lab.cli.parser import Parser, given_text, print_json
 
 HELP = {"routing RUN [TEXT]": "which experts tokens go to, against chance"}
@@ -26,7 +24,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tokens", type=int, metavar="N", help="of the validation text at most (default: 20,000)")
     parser.add_argument("--code", action="store_true", help="a program: tell keywords, operators and brackets apart")
     parser.add_argument("--layer", metavar="NAME", help="as the table says: a number, or 'encoder 2'")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with all of it")
+    parser.add_html("a page with all of it")
     parser.add_json()
     options = parser.parse_args(arguments)
     from lab.runs.subject import subject

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--against", nargs="+", metavar="WORD", help="the words of another composition, or a run")
     parser.add_argument("--context", type=int, metavar="N", help="tokens of the document that costs are of")
     parser.add_argument("--tokens", type=int, default=32, help="of the drawn grids (default: %(default)s)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page, with a drawing of the block")
+    parser.add_html("a page, with a drawing of the block")
     parser.add_json()
     options, others = parser.parse_known_args(arguments)
     for name in ("tokens", "context"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lab.cli.parser import Parser, given_text, override, print_json
 
 HELP = {"tokens TEXT [--with TOKENIZER ...]": "how tokenizers cut a text"}
@@ -27,7 +25,7 @@ def main(arguments: list[str]) -> int:
         "(default: the composition's)",
     )
     parser.add_argument("--merges", action="store_true", help="what the pieces of byte-pair encodings were merged from")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page")
+    parser.add_html("a page")
     parser.add_json()
     options, others = parser.parse_known_args(arguments)
     from lab.views import tokens as views

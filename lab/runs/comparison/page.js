@@ -266,7 +266,11 @@ function drawParallel(section, table, chart) {
     axis.at = configuration => axis.y(axis.words ? axis.words.indexOf(axis.values[configuration]) : axis.values[configuration]);
     const few = new Set(axis.values);
     if (!axis.words && !axis.last && few.size <= 6) axis.marks = [...few].map(value => [short(value), axis.y(value)]);
-    else axis.marks = axis.words ? axis.words.map((word, each) => [word, axis.y(each)]) : ticks(range, axis.log, 6).map(tick => [short(tick), axis.y(tick)]);
+    else if (axis.words) axis.marks = axis.words.map((word, each) => [word, axis.y(each)]);
+    else {
+      const found = ticks(range, axis.log, 6), said = even(found);
+      axis.marks = found.map((tick, each) => [said[each], axis.y(tick)]);
+    }
   });
   const ranked = [...measured.values].sort((one, other) => table.direction === "min" ? other - one : one - other);
   const goodness = value => Math.round(100 * ranked.indexOf(value) / Math.max(1, ranked.length - 1));
@@ -377,7 +381,7 @@ for (const section of document.querySelectorAll("section.table")) {
       filter(input);
     }
   });
-  new ResizeObserver(() => draw(section)).observe(section);
+  new ResizeObserver(() => { if (section.clientWidth) draw(section); }).observe(section);  // a page that is left has none
 }
 
 document.addEventListener("click", event => { const button = event.target.closest(".copy"); if (button) copy(button); });
