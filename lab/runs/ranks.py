@@ -6,6 +6,7 @@ multirun, a notebook. So the lab starts all ranks itself, each from the run's ow
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
@@ -39,6 +40,15 @@ def own_rank() -> int:
 def first_rank() -> bool:
     """This process is the one that keeps the record."""
     return own_rank() == 0
+
+
+def random_seed(seed: int, rank: int) -> int:
+    """What a rank's random numbers, such as dropout's, start from: the run's seed for the first, a digest for the others.
+
+    So no two ranks of runs with any seeds draw the same, which `seed + rank` would have the next seed do.
+    """
+    digest = hashlib.blake2b(f"{seed}/rank{rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1 if rank else seed
 
 
 def orphaned() -> bool:

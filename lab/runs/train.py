@@ -203,7 +203,7 @@ def _fit(
     from lab.runs import machine
     from lab.runs.budget import Budget
     from lab.runs.pace import Pace
-    from lab.runs.ranks import orphaned
+    from lab.runs.ranks import orphaned, random_seed
     from lab.runs.start import make_objective, start
     from lab.runs.subject import Held
     from lab.runs.tracker import Tracker
@@ -272,7 +272,7 @@ def _fit(
         trainer.callbacks.append(drawing)  # type: ignore[attr-defined]
     import torch
 
-    torch.manual_seed(config.seed)  # dropout
+    torch.manual_seed(random_seed(config.seed, trainer.global_rank))  # dropout
     trainer.callbacks.append(pace)  # type: ignore[attr-defined]
     checkpoint = folder / files.CHECKPOINT
     trainer.fit(objective, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)

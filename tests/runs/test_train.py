@@ -112,6 +112,50 @@ def test_two_processes_compute_what_one_does(corpus, tmp_path):
     assert len(seen) == len(curve(two.folder))
 
 
+STOPPED_RANK = """
+import sys
+from pathlib import Path
+from lab.runs.folder import read_config
+from lab.runs.signals import Stop
+from lab.runs.train import fit
+
+def interrupt(row):
+    if row["step"] == 5:
+        Stop._open.requested = True
+
+folder = Path(sys.argv[1])
+with Stop(note=None):
+    fit(read_config(folder), folder, observers=[interrupt])
+"""
+
+
+def test_ranks_drop_apart_and_continue_to_the_numbers_of_an_uninterrupted_run(corpus, tmp_path, monkeypatch):
+    from lab.runs import ranks
+
+    wanted = config(corpus, "model.dropout=0.2", "trainer=ddp", "trainer.devices=2", "trainer.threads=1")
+    whole = train(wanted, tmp_path / "whole")
+    assert whole.status == "finished", whole.result["error"]
+    start = ranks._start
+    with monkeypatch.context() as patched:
+        patched.setattr(ranks, "_start", lambda c, *rest: start([c[0], "-c", STOPPED_RANK, *c[3:]], *rest))
+        assert train(wanted, tmp_path / "stopped").status == "stopped"
+    first, second = files.read_checkpoint(tmp_path / "stopped")["callbacks"]["Pace"]["random"]
+    assert not torch.equal(first["cpu"], second["cpu"])
+    resumed = continue_run(tmp_path / "stopped")
+    assert curve(tmp_path / "stopped") == curve(tmp_path / "whole")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_ranks_of_all_seeds_have_random_numbers_of_their_own():
+    from lab.runs.ranks import random_seed
+
+    assert [random_seed(seed, 0) for seed in (0, 7)] == [0, 7]
+    started = {random_seed(seed, rank) for seed in range(100) for rank in range(100)}
+    assert len(started) == 100 * 100
+    torch.manual_seed(max(started))
+
+
 def test_ranks_of_torchrun_leave_one_record(small, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "lab", "train", "--json"]
     words = [*small, "trainer=ddp", "trainer.devices=2", f"folder={tmp_path / 'run'}"]
