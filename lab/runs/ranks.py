@@ -63,7 +63,7 @@ def run_ranks(
     stop_requested: Callable[[], bool],
     observers: Sequence[Observer] = (),
 ) -> None:
-    """Train the run of a folder in so many processes, and wait for them. The first rank writes the result.
+    """Train the run of a folder in so many processes, and wait for them. The first rank writes the result, if it begins.
 
     Observers see the measurements that the first rank writes to its file.
 
@@ -87,6 +87,8 @@ def run_ranks(
             raise RequestError("a rank refused the request; its message stands above")
         if code == FAILED and first == 0:
             return  # its record says why
+        if code == -signal.SIGTERM and stop_requested():
+            return  # it was asked to stop before it heard signals
         raise RuntimeError(f"rank {first} of {processes} {_how(code, first)}")
 
 

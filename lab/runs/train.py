@@ -54,7 +54,7 @@ def train(
     if resume:
         saved = files.read_checkpoint(folder)
         if first_rank():
-            files.MetricsFile(folder / files.METRICS).keep_until(saved["callbacks"]["Pace"]["spent"]["steps"])
+            files.take_up(folder, saved["callbacks"]["Pace"]["spent"]["steps"])
     elif first_rank():
         files.open_folder(folder, config)
     with Stop() as stop:
@@ -66,8 +66,10 @@ def train(
             except RuntimeError as error:
                 _write(folder, new_record(config) | {"status": "failed", "error": str(error)})
             found = files.read_result(folder)
-            if found is None:
-                raise RuntimeError(f"{folder}: the ranks ended without a result")
+            if found is None:  # the first rank ended before it wrote one
+                status = "stopped" if stop() else "failed"
+                found = new_record(config) | {"status": status, "error": "the ranks ended without a result"}
+                _write(folder, found)
             result = found
     return Run(folder, config, result)
 
