@@ -55,9 +55,8 @@ def _page(given: str) -> Path:
 
 
 def override(text: str) -> str:
-    """`--key=value`, as W&B's agent writes it by default, is `key=value`; Hydra's own flags stay."""
-    hydra = ("--config-", "--package=", "--info=", "--cfg=", "--experimental")
-    return text[2:] if text.startswith("--") and "=" in text and not text.startswith(hydra) else text
+    """Beside flags of a verb's own, `--key=value` is `key=value`; a word without a value stays, and is refused later."""
+    return text[2:] if text.startswith("--") and "=" in text else text
 
 
 def given_text(given: str) -> str:

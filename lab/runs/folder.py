@@ -82,6 +82,21 @@ def open_folder(folder: Path, config: DictConfig) -> None:
         raise RequestError(f"folder: {folder} cannot be written ({error.strerror or error})") from None
 
 
+def take_up(folder: Path, step: int) -> None:
+    """Make a run that continues from a step one that has not ended: without its result, and what it measured since.
+
+    Killed before it leaves another result, it counts as killed, and continues from its checkpoint.
+
+    Raises:
+        RequestError: the folder cannot be written.
+    """
+    try:
+        (folder / RESULT).unlink(missing_ok=True)
+        MetricsFile(folder / METRICS).keep_until(step)
+    except OSError as error:
+        raise RequestError(f"resume: {folder} cannot be written ({error.strerror or error})") from None
+
+
 def write_config(folder: Path, config: DictConfig) -> None:
     """Write what was asked, and all that it means."""
     write_atomically(folder / OVERRIDES, OmegaConf.to_yaml(config.overrides))

@@ -79,7 +79,7 @@ class Pace(pl.Callback):
         self.validated = 0
         self.micro = 0
         self.flops = 0.0
-        self.random_state: Tensor | None = None
+        self.random_states: list[dict[str, Tensor]] = []
 
     @property
     def seconds(self) -> float:
@@ -87,18 +87,15 @@ class Pace(pl.Callback):
         return self.before + time.perf_counter() - self.began
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run continues with, the state of the random numbers included."""
-        state: dict[str, Any] = {
+        """What a resumed run continues with, the state of every rank's random numbers included."""
+        return {
             "spent": asdict(self.spent),
             "seconds": self.seconds,
             "validated": self.validated,
             "latest": self.latest,
             "unreported": self.unreported,
-            "random": torch.get_rng_state(),
+            "random": self.random_states,
         }
-        if torch.cuda.is_available():
-            state["random_cuda"] = torch.cuda.get_rng_state()
-        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue."""
@@ -107,8 +104,7 @@ class Pace(pl.Callback):
         self.validated = state_dict["validated"]
         self.latest = dict(state_dict["latest"])
         self.unreported = state_dict["unreported"]
-        self.random_state = state_dict["random"]
-        self.random_state_cuda = state_dict.get("random_cuda")
+        self.random_states = state_dict["random"]
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Begin to count time; restore the random numbers as late as possible."""
@@ -121,10 +117,8 @@ class Pace(pl.Callback):
             trainer.should_stop = True
             return
         self.peak_rates = [group["initial_lr"] for group in self._remember_rates(trainer.optimizers[0])]
-        if self.random_state is not None:
-            torch.set_rng_state(self.random_state.cpu())
-            if torch.cuda.is_available() and self.random_state_cuda is not None:
-                torch.cuda.set_rng_state(self.random_state_cuda.cpu())
+        if self.random_states:
+            _restore_random_state(self.random_states[_rank()])
 
     @staticmethod
     def _remember_rates(optimizer: Optimizer) -> list[dict]:
@@ -242,11 +236,24 @@ class Pace(pl.Callback):
         """Write the checkpoint whole or not at all, with the loss that no measurement has shown yet."""
         nats, targets = _over_ranks(_pair(module.nats_seen, module.targets_seen), module.device).tolist()
         self.unreported = (nats, int(targets))
+        self.random_states = _gathered([_random_state()])
         partial = self.checkpoint.with_suffix(".partial")
         trainer.save_checkpoint(partial, weights_only=False)
         if _rank() == 0:
             os.replace(partial, self.checkpoint)
         self.saved_at = time.perf_counter()
+
+
+def _random_state() -> dict[str, Tensor]:
+    """Where this rank's random numbers stand."""
+    cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {"cpu": torch.get_rng_state(), **cuda}
+
+
+def _restore_random_state(state: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
 def _pair(nats: Any, targets: int) -> Tensor:

@@ -6,6 +6,7 @@ multirun, a notebook. So the lab starts all ranks itself, each from the run's ow
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
@@ -41,6 +42,15 @@ def first_rank() -> bool:
     return own_rank() == 0
 
 
+def random_seed(seed: int, rank: int) -> int:
+    """What a rank's random numbers, such as dropout's, start from: the run's seed for the first, a digest for the others.
+
+    So no two ranks of runs with any seeds draw the same, which `seed + rank` would have the next seed do.
+    """
+    digest = hashlib.blake2b(f"{seed}/rank{rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1 if rank else seed
+
+
 def orphaned() -> bool:
     """This process is a rank of the lab whose starter is gone, so nobody waits for its result."""
     return os.environ.get(STARTER, str(os.getppid())) != str(os.getppid())
@@ -53,7 +63,7 @@ def run_ranks(
     stop_requested: Callable[[], bool],
     observers: Sequence[Observer] = (),
 ) -> None:
-    """Train the run of a folder in so many processes, and wait for them. The first rank writes the result.
+    """Train the run of a folder in so many processes, and wait for them. The first rank writes the result, if it begins.
 
     Observers see the measurements that the first rank writes to its file.
 
@@ -77,6 +87,8 @@ def run_ranks(
             raise RequestError("a rank refused the request; its message stands above")
         if code == FAILED and first == 0:
             return  # its record says why
+        if code == -signal.SIGTERM and stop_requested():
+            return  # it was asked to stop before it heard signals
         raise RuntimeError(f"rank {first} of {processes} {_how(code, first)}")
 
 

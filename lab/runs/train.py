@@ -55,7 +55,7 @@ def train(
     if resume:
         saved = files.read_checkpoint(folder)
         if first_rank():
-            files.MetricsFile(folder / files.METRICS).keep_until(saved["callbacks"]["Pace"]["spent"]["steps"])
+            files.take_up(folder, saved["callbacks"]["Pace"]["spent"]["steps"])
     elif first_rank():
         files.open_folder(folder, config)
     with Stop() as stop:
@@ -67,8 +67,10 @@ def train(
             except RuntimeError as error:
                 _write(folder, new_record(config) | {"status": "failed", "error": str(error)})
             found = files.read_result(folder)
-            if found is None:
-                raise RuntimeError(f"{folder}: the ranks ended without a result")
+            if found is None:  # the first rank ended before it wrote one
+                status = "stopped" if stop() else "failed"
+                found = new_record(config) | {"status": status, "error": "the ranks ended without a result"}
+                _write(folder, found)
             result = found
     return Run(folder, config, result)
 
@@ -204,7 +206,7 @@ def _fit(
     from lab.runs import machine
     from lab.runs.budget import Budget
     from lab.runs.pace import Pace
-    from lab.runs.ranks import orphaned
+    from lab.runs.ranks import orphaned, random_seed
     from lab.runs.start import make_objective, start
     from lab.runs.subject import Held
     from lab.runs.tracker import Tracker
@@ -273,7 +275,7 @@ def _fit(
         trainer.callbacks.append(drawing)  # type: ignore[attr-defined]
     import torch
 
-    torch.manual_seed(config.seed)  # dropout
+    torch.manual_seed(random_seed(config.seed, trainer.global_rank))  # dropout
     trainer.callbacks.append(pace)  # type: ignore[attr-defined]
     checkpoint = folder / files.CHECKPOINT
     trainer.fit(objective, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)

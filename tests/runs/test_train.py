@@ -2,14 +2,17 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import lab
+from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.budget import Budget, Spent
 from lab.runs.train import continue_run, train
@@ -92,6 +95,65 @@ def test_a_stopped_run_continues_to_the_numbers_of_an_uninterrupted_one(corpus, 
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
+def test_a_run_killed_after_it_was_taken_up_has_no_old_result_and_continues(corpus, tmp_path):
+    """Killed soon after, and again further on."""
+    wanted = config(corpus, "trainer.checkpoint_minutes=0", "model.dropout=0.2", "trainer.threads=1")
+    train(wanted, tmp_path / "whole")
+
+    def interrupt(row):
+        if row["step"] == 3:
+            from lab.runs.signals import Stop
+
+            Stop._open.requested = True
+
+    folder = tmp_path / "killed"
+    assert train(wanted, folder, observers=[interrupt]).status == "stopped"
+    for step in (6, 9):
+        code = f"""
+import os, signal
+from lab.runs.train import continue_run
+
+def kill(row):
+    if row["step"] == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+continue_run({str(folder)!r}, [kill])
+"""
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+        assert files.read_result(folder) is None
+        with pytest.raises(RequestError, match=f"lab train resume={folder}"):
+            lab.load(folder)
+    assert continue_run(folder).status == "finished"
+    assert curve(folder) == curve(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "status"), [("1", False, "failed"), ("0", False, "failed"), ("input()", True, "stopped")]
+)
+def test_a_first_rank_that_ends_without_a_word_does_not_leave_the_old_result(
+    corpus, tmp_path, monkeypatch, code, asked, status
+):
+    from lab.runs import ranks
+    from lab.runs.signals import Stop
+
+    wanted = config(corpus)
+    folder = tmp_path / "run"
+    train(wanted, folder, observers=[lambda row: setattr(Stop._open, "requested", True)])
+    written = OmegaConf.load(folder / files.CONFIG)
+    written.trainer.update({"devices": 2, "strategy": "ddp"})
+    OmegaConf.save(written, folder / files.CONFIG)
+
+    def start(command, *rest):
+        Stop._open.requested = asked
+        return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"], stdin=subprocess.PIPE)
+
+    monkeypatch.setattr(ranks, "_start", start)
+    run = continue_run(folder)
+    assert run.status == status == files.read_result(folder)["status"]
+    assert run.result["error"] == "the ranks ended without a result"
+    assert (folder / files.CHECKPOINT).exists()
+
+
 def test_several_parts_of_a_step_add_up_to_the_whole(corpus, tmp_path):
     whole = train(config(corpus, "packing=padded"), tmp_path / "whole")
     train(config(corpus, "packing=padded", "batch.accumulate=2"), tmp_path / "parts")
@@ -110,6 +172,50 @@ def test_two_processes_compute_what_one_does(corpus, tmp_path):
     for key in ("val/loss", "val/bpb", "tokens_seen", "flops"):
         assert two.result[key] == pytest.approx(one.result[key], rel=1e-5), key
     assert len(seen) == len(curve(two.folder))
+
+
+STOPPED_RANK = """
+import sys
+from pathlib import Path
+from lab.runs.folder import read_config
+from lab.runs.signals import Stop
+from lab.runs.train import fit
+
+def interrupt(row):
+    if row["step"] == 5:
+        Stop._open.requested = True
+
+folder = Path(sys.argv[1])
+with Stop(note=None):
+    fit(read_config(folder), folder, observers=[interrupt])
+"""
+
+
+def test_ranks_drop_apart_and_continue_to_the_numbers_of_an_uninterrupted_run(corpus, tmp_path, monkeypatch):
+    from lab.runs import ranks
+
+    wanted = config(corpus, "model.dropout=0.2", "trainer=ddp", "trainer.devices=2", "trainer.threads=1")
+    whole = train(wanted, tmp_path / "whole")
+    assert whole.status == "finished", whole.result["error"]
+    start = ranks._start
+    with monkeypatch.context() as patched:
+        patched.setattr(ranks, "_start", lambda c, *rest: start([c[0], "-c", STOPPED_RANK, *c[3:]], *rest))
+        assert train(wanted, tmp_path / "stopped").status == "stopped"
+    first, second = files.read_checkpoint(tmp_path / "stopped")["callbacks"]["Pace"]["random"]
+    assert not torch.equal(first["cpu"], second["cpu"])
+    resumed = continue_run(tmp_path / "stopped")
+    assert curve(tmp_path / "stopped") == curve(tmp_path / "whole")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_ranks_of_all_seeds_have_random_numbers_of_their_own():
+    from lab.runs.ranks import random_seed
+
+    assert [random_seed(seed, 0) for seed in (0, 7)] == [0, 7]
+    started = {random_seed(seed, rank) for seed in range(100) for rank in range(100)}
+    assert len(started) == 100 * 100
+    torch.manual_seed(max(started))
 
 
 def test_ranks_of_torchrun_leave_one_record(small, tmp_path):

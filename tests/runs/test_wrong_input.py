@@ -121,7 +121,7 @@ WRONG = {
     "train gqa": "gqa: not an override; write KEY=VALUE or GROUP=OPTION",
     "train seed=0,1": "seed=0,1: several values for one run; use `lab train -m`",
     "train trainer.nodes=2 trainer=ddp": "trainer.nodes: 2; several are started from outside",
-    "train --fast": "unrecognized arguments: --fast",
+    "train --fast": "fast: no such key",
     "train --config-dir=x": "--config-dir: the lab's configuration is in conf/",
     "train -m attention=mha,gqaa": "attention=gqaa: no such option",
     "train -m seed=0,,1": "seed=0,,1: not an override",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lab.cli.imports import at_once
 from lab.cli.multirun import hydra_application
-from lab.cli.parser import document, exit_code, override, print_json, print_runs
+from lab.cli.parser import document, exit_code, print_json, print_runs
 from lab.errors import RequestError
+from lab.words import overrides
 
 HELP = {
     "train [GROUP=OPTION ...] [KEY=VALUE ...]": "train one run; `lab train --help` lists groups and options",
@@ -17,7 +18,7 @@ HELP = {
 def main(arguments: list[str]) -> int:
     """Run the verb; returns the exit code."""
     as_json = "--json" in arguments
-    arguments = [override(text) for text in arguments if text not in ("--json", "--run", "-r")]
+    arguments = overrides([text for text in arguments if text not in ("--json", "--run", "-r")])
     folders = [text.removeprefix("resume=") for text in arguments if text.startswith("resume=")]
     if folders and len(arguments) > 1:
         raise RequestError("resume: a run continues with its own configuration; nothing else can be given with it")

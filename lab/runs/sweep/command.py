@@ -1,36 +1,38 @@
 """The command of a W&B sweep, expanded as `wandb agent` expands it, and what `lab train` gets from it.
 
-The agent turns every value into text with Python's `str` and starts the command without a shell. These are
-those very strings, so that a trial run without a server is the trial that an agent would run.
+The agent turns every value into text with Python's `str`, or all of them into JSON, and starts the command without a
+shell. These are those very strings, so that a trial run without a server is the trial that an agent would run.
 """
 
 import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from lab.errors import RequestError
+from lab.words import overrides
 
 DEFAULT_COMMAND = ["${env}", "${interpreter}", "${program}", "${args}"]
 WANTED = 'command: ["${env}", lab, train, "${args_no_hyphens}"]'
-ARGUMENTS = {
-    "${args}": "--{}={}",
-    "${args_no_hyphens}": "{}={}",
-    "${args_append_hydra}": "+{}={}",
-    "${args_override_hydra}": "++{}={}",
+JSON = ("${args_json}", "${args_json_file}")
+ARGUMENTS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "${args}": lambda given: [f"--{key}={value}" for key, value in given.items()],
+    "${args_no_hyphens}": lambda given: [f"{key}={value}" for key, value in given.items()],
+    "${args_append_hydra}": lambda given: [f"+{key}={value}" for key, value in given.items()],
+    "${args_override_hydra}": lambda given: [f"++{key}={value}" for key, value in given.items()],
+    "${args_no_equals}": lambda given: [word for key, value in given.items() for word in (f"--{key}", str(value))],
+    "${args_no_boolean_flags}": lambda given: [
+        f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items() if value is not False
+    ],
+    **dict.fromkeys(JSON, lambda given: [json.dumps(dict(given))]),
 }
+"""The words that stand for parameters. Of `${args_json_file}` it is the text, which the agent puts in a file for its path."""
+
 MACROS = ("${env}", "${interpreter}", "${program}", *ARGUMENTS)
-UNFIT = {
-    "${args_no_boolean_flags}": "it leaves out what is false",
-    "${args_no_equals}": "it parts a key from its value",
-    "${args_json}": "it is one JSON text",
-    "${args_json_file}": "it is the path of a JSON file",
-    "${args_dict}": "it is the text of a dictionary",
-}
-"""Macros of W&B's whose text is no override, and why."""
+KEYS_ALONE = "${args_dict}"
 
 _MACRO = re.compile(r"\$\{[^}]*\}")
 _ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
@@ -48,8 +50,11 @@ def read_command(command: Any, program: str | None) -> list[str]:
         raise RequestError(f"command: {command!r} is not a list of words; write {WANTED}")
     words = [str(word) for word in command]
     for word in words:
-        if word in UNFIT:
-            raise RequestError(f"command: {word} can't reach lab train, since {UNFIT[word]}; write {WANTED}")
+        if word == KEYS_ALONE:
+            raise RequestError(
+                f"command: {word} can't reach lab train, since W&B's agent puts in the keys without their values; "
+                f"write {WANTED}"
+            )
         if _MACRO.fullmatch(word) and word not in MACROS and not _ENVIRONMENT_VARIABLE.fullmatch(word):
             accepted = ", ".join([*MACROS, "${envvar:NAME}"])
             raise RequestError(f"command: {word} is no way to hand values to lab train; accepted: {accepted}")
@@ -57,9 +62,17 @@ def read_command(command: Any, program: str | None) -> list[str]:
         raise RequestError(f"command: {words!r} must have one of {', '.join(ARGUMENTS)} once; write {WANTED}")
     if "${program}" in words and not program:
         raise RequestError(f"program: is missing, and the command uses ${{program}}; write program: lab and {WANTED}")
-    for word in _after_lab_train(expand(words, program, {})):
+    before = words[words.index(arguments(words)) - 1]
+    if before.startswith("--") and "=" not in before:
+        raise RequestError(f"command: {before} would take what follows for its value; write {before}=true")
+    for word in train_overrides(expand(words, program, {})):
         override_key(word, "command")
     return words
+
+
+def arguments(command: Sequence[str]) -> str:
+    """The macro of a command that stands for the parameters."""
+    return next(word for word in command if word in ARGUMENTS)
 
 
 def expand(command: Sequence[str], program: str | None, parameters: Mapping[str, Any]) -> list[str]:
@@ -68,7 +81,7 @@ def expand(command: Sequence[str], program: str | None, parameters: Mapping[str,
         "${env}": [] if platform.system() == "Windows" else ["/usr/bin/env"],
         "${interpreter}": ["python"],
         "${program}": [str(program)],
-        **{macro: [form.format(*pair) for pair in parameters.items()] for macro, form in ARGUMENTS.items()},
+        **{macro: write(parameters) for macro, write in ARGUMENTS.items()},
     }
     argv: list[str] = []
     for word in command:
@@ -79,8 +92,8 @@ def expand(command: Sequence[str], program: str | None, parameters: Mapping[str,
 
 
 def train_overrides(argv: Sequence[str]) -> list[str]:
-    """The Hydra overrides in an expanded command; `lab train` takes `--key=value` as `key=value`."""
-    return [word.removeprefix("--") for word in _after_lab_train(argv)]
+    """The Hydra overrides in an expanded command, as `lab train` reads them."""
+    return overrides(_after_lab_train(argv))
 
 
 def _after_lab_train(argv: Sequence[str]) -> list[str]:
@@ -125,19 +138,21 @@ def override_key(word: str, place: str) -> str:
     return override.key_or_group
 
 
-def check_survives(name: str, value: Any) -> None:
-    """Raise RequestError unless the agent's text, `name=str(value)`, reaches Hydra as this very value."""
+def check_survives(name: str, value: Any, macro: str = "${args_no_hyphens}") -> None:
+    """Raise RequestError unless the agent's words for a parameter reach Hydra as this very value.
+
+    `macro` is the one that stands for the parameters in the command.
+    """
     from lab.overrides import parse
 
     def refuse(reason: str) -> RequestError:
         return RequestError(f"parameters.{name}: {value!r} {reason}")
 
-    text = f"{name}={value}"
-    if value is None:
+    if value is None and macro not in JSON:
         raise refuse("(null) would reach lab train as the word None; accepted: a number, text, true or false, a list")
     if isinstance(value, dict):
         raise refuse(f"is a mapping, which Hydra can't read from text; accepted: dotted names ({name}.KEY)")
-    if "${" in text or value == "???":
+    if "${" in str(value) or value == "???":
         raise refuse("would be read as a reference to another value; accepted: the value itself")
     try:
         json.dumps(value, allow_nan=False)
@@ -145,11 +160,15 @@ def check_survives(name: str, value: Any) -> None:
         raise refuse(
             "has no place in JSON, by which W&B sends values; accepted: finite numbers, text, lists"
         ) from error
+    words = overrides(ARGUMENTS[macro]({name: value}))
+    if not words:
+        raise refuse(f"would be left out by {macro}; write {WANTED}")
+    text, *others = words
     try:
         override = parse(text)
     except RequestError as error:
         raise refuse(f"can't be read by Hydra as {text!r}; accepted: plain words, numbers, lists of them") from error
-    if override.is_sweep_override():
+    if others or override.is_sweep_override():
         raise refuse("would be read by Hydra as several values; accepted: one value each, several under values")
     arrived = override.value()
     if arrived != value:

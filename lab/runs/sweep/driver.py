@@ -288,7 +288,8 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
     described, seeds = job.plan.sweep, len(job.plan.seeds)
     if described.nested:
         say(
-            f"{described.path}: nested parameters are run here; `wandb agent` would pass them as one text that is no override"
+            f"{described.path}: nested parameters are run here; `wandb agent` would pass them as one text that is no override, "
+            "unless the command has ${args_json}"
         )
     if not planned:
         say(f"{len(job.plan.points)} configurations to search with {seeds} seeds: {spoken_time(seconds)}, estimated")

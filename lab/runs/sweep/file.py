@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from lab.errors import RequestError
-from lab.runs.sweep.command import check_survives, expand, override_key, read_command, train_overrides
+from lab.runs.sweep.command import JSON, arguments, check_survives, expand, override_key, read_command, train_overrides
 from lab.runs.sweep.document import Document, kind_of, read_document
 from lab.runs.sweep.hyperband import Hyperband, read_early_terminate
 from lab.runs.sweep.space import MOST_POINTS, Parameter, read_parameters
@@ -36,9 +36,10 @@ IMPUTED = {"impute": "worst", "impute_while_running": "false"}
 class SweepFile:
     """What a sweep file says. `parameters` stand under dotted names in the file's order.
 
-    `nested` says that a parameter held parameters of its own: `wandb agent` would pass these as the text of a
-    dictionary, so that only the local driver can run the file. `run_cap` counts runs in a grid; in a search it
-    counts configurations, each of which runs with every seed. A sweep ends once a configuration reaches `target`.
+    `nested` says that a parameter held parameters of its own which `wandb agent` would pass as the text of a
+    dictionary, so that only the local driver can run the file; as JSON they arrive. `run_cap` counts runs in a grid;
+    in a search it counts configurations, each of which runs with every seed. A sweep ends once a configuration reaches
+    `target`.
     """
 
     path: Path
@@ -138,13 +139,14 @@ def _check(path: Path, document: Document) -> SweepFile:
         raise RequestError(f"kind: {content['kind']!r} is none of W&B's; accepted: sweep")
     metric = _read_metric(content.get("metric"))
     parameters, nested = read_parameters(content["parameters"])
+    command = read_command(content.get("command"), content.get("program"))
     sweep = SweepFile(
         path=path,
         document=document,
         method=content["method"],
         parameters=parameters,
-        nested=nested,
-        command=read_command(content.get("command"), content.get("program")),
+        nested=nested and arguments(command) not in JSON,
+        command=command,
         program=content.get("program"),
         name=content.get("name"),
         description=content.get("description"),
@@ -211,7 +213,7 @@ def _check_space(sweep: SweepFile) -> None:
     """Everything about the parameters that depends on the rest of the file."""
     for name, parameter in sweep.parameters.items():
         for value in parameter.listed:
-            check_survives(name, value)
+            check_survives(name, value, arguments(sweep.command))
     for override in sweep.overrides({}):
         if (key := override_key(override, "command")) in sweep.parameters:
             raise RequestError(f"parameters.{key}: is set by the command too ({override}); accepted: one of them")

@@ -19,6 +19,8 @@ from lab.runs import folder as files
 from lab.runs.sweep import processes
 
 COMMAND = ["${env}", "lab", "train", "${args_no_hyphens}"]
+OTHER_FORMS = ["${args_no_equals}", "${args_no_boolean_flags}", "${args_json}", "${args_json_file}"]
+"""Of parameters, that are not `key=value` each."""
 
 
 def constants(words) -> dict[str, Any]:
@@ -46,6 +48,28 @@ def change(file) -> Callable[..., None]:
         file.write_text(yaml.safe_dump(content, sort_keys=False))
 
     return write
+
+
+@pytest.fixture
+def agent(tmp_path, monkeypatch) -> Callable[..., list[str]]:
+    """What the installed client starts for the parameters of a run: its own agent, stopped before the process."""
+    from wandb import wandb_agent
+
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
+        monkeypatch.setenv(name, "")  # which the agent sets for its children
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    started: list[list[str]] = []
+    monkeypatch.setattr(wandb_agent.AgentProcess, "__init__", lambda _, command, **__: started.append(command))
+
+    def start(command: list[str], parameters: dict[str, Any], program: str | None = None) -> list[str]:
+        one = wandb_agent.Agent(None, None)
+        one._sweep_command = list(command)
+        sent = {name: {"value": value} for name, value in parameters.items()}
+        one._command_run({"run_id": "r1", "program": program, "args": sent})
+        return started[-1]
+
+    return start
 
 
 def results(folder: Path) -> dict[tuple[str, ...], dict[str, Any]]:

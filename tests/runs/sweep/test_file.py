@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import platform
 from datetime import date
 from pathlib import Path
 
@@ -15,10 +14,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lab.errors import RequestError
-from lab.runs.sweep.command import check_survives
+from lab.runs.sweep.command import ARGUMENTS, JSON, check_survives, train_overrides
 from lab.runs.sweep.file import SweepFile, read_sweep, rewritten
 from lab.runs.sweep.plan import plan
 from lab.runs.sweep.space import as_sent, read_parameters
+from lab.words import overrides
+from tests.runs.sweep.conftest import OTHER_FORMS
 
 SWEEPS = sorted((Path(__file__).parents[3] / "sweeps").glob("*.yaml"))
 COMMAND = ["${env}", "lab", "train", "${args_no_hyphens}"]
@@ -41,28 +42,11 @@ def read(folder: Path, **content) -> SweepFile:
     return read_sweep(write(folder, **content))
 
 
-def agent_argv(sweep: SweepFile, parameters: dict) -> list[str]:
-    """What the installed client starts: its own functions, and the substitution in `Agent._command_run`."""
-    from wandb.sdk.launch.sweeps import utils
-
-    command = {"args": {name: {"value": value} for name, value in parameters.items()}}
-    macros = utils.create_sweep_command_args(command)
-    macros |= {"interpreter": ["python"], "program": [sweep.program]}
-    if platform.system() != "Windows":
-        macros["env"] = ["/usr/bin/env"]
-    words = utils.create_sweep_command(list(sweep.command))
-    return [
-        part
-        for word in words
-        for part in (macros.get(word[2:-1]) or [] if word.startswith("${") and word.endswith("}") else [word])
-    ]
-
-
 # The files of the project
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_every_sweep_of_the_project_is_what_the_agent_would_run(path):
+def test_every_sweep_of_the_project_is_what_the_agent_would_run(path, agent):
     sweep = read_sweep(path)
     trials = plan(sweep)
     assert sweep.description
@@ -70,7 +54,7 @@ def test_every_sweep_of_the_project_is_what_the_agent_would_run(path):
     assert (sweep.metric or "").startswith("val/")
     assert len(trials) == len({trial.configuration for trial in trials}) * len(sweep.seeds)
     for trial in trials:
-        assert trial.argv == agent_argv(sweep, trial.parameters)
+        assert trial.argv == agent(sweep.command, trial.parameters, sweep.program)
         assert trial.overrides == trial.argv[trial.argv.index("train") + 1 :]
 
 
@@ -108,16 +92,78 @@ VALUES = {
         ),
     ],
 )
-def test_a_command_expands_as_the_agent_expands_it(tmp_path, monkeypatch, command, program):
+def test_a_command_expands_as_the_agent_expands_it(tmp_path, monkeypatch, agent, command, program):
     monkeypatch.setenv("SWEEP_DATA", "/data")
     monkeypatch.delenv("UNSET_", raising=False)
     sweep = read(tmp_path, command=command, program=program)
     argv = sweep.argv(VALUES)
-    assert argv == agent_argv(sweep, VALUES)
+    assert argv == agent(sweep.command, VALUES, sweep.program)
     overrides = sweep.overrides(VALUES)
     assert [word.removeprefix("--") for word in argv[-len(overrides) :]] == overrides
     plain = [o.lstrip("+") for o in overrides]
     assert [o for o in plain if o.partition("=")[0] in VALUES] == [f"{k}={v}" for k, v in VALUES.items()]
+
+
+@pytest.mark.parametrize("macro", OTHER_FORMS)
+@pytest.mark.parametrize("literals", [(["b=1"], ["c=2"]), (["--b", "1"], ["--c"]), ([], [])])
+def test_every_form_of_the_agents_says_the_same(tmp_path, agent, macro, literals):
+    before, after = literals
+    sweep = read(tmp_path, command=["${env}", "lab", "train", *before, macro, *after])
+    argv, theirs = sweep.argv(VALUES), agent(sweep.command, VALUES)
+    if macro == "${args_json_file}":
+        here, there = argv[3 + len(before)], Path(theirs[3 + len(before)])
+        assert here == there.read_text()
+        theirs[3 + len(before)] = here
+    assert argv == theirs
+    said = [override for override in sweep.overrides(VALUES) if override.partition("=")[0] in VALUES]
+    parsed = [OverridesParser.create().parse_override(override) for override in said]
+    assert {each.key_or_group: each.value() for each in parsed} == VALUES
+    assert [o for o in sweep.overrides(VALUES) if o not in said] == [
+        override for override in ("b=1", "c=2" if after == ["c=2"] else "c=true") if literals != ([], [])
+    ]
+
+
+def test_of_a_dictionary_the_agent_passes_keys_alone(agent):
+    assert agent(["lab", "train", "${args_dict}"], {"a": 1, "b": 2}) == ["lab", "train", "a", "b"]
+
+
+@pytest.mark.parametrize("macro", JSON)
+def test_nested_parameters_reach_lab_train_as_json(tmp_path, agent, macro):
+    inner = {"parameters": {"lr": {"value": 0.1}, "deep": {"parameters": {"x": {"value": 1}}}}}
+    sweep = read(tmp_path, command=["lab", "train", macro], parameters={"optimizer": inner})
+    assert not sweep.nested
+    theirs = agent(sweep.command, {"optimizer": {"lr": 0.1, "deep": {"x": 1}}})
+    assert train_overrides(theirs) == plan(sweep)[0].overrides == ["optimizer.lr=0.1", "optimizer.deep.x=1"]
+
+
+@pytest.mark.parametrize(
+    ("macro", "value", "refusal"),
+    [
+        ("${args_no_boolean_flags}", False, "False would be left out by ${args_no_boolean_flags}"),
+        ("${args_no_boolean_flags}", True, None),
+        ("${args_no_equals}", False, None),
+        ("${args_no_equals}", -1e-05, None),
+        ("${args_no_equals}", "-m", "'-m' would be read by Hydra as several values"),
+        ("${args_no_equals}", "--json", "'--json' would be read by Hydra as several values"),
+        ("${args_no_equals}", None, "None (null) would reach lab train as the word None"),
+        ("${args_no_hyphens}", "3", "'3' would reach lab train as 3"),
+        ("${args_json}", "3", None),
+        ("${args_json}", "a,b", None),
+        ("${args_json}", None, None),
+        ("${args_json}", False, None),
+        ("${args_json}", "${seed}", "'${seed}' would be read as a reference"),
+        ("${args_json_file}", ["null", None, "x y"], None),
+    ],
+)
+def test_what_a_form_cannot_carry_is_refused_when_the_file_is_read(tmp_path, macro, value, refusal):
+    path = write(tmp_path, command=["lab", "train", macro], parameters={"b": {"values": [value, 2]}})
+    if refusal:
+        with pytest.raises(RequestError) as refused:
+            read_sweep(path)
+        assert str(refused.value).startswith(f"{path}: parameters.b: {refusal}")
+    else:
+        words = [word for trial in plan(read_sweep(path)) for word in trial.overrides]
+        assert [OverridesParser.create().parse_override(word).value() for word in words] == [value, 2]
 
 
 @pytest.mark.parametrize(
@@ -128,11 +174,10 @@ def test_a_command_expands_as_the_agent_expands_it(tmp_path, monkeypatch, comman
         (["${env}", "lab", "report", "${args}"], None, "does not lead to `lab train`"),
         (["${env}", "X=1", "lab", "train", "${args}"], None, "does not lead to `lab train`"),
         (["${interpreter}", "lab", "train", "${args}"], None, "does not lead to `lab train`"),
-        (["lab", "train", "${args_json}"], None, "${args_json}"),
-        (["lab", "train", "${args_no_boolean_flags}"], None, "${args_no_boolean_flags}"),
-        (["lab", "train", "${args_no_equals}"], None, "${args_no_equals}"),
-        (["lab", "train", "${args_json_file}"], None, "${args_json_file}"),
-        (["lab", "train", "${args_dict}"], None, "${args_dict}"),
+        (["lab", "train", "${args_dict}"], None, "the keys without their values"),
+        (["lab", "train", "--fast", "${args_json}"], None, "write --fast=true"),
+        (["lab", "train", "${args_json}", "${args_no_equals}"], None, "${args_no_hyphens}"),
+        (["lab", "train", "${args_json}", "[1]"], None, "[1]"),
         (["lab", "train", "${argz}"], None, "${argz}"),
         (["lab", "train"], None, "${args_no_hyphens}"),
         (["lab", "train", "${args}", "${args}"], None, "${args_no_hyphens}"),
@@ -160,16 +205,19 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | word
 values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(texts, scalars, max_size=2)
 
 
+@pytest.mark.parametrize("macro", ["${args_no_hyphens}", *OTHER_FORMS])
 @settings(max_examples=300, deadline=None)
-@given(values)
-def test_a_value_either_reaches_hydra_as_it_is_or_is_refused(value):
+@given(value=values)
+def test_a_value_either_reaches_hydra_as_it_is_or_is_refused(macro, value):
     refusal = None
     try:
-        check_survives("a.b", value)
+        check_survives("a.b", value, macro)
     except RequestError as error:
         refusal = str(error)
     if refusal is None:
-        override = OverridesParser.create().parse_override(f"a.b={value}")
+        (word,) = overrides(ARGUMENTS[macro]({"a.b": value}))
+        assert word == f"a.b={value}" or macro in (*JSON, "${args_no_boolean_flags}")
+        override = OverridesParser.create().parse_override(word)
         assert not override.is_sweep_override()
         assert repr(override.value()) == repr(value)
         assert json.loads(json.dumps(value, allow_nan=False)) == value

@@ -7,7 +7,7 @@ import pytest
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.sweep import sweep
-from tests.runs.sweep.conftest import apart, at_work, numbers, pressed, results, until
+from tests.runs.sweep.conftest import OTHER_FORMS, apart, at_work, numbers, pressed, results, until
 
 
 def test_every_trial_runs_once_and_again_only_reports(file, tmp_path):
@@ -31,6 +31,22 @@ def test_a_trial_is_the_run_that_its_command_line_gives(file, lab, tmp_path):
     result = files.read_result(done.folder)
     assert alone["val/bpb"] == result["val/bpb"]
     assert alone["configuration"] == result["configuration"]
+
+
+@pytest.mark.parametrize("macro", OTHER_FORMS)
+def test_every_form_of_the_agents_runs_here_and_there(file, change, agent, lab, tmp_path, macro):
+    one = {"attention": {"value": "mha"}, "seed": {"value": 3}, "embedding.tied": {"value": True}}
+    change(one)
+    usual = sweep(file, folder=tmp_path / "usual").planned[0]
+    change(one, command=["${env}", "lab", "train", macro])
+    here = sweep(file, folder=tmp_path / "here").planned[0]
+    words = agent([*here.trial.argv[:3], macro], here.trial.parameters)
+    there = lab(words[2:], f"folder={tmp_path / 'there'}", "--json").json
+    known = [files.read_result(usual.folder), files.read_result(here.folder), there]
+    assert {result["status"] for result in known} == {"finished"}
+    assert len({(result["val/bpb"], result["configuration"]) for result in known}) == 1
+    shown = lab(here.trial.argv[2:], f"folder={tmp_path / 'shown'}", "--json").json
+    assert shown["val/bpb"] == there["val/bpb"]
 
 
 def test_killed_in_its_middle_it_ends_as_if_it_had_not_been(file, tmp_path):
