@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.runs.comparison import export, method, words
 from lab.runs.comparison.collect import by_measure, read_runs, searched
-from lab.runs.comparison.columns import Column, cost_columns, part_columns, peak_memory, quality_columns
+from lab.runs.comparison.columns import Column, cost_columns, part_columns, peak_memory, quality_columns, shared
 from lab.runs.comparison.compare import MANY, PREVIOUS, Comparison, Configuration, Results, Table, compare
 from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.numbers import plain
@@ -116,7 +116,8 @@ class Report:
             for part in _fitting(table, console):
                 console.print(part)
             for whole, columns in part_columns(table):
-                console.print(Text(f"{whole}, in parts", style="bold"))
+                kind, columns = shared(columns)
+                console.print(Text(f"{whole}, by {kind}" if kind else f"{whole}, in parts", style="bold"))
                 console.print(_rich(table, columns))
             if table.is_search:
                 console.print(Text(f"• {plain(words.best(table))}. {words.LUCK}"))
@@ -250,7 +251,7 @@ def _rich(table: Table, columns: Sequence[Column]) -> RichTable:
 
     shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="")
     header, names = words.short_names(table)
-    shown.add_column(Text(plain(header)), overflow="fold")
+    shown.add_column(Text(plain(header)), overflow="fold", min_width=12)  # however many columns follow
     for column in columns:
         verdict = column.title == "verdict"
         shown.add_column(Text(column.title), justify="left" if verdict else "right", no_wrap=not verdict)

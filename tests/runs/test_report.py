@@ -61,6 +61,19 @@ def test_the_table_keeps_its_width_and_says_everything(ladder, width):
         assert column in flat
 
 
+def test_parts_of_the_measure_are_told_apart_and_named_however_narrow(tmp_path):
+    spans = ("2-3", "4-7", "8-15", "16-31", "32-63")
+    parts = {f"val/accuracy/distance_{span}": 0.5 + i / 10 for i, span in enumerate(spans)}
+    judged = {"headline": {"name": "val/accuracy", "unit": "", "direction": "maximize"}, "val/accuracy": 0.7, **parts}
+    for name in ("attention", "recurrent_models_of_a_long_name"):
+        write_run(tmp_path / name, [f"preset={name}"], None, 0, configuration=name, **judged)
+    shown = printed(report([tmp_path]), 80)
+    heading, rows = shown.split("val/accuracy, by distance")[1].strip().split("\n", 1)
+    assert heading.split()[-5:] == list(spans)
+    assert rows.split("attention")[1].split()[:2] == ["0.5", "0.6"]
+    assert all(len(line) <= 80 for line in rows.splitlines()[:4])
+
+
 def test_a_sentence_says_what_was_found(ladder):
     made = report([ladder], "previous")
     table = made.results.tables[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.runs.comparison.compare import Configuration, Table
 from lab.runs.comparison.numbers import duration, memory, scaled, signed
@@ -77,6 +78,15 @@ def part_columns(table: Table) -> list[tuple[str, list[Column]]]:
         if columns:
             found.append((whole, columns))
     return found
+
+
+def shared(columns: Sequence[Column]) -> tuple[str, list[Column]]:
+    """What the titles of all parts begin with, up to an underscore, and the columns without it: `distance` of `distance_2-3`
+    and `distance_4-7`; nothing where they share nothing.
+    """
+    begin = os.path.commonprefix([column.title for column in columns])
+    begin = begin[: begin.rfind("_") + 1]
+    return begin.removesuffix("_"), [replace(each, title=each.title.removeprefix(begin)) for each in columns]
 
 
 def _by_number(key: str) -> list[str | int]:
