@@ -12,6 +12,7 @@ FEW = 1 << 14
 """Numbers up to which torch's own chain of operations is the faster one where no gradient is recorded: it is started once."""
 
 NOTHING = torch.zeros((), device="cpu")
+"""What a product of three is added to, so that it is one operation."""
 
 
 class LayerNorm(nn.LayerNorm):

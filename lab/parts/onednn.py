@@ -27,8 +27,8 @@ def other_than_intel(vectors: str) -> bool:
         facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
-    ours = vectors in facts and "GenuineIntel" not in facts
-    return ours and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    such = vectors in facts and "GenuineIntel" not in facts
+    return such and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def preferred() -> bool:

@@ -207,7 +207,7 @@ class StateCache(Cache):
         batch: rows.
     """
 
-    ahead = 1
+    ahead = 1  # the layout is cut to its last token at every step
 
     def __init__(self, states: Sequence[State], batch: int) -> None:
         super().__init__([LayerState(state) for state in states], batch, length=1 << 62)  # type: ignore[misc]
