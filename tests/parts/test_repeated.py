@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from lab import build, compose, generate
 from lab.parts import onednn, repeated
-from lab.parts.cache import Cache
 from lab.parts.kernels import linear, product
 from lab.parts.repeated import known, repeating
 
@@ -100,11 +99,3 @@ def test_a_model_generates_the_same(rows):
     assert repeated._known == {}
     with patch.object(repeated, "MOST", 0):
         assert generate(model, prompt, 40) == kept
-
-
-@pytest.mark.parametrize("ahead", [1, 3, 40])
-def test_tokens_are_laid_out_ahead_without_a_difference(ahead):
-    model = build(compose(*SMALL, "pattern=alternating", "model.window=5"), 300)
-    prompts = [[5, 7, 9], [8], [4, 6]]
-    with patch.object(Cache, "ahead", ahead):
-        assert generate(model, prompts, 25) == generate(model, prompts, 25, cache=False)
