@@ -78,12 +78,13 @@ def compose(*overrides: str, trained: bool = True) -> DictConfig:
         RequestError: an override that Hydra's grammar cannot read, an unknown group, option or key, a value of another
             kind than the one it replaces, or a combination that cannot be built.
     """
-    config = _composed(list(overrides))
-    check(config, trained)
+    config, plain = _composed(list(overrides))
+    _check_all(config, trained, plain)
     return config
 
 
-def _composed(overrides: list[str]) -> DictConfig:
+def _composed(overrides: list[str]) -> tuple[DictConfig, DictConfig]:
+    """The configuration of these overrides, and that of their options alone."""
     parsed = [words.parse(text) for text in overrides]
     for override in parsed:
         words.check(override)
@@ -97,7 +98,7 @@ def _composed(overrides: list[str]) -> DictConfig:
     OmegaConf.set_struct(config, False)
     config.overrides = overrides
     OmegaConf.set_struct(config, True)
-    return config
+    return config, plain
 
 
 @cache
@@ -110,10 +111,6 @@ def _of_options(overrides: tuple[str, ...]) -> DictConfig:
     config.choices = dict(sorted(choices.items()))
     OmegaConf.set_struct(config, True)
     return config
-
-
-def _default() -> DictConfig:
-    return _of_options(())
 
 
 def _hydra(overrides: list[str]) -> DictConfig:
@@ -150,16 +147,20 @@ def check(config: DictConfig, trained: bool = True) -> None:
         config: a configuration.
         trained: as for `compose`.
     """
+    _check_all(config, trained, _of_options(()))
+
+
+def _check_all(config: DictConfig, trained: bool, example: DictConfig) -> None:
     try:
+        _check_keys(config, example)
         _check(config, trained)
     except (ConfigKeyError, ConfigAttributeError) as error:
         raise RequestError(f"{error.full_key}: is missing") from None
 
 
-def _check(config: DictConfig, trained: bool) -> None:
-    from lab.models.shapes import without_memory
-
-    expected: dict[str, Any] = {str(key): value for key, value in _default().items()} | {"overrides": []}
+def _check_keys(config: DictConfig, example: DictConfig) -> None:
+    """The keys at the top are those of any composition, an example of which is given."""
+    expected: dict[str, Any] = {str(key): value for key, value in example.items()} | {"overrides": []}
     for key in {*map(str, config), *expected}:
         if key not in expected:
             raise RequestError(f"{key}: no such key in the configuration; there are {', '.join(sorted(expected))}")
@@ -167,6 +168,11 @@ def _check(config: DictConfig, trained: bool) -> None:
             raise RequestError(f"{key}: is missing")
         if isinstance(expected[key], DictConfig) and not isinstance(config[key], DictConfig):
             raise RequestError(f"{key}: {config[key]}; expected keys of its own ({', '.join(map(str, expected[key]))})")
+
+
+def _check(config: DictConfig, trained: bool) -> None:
+    from lab.models.shapes import without_memory
+
     plain = resolved(config, () if trained else ("objective", "logger"))
     if not isinstance(config.start, str) or not config.start:
         raise RequestError(f"start: {config.start}; the folder of a run, or none")

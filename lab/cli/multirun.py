@@ -108,14 +108,14 @@ def _check_multirun(overrides: list[str]) -> Path:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     from lab.config import compose, hydra_settings
+    from lab.effect import say_without_effect
     from lab.overrides import parse
 
     tasks = [text for text in overrides if not text.startswith("hydra")]
     if any(text.startswith("folder=") for text in tasks):
         raise RequestError("folder: several runs cannot share one; hydra.sweep.dir=PATH names the folder above theirs")
-    for batch in BasicSweeper.split_arguments([parse(text) for text in tasks], None):
-        for combination in batch:
-            compose(*combination)
+    batches = BasicSweeper.split_arguments([parse(text) for text in tasks], None)
+    say_without_effect([compose(*combination) for batch in batches for combination in batch])
     try:
         return Path(hydra_settings([text for text in overrides if text.startswith("hydra")]).sweep.dir)
     except RequestError as error:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from lab.errors import RequestError
 from lab.views.chance import Told, told, told_by_types
 from lab.views.kinds import KINDS
 
@@ -248,11 +247,8 @@ class Routes:
         return sorted(found, key=lambda group: -len(group.tokens))
 
     def layer(self, name: str) -> Layer:
-        """Raises `RequestError` for a layer that is not there."""
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise RequestError(f"--layer: {name}; layers {', '.join(layer.name for layer in self.layers)} have experts")
+        """The layer of this name."""
+        return next(layer for layer in self.layers if layer.name == name)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

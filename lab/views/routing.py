@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lab.errors import RequestError
+from lab.parts.experts import MixtureOfExperts
 from lab.views.kinds import kinds
 from lab.views.routes import Layer, Read, Routes
 from lab.views.sides import around, hidden, sides
@@ -25,7 +26,9 @@ ROWS = 16
 """Of a text that are read at a time."""
 
 
-def routing(run: Run, text: str | None = None, tokens: int = TOKENS, code: bool = False) -> Routes:
+def routing(
+    run: Run, text: str | None = None, tokens: int = TOKENS, code: bool = False, layer: str | None = None
+) -> Routes:
     """The routes of a text, or of the text that a run was validated on.
 
     Args:
@@ -34,16 +37,20 @@ def routing(run: Run, text: str | None = None, tokens: int = TOKENS, code: bool 
             validation text.
         tokens: of the validation text at most.
         code: keywords, operators and brackets are kinds of their own.
+        layer: that will be asked for, to see that it is there before anything is counted.
 
     Raises:
-        RequestError: a model without experts, a text that is empty or not to be represented, or validation text that is no
-            longer what it was.
+        RequestError: a model without experts or without that layer, a text that is empty or not to be represented, or
+            validation text that is no longer what it was.
     """
     if not run.outline.expert_layers:
         choices = run.config.choices
         blocks = any(name.endswith("ffn") for name, _ in run.outline.named_modules())
         what = f"ffn={choices.ffn}" if blocks else f"model={choices.model}"
         raise RequestError(f"{run.folder}: {what} has no experts; there are no routes to show")
+    names = [_name(place) for place, module in run.outline.named_modules() if isinstance(module, MixtureOfExperts)]
+    if layer is not None and layer not in names:
+        raise RequestError(f"--layer: {layer}; layers {', '.join(names)} have experts")
     if tokens < 1:
         raise RequestError(f"--tokens: {tokens}; at least 1")
     inputs = _validation(run) if text is None else _given(run, text)

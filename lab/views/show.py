@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
+from lab.effect import chosen
 from lab.layout import Layout
 from lab.models.model import Model
 from lab.parts.visibility import Visibility
@@ -58,7 +59,7 @@ class Shown:
 
     Attributes:
         name: what was asked for.
-        choices: the option of each group.
+        choices: the option of each group that has a say.
         context: tokens of the document that FLOPs and cache are of.
         tree: its parts.
         grids: one for each kind of layer.
@@ -111,8 +112,8 @@ class Shown:
         for line in said(self):
             console.print(line, markup=False)
         console.print()
-        chosen = " ".join(f"{group}={option}" for group, option in self.choices.items())
-        console.print(textwrap.fill(chosen, console.width, break_on_hyphens=False), markup=False, style="dim")
+        words = " ".join(f"{group}={option}" for group, option in self.choices.items())
+        console.print(textwrap.fill(words, console.width, break_on_hyphens=False), markup=False, style="dim")
         print_grids((("", grid) for grid in self.grids), console)
 
 
@@ -135,9 +136,7 @@ def show(
 
     model = meta_model(config, vocab_size)
     length = context or model.context
-    return Shown(
-        name, dict(config.choices), length, tree(model, length), _grids(model, min(tokens, model.context)), model
-    )
+    return Shown(name, chosen(config), length, tree(model, length), _grids(model, min(tokens, model.context)), model)
 
 
 def headings(root: Node) -> list[Heading]:

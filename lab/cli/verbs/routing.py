@@ -32,9 +32,8 @@ def main(arguments: list[str]) -> int:
 
     text = None if options.text is None else given_text(options.text)
     run = subject(options.run)
-    routes = routing(run, text, TOKENS if options.tokens is None else options.tokens, options.code)
-    if options.layer:
-        routes.layer(options.layer)
+    tokens = TOKENS if options.tokens is None else options.tokens
+    routes = routing(run, text, tokens, options.code, options.layer)
     if options.html:
         from lab.views.routing_page import to_html
         from lab.views.web import write_page

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,15 @@ def main(arguments: list[str]) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise RequestError(f"--{name}: {value}; at least 1")
+    gc.disable()  # a fifth of the time would go to looking for garbage in the modules that are loaded
+    try:
+        _describe(options, others)
+    finally:
+        gc.enable()
+    return 0
+
+
+def _describe(options: Namespace, others: list[str]) -> None:
     shown = _shown(others, options.tokens, options.context)
     described: Shown | Against = shown
     if options.against:
@@ -52,12 +63,12 @@ def main(arguments: list[str]) -> int:
         print_json(described.to_json())
     else:
         described.print()
-    return 0
 
 
 def _shown(words: list[str], tokens: int, context: int | None) -> Shown:
     """What is described: a run's folder alone, or overrides, several of which may be one quoted word."""
     from lab.config import compose
+    from lab.effect import say_without_effect
     from lab.views.show import show
 
     if len(words) == 1 and "=" not in words[0] and not words[0].startswith("-"):
@@ -71,4 +82,6 @@ def _shown(words: list[str], tokens: int, context: int | None) -> Shown:
             vocab_size = Tokenizer.load(folder).vocab_size
         return show(config, tokens, context, str(folder), vocab_size)
     given = [part for word in words for part in re.split(r"\s+(?=[\w./@+~-]+=)", word.strip())]
-    return show(compose(*map(override, given), trained=False), tokens, context, " ".join(given))
+    config = compose(*map(override, given), trained=False)
+    say_without_effect([config])
+    return show(config, tokens, context, " ".join(given))

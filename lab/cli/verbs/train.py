@@ -27,13 +27,20 @@ def main(arguments: list[str]) -> int:
 
     with at_once():
         from lab.config import compose
+        from lab.effect import say_without_effect
         from lab.runs.bar import Bar
         from lab.runs.ranks import first_rank
         from lab.runs.train import continue_run
         from lab.runs.train import train as run
 
     with Bar() as bar:
-        done = continue_run(folders[0], [bar]) if folders else run(compose(*arguments), observers=[bar])
+        if folders:
+            done = continue_run(folders[0], [bar])
+        else:
+            config = compose(*arguments)
+            if first_rank():
+                say_without_effect([config])
+            done = run(config, observers=[bar])
     if as_json and first_rank():
         print_json(document(done))
     elif first_rank():

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from lab.atomic import write_atomically
 from lab.console import say
+from lab.effect import say_without_effect
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs import machine
@@ -291,6 +292,7 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
             f"{described.path}: nested parameters are run here; `wandb agent` would pass them as one text that is no override, "
             "unless the command has ${args_json}"
         )
+    say_without_effect([one.config for one in planned] or [job.example().config])
     if not planned:
         say(f"{len(job.plan.points)} configurations to search with {seeds} seeds: {spoken_time(seconds)}, estimated")
         return
