@@ -99,7 +99,8 @@ def test_the_verbs_say_it_once(lab, tmp_path, monkeypatch):
     assert "changes nothing" not in lab("show", "ffn=moe", "expert=dense").err
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(
-        "program: lab\ncommand: ['${env}', lab, train, '${args_no_hyphens}']\nmethod: grid\nmetric: {name: val/bits_per_byte, goal: minimize}\n"
+        "program: lab\ncommand: ['${env}', lab, train, '${args_no_hyphens}']\n"
+        "method: grid\nmetric: {name: val/bits_per_byte, goal: minimize}\n"
         "parameters: {ffn: {values: [gated, dense]}, expert: {values: [gated, dense]}, budget.steps: {value: 1}}\n"
     )
     assert lab("sweep", sweep, "--plan").err.count("expert: changes nothing here") == 1
