@@ -21,30 +21,41 @@ BYTES_PER_TOKEN = 3.0
 STEPS = 3
 """Looked at, or timed."""
 
+TIMED = 5
+"""Of configurations that differ, at most."""
+
 
 def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float]) -> float:
-    """Seconds for all runs: measured ones as measured, others by their FLOPs at the speed of a few steps made now.
+    """Seconds for all runs: measured ones as measured, others by their FLOPs at the speed of a few steps that
+    some of them make now.
 
     Args:
         configs: one for each run.
         measured: seconds of finished runs, by the identity of their configuration.
     """
-    total, rate = 0.0, None
-    work: dict[str, float] = {}
+    total = 0.0
+    to_time: list[tuple[str, DictConfig]] = []
     for config in configs:
         name = identity(config)
         if name in measured:
             total += measured[name]
-            continue
-        if config.budget.minutes is not None:
+        elif config.budget.minutes is not None:
             total += 60 * config.budget.minutes
-            continue
-        if name not in work:
-            work[name] = _flops(config)
-        if work[name]:
-            rate = rate or _flops_per_second(config)
-            total += work[name] / rate
-    return total
+        else:
+            to_time.append((name, config))
+    work = {name: _flops(config) for name, config in dict(to_time).items()}
+    rates = _rates({name: config for name, config in to_time if work[name]}, work)
+    return total + sum(work[name] / rates[name] for name, _ in to_time if work[name])
+
+
+def _rates(configs: Mapping[str, DictConfig], work: Mapping[str, float]) -> dict[str, float]:
+    """FLOPs per second of each: small ones reach less of a machine than large ones, so some of every size are timed, and the
+    others go as fast as the next.
+    """
+    order = sorted(configs, key=work.__getitem__)
+    places = sorted({round(place) for place in np.linspace(0, len(order) - 1, min(TIMED, len(order)))})
+    timed = {place: _flops_per_second(configs[order[place]]) for place in places}
+    return {name: timed[min(timed, key=lambda other: abs(other - place))] for place, name in enumerate(order)}
 
 
 def _flops(config: DictConfig) -> float:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import lab
+from lab.runs import estimate
 from lab.runs.estimate import _step, estimate_seconds
 
 WORDS = ("preset=tiny", "tokenizer=byte", "budget.steps=4", "split.max_bytes=1000", "trainer.validations=1",
@@ -41,3 +42,20 @@ def test_every_family_is_timed(pairs):
     for config in examples(pairs).values():
         assert 0 < estimate_seconds([config], {}) < 60
     assert estimate_seconds([config], {lab.config.identity(config): 7.0}) == 7.0
+
+
+def test_small_and_large_go_at_their_own_speed(monkeypatch):
+    configs = [lab.compose(*WORDS, f"model.dim={dim}") for dim in range(16, 176, 16)]
+    timed = []
+
+    def of_its_size(config):
+        timed.append(config.model.dim)
+        return config.model.dim
+
+    monkeypatch.setattr(estimate, "_flops_per_second", of_its_size)
+    seconds = [estimate_seconds([config], {}) for config in configs]
+    assert timed == [config.model.dim for config in configs]
+    timed.clear()
+    together = estimate_seconds([*configs, *configs], {})
+    assert (len(timed), timed[0], timed[-1]) == (estimate.TIMED, 16, 160)
+    assert together == pytest.approx(2 * sum(seconds), rel=0.2)
