@@ -367,7 +367,8 @@ def _loss_of(
         shares.scatter_add_(1, index, torch.full_like(score, smoothing - 1))
         if smoothing:
             shares.sub_(smoothing / shares.shape[1])
-        shares.masked_fill_(~asked, 0)
+        if shares.device.type != "cpu" or not asked.all():  # elsewhere to look costs more than to fill
+            shares.masked_fill_(~asked, 0)
         if slope is not None:
             shares.addcmul_(shares, slope.square_(), value=-1)
     return loss, shares.to(dtype)
