@@ -125,7 +125,7 @@ class Layout:
 
     def _find_segments(self) -> list[tuple[int, int, int]]:
         batch, time = self.documents.shape
-        if self.plain:
+        if self.plain or not batch:
             return [(row, 0, time) for row in range(batch)]
         begins = self._begins().nonzero().tolist()
         ends = [*((r, s) if r == row else (row, time) for (row, _), (r, s) in pairwise(begins)), (batch - 1, time)]

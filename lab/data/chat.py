@@ -15,6 +15,7 @@ from lab.data.arrange import Answers
 from lab.data.corpora import digest
 from lab.data.examples import Example, Table
 from lab.data.packing import NOTHING
+from lab.data.readers import check_text
 from lab.errors import RequestError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def turn(message: Any, place: str, role: str = "role", content: str = "content")
         raise RequestError(f"{place}: {role} is {speaker!r}; there are {', '.join(SPEAKERS)}")
     if not isinstance(text, str) or not text.strip():
         raise RequestError(f"{place}: {content} of the {speaker} is empty or no text; every message needs some")
-    return speaker, text
+    return speaker, check_text(text, content, place, "data.content")
 
 
 class Chats(Table):

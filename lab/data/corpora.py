@@ -241,6 +241,7 @@ class HuggingFace:
         data_files: as for `load_dataset`.
         revision: a branch, tag or commit of the dataset.
         max_documents: read so many documents at most.
+        key: of the configuration that says `split`, for messages.
         begins: a regular expression; where a row matches, a document begins, and the rows that follow belong
             to it. By default each row is a document.
 
@@ -260,6 +261,7 @@ class HuggingFace:
         revision: str | None = None,
         max_documents: int | None = None,
         begins: str | None = None,
+        key: str = "data.split",
     ) -> None:
         if not name:
             raise RequestError("data.name: needs a dataset, for example data.name=roneneldan/TinyStories")
@@ -270,7 +272,7 @@ class HuggingFace:
         except re.error as error:
             raise RequestError(f"data.begins={begins!r}: not a regular expression ({error})") from error
         self.name, self.config, self.split, self.field = name, config, split, field
-        self.streaming, self.revision, self.max_documents = streaming, revision, max_documents
+        self.streaming, self.revision, self.max_documents, self.key = streaming, revision, max_documents, key
         self.data_files = data_files if data_files is None or isinstance(data_files, str) else list(data_files)
 
     def documents(self) -> Iterator[str]:
@@ -301,7 +303,7 @@ class HuggingFace:
             for number, row in enumerate(itertools.islice(dataset, self.max_documents), 1):
                 place = f"{self.name}, row {number}"
                 values = {key: readers.pick(row, field, place, key) for key, field in fields.items()}
-                yield place, values | {key: label.int2str(values[key]) for key, label in labels.items()}
+                yield place, values | {key: _named(label, values[key]) for key, label in labels.items()}
         except OSError as error:
             raise ConnectionError(f"data.name={self.name}: reading broke off ({error})") from error
 
@@ -356,7 +358,7 @@ class HuggingFace:
         if not isinstance(dataset, DatasetDict):
             return dataset
         if self.split not in dataset:
-            raise RequestError(f"data.split={self.split!r}: {self.name} has {', '.join(dataset)}")
+            raise RequestError(f"{self.key}={self.split!r}: {self.name} has {', '.join(dataset)}")
         return dataset[self.split]
 
     def _call(self, function: str, **arguments):
@@ -379,6 +381,11 @@ class HasRows(Protocol):
 
     def rows(self, fields: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Where each row stands, and its values by the keys of `fields`."""
+
+
+def _named(label: Any, number: int | None) -> str | None:
+    """A label's name; none where a row has none, which datasets write as -1."""
+    return None if number is None or number < 0 else label.int2str(number)
 
 
 def grouped(source: HasRows, field: str, by: str) -> Iterator[tuple[str, str]]:

@@ -166,8 +166,12 @@ class Table(ExampleData):
         check_too_long(too_long)
         self.too_long = too_long
         self.source: Files | HuggingFace
+        if max_rows is not None and max_rows < 1:
+            raise RequestError(f"data.max_rows={max_rows}: needs 1 or more, or null for all")
         if name:
-            self.source = HuggingFace(name, config, hub_split, "", revision=revision, max_documents=max_rows)
+            self.source = HuggingFace(
+                name, config, hub_split, "", revision=revision, max_documents=max_rows, key="data.hub_split"
+            )
         else:
             self.source = Files(path)
 
@@ -314,7 +318,8 @@ class Labelled(Table):
             label = row["data.label"]
             if label is None or isinstance(label, dict | list) or not str(label).strip():
                 raise RequestError(f"data.label={self.columns['data.label']!r}: {place} has no label")
-            yield Example(tuple(self._text(row, key, place) for key in self.texts), (str(label),), group)
+            label = readers.check_text(str(label), self.columns["data.label"], place, "data.label")
+            yield Example(tuple(self._text(row, key, place) for key in self.texts), (label,), group)
 
     def encode(self, tokenizer: Tokenizer, examples: Sequence[Example], labels: Mapping[str, int]) -> list[np.ndarray]:
         """Tokens of each text, and the number of the label as an array of one."""

@@ -223,6 +223,7 @@ class Rows:
                 torch.from_numpy(positions),
                 span=self.context,
                 padded=not present.all(),
+                single=plain,
                 plain=plain,
             ),
             counted if scored is None else scored,

@@ -239,11 +239,11 @@ def _build_texts(folder: Path, corpus: Corpus | ExampleData, split: Split, show:
             for part in PARTS:
                 writer.append(part, [document for document, held in batch if held == (part == "validation")])
             writer.commit()
-        _check_split(writer, folder, split)
+        _check_split(writer, folder, corpus, split)
         writer.publish({})
 
 
-def _check_split(writer: Writer, folder: Path, split: Split) -> None:
+def _check_split(writer: Writer, folder: Path, corpus: Corpus | ExampleData, split: Split) -> None:
     counts = {part: documents for part, (documents, _) in writer.written.items()}
     if all(counts.values()):
         return
@@ -255,6 +255,10 @@ def _check_split(writer: Writer, folder: Path, split: Split) -> None:
         )
     part = min(counts, key=lambda name: counts[name])
     full = max(counts, key=lambda name: counts[name])
+    if isinstance(corpus, ExampleData) or split.by is not None:
+        raise RequestError(
+            f"split.validation={split.validation}: none of the {total} rows is for {part}; give more, or another share"
+        )
     draws = sorted(drawn(document) for document in open_documents(folder, full, np.dtype(np.uint8)))
     best = (draws[0] + draws[1]) / 2 if part == "validation" else (draws[-1] + draws[-2]) / 2
     raise RequestError(

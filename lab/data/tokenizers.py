@@ -113,8 +113,8 @@ class Tokenizer:
 
     @cached_property
     def vocab_size(self) -> int:
-        """How many numbers there are, the document token included."""
-        return self.inner.get_vocab_size()
+        """One more than the largest number, the document token included: some published vocabularies have gaps."""
+        return max(self.inner.get_vocab().values(), default=-1) + 1
 
     @cached_property
     def dtype(self) -> np.dtype:

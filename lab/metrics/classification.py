@@ -16,17 +16,22 @@ def accuracy(predicted: ArrayLike, true: ArrayLike) -> float:
     return float((predicted == true).mean())
 
 
-def macro_f1(predicted: ArrayLike, true: ArrayLike) -> float:
+def macro_f1(predicted: ArrayLike, true: ArrayLike, none: str | None = None) -> float:
     """The mean over labels of their F1, each label that occurs among `[items]` predicted or true ones counting the same.
 
     A label that is never right has F1 0. Errors as for `accuracy`.
+
+    Args:
+        predicted: labels.
+        true: labels.
+        none: a prediction that is no label: it is wrong, and has no F1.
     """
     predicted, true = _checked(predicted, true)
     labels, numbers = np.unique(np.concatenate([predicted, true]), return_inverse=True)
     guessed, wanted = np.split(numbers, 2)
     right = np.bincount(guessed[guessed == wanted], minlength=len(labels))
     together = np.bincount(numbers, minlength=len(labels))  # predicted and true: twice the denominator of F1
-    return float((2 * right / together).mean())
+    return float((2 * right / together)[labels != none].mean())
 
 
 def by_distance(correct: ArrayLike, distances: ArrayLike) -> dict[str, float]:

@@ -14,6 +14,9 @@ Entity = tuple[str, int, int]
 
 OUTSIDE = "O"
 
+ALL = ""
+"""Where scores of all types together stand; no type is called so."""
+
 
 def entities(tags: Sequence[str]) -> list[Entity]:
     """The entities of a sentence's tags (`B-PER`, `I-PER`, `O`; also `E-` and `S-`), in order."""
@@ -40,7 +43,7 @@ class Scores:
 
 
 def entity_scores(predicted: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> dict[str, Scores]:
-    """Scores over the tags of `[sentences]`: of all entities under `all`, and of each type under its name.
+    """Scores over the tags of `[sentences]`: of all entities under `ALL`, and of each type under its name.
 
     An entity is found where its type, first and last word are right. Where nothing is predicted or nothing is there, the
     score is 0.
@@ -56,7 +59,7 @@ def entity_scores(predicted: Sequence[Sequence[str]], true: Sequence[Sequence[st
         for side in (predicted, true)
     )
     kinds = sorted({entity[1] for entity in guessed | wanted})
-    scores = {"all": _scores(guessed, wanted)}
+    scores = {ALL: _scores(guessed, wanted)}
     for kind in kinds:
         of_kind = [{entity for entity in side if entity[1] == kind} for side in (guessed, wanted)]
         scores[kind] = _scores(*of_kind)
@@ -75,4 +78,4 @@ def _scores(guessed: set, wanted: set) -> Scores:
 
 def entity_f1(predicted: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> float:
     """F1 over all entities. Arguments and errors as for `entity_scores`."""
-    return entity_scores(predicted, true)["all"].f1
+    return entity_scores(predicted, true)[ALL].f1

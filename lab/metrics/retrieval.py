@@ -7,6 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+SAME = 1e-6
+"""Scores that differ by no more, relative to numbers over 1, are equal: a product in single precision gives that much to equal
+candidates in different columns.
+"""
+
 
 def spearman(predicted: ArrayLike, true: ArrayLike) -> float:
     """Spearman's rank correlation of `[items]` similarities, ties at their mean rank; NaN where one side is constant.
@@ -43,7 +48,9 @@ def ranks(scores: ArrayLike, answers: ArrayLike) -> np.ndarray:
         raise ValueError(f"answers from {answers.min()} to {answers.max()} of {scores.shape[1]} candidates")
     if np.isnan(scores).any():
         raise ValueError("a score is NaN")
-    return (scores >= scores[np.arange(len(answers)), answers][:, None]).sum(1)
+    own = scores[np.arange(len(answers)), answers][:, None]
+    close = SAME * np.maximum(np.abs(own), 1)
+    return (scores >= own - close).sum(1)
 
 
 def recall_at(places: ArrayLike, k: int | Sequence[int]) -> dict[int, float]:

@@ -59,7 +59,7 @@ class BagOfWords(Model):
     def count(self, prepared: Prepared) -> None:
         """Count in how many of the training texts each token is. Without it, all tokens tell as much."""
         tokens = prepared.train
-        fields = range(tokens.fields - bool(prepared.labels))
+        fields = range(min(tokens.fields - bool(prepared.labels), 2))  # what follows two texts is the score of a pair
         texts, having = document_frequencies(tokens, fields, self.vocab_size)
         self.inverse_frequency.copy_(torch.from_numpy(np.log((1 + texts) / (1 + having)) + 1))
 

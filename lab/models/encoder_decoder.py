@@ -104,9 +104,10 @@ class EncoderDecoder(SequenceToSequence):
         return Reading(self.read(source, source_layout), self.decoder.new_cache(len(source), length))
 
     def step(self, tokens: Tensor, state: Reading) -> Tensor:
+        known = 0 if state.tokens is None else state.tokens.shape[1]
         state.tokens = tokens if state.tokens is None else torch.cat([state.tokens, tokens], dim=1)
         given = tokens
-        if self.decoder.renews(state.tokens.shape[1]):
+        if any(self.decoder.renews(length) for length in range(known + 1, state.tokens.shape[1] + 1)):
             given, state.cache = state.tokens, self.decoder.new_cache(len(tokens), state.cache.length)
         layout = state.cache.advance(given)
         x = self.decoder.run(self.embedding(given), layout, state.cache, state.memory, self.embedding.enter)

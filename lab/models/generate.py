@@ -99,7 +99,8 @@ def stream(
                 new, layout = _padded(rows, device)
                 kept = model.new_cache(len(rows), length) if cache else None
             x = model.hidden(new, layout, kept)
-            new, layout = sampling.choose(model.embedding.logits(x[:, -1]), drawing, seen), None
+            scores = model.embedding.logits(x[:, -1])[:, : model.vocab_size]  # a table may have rows for no token
+            new, layout = sampling.choose(scores, drawing, seen), None
             chosen: list[int] = new[:, 0].tolist()
             for row, token in zip(rows, chosen, strict=True):
                 row.append(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lab.layout import Layout
@@ -23,12 +24,14 @@ def pooled(vectors: Tensor, layout: Layout, pool: str) -> Tensor:
         ValueError: another word.
     """
     check_pool(pool, "pool")
-    if pool == "first":
+    if pool == "first" and not layout.padded:
         return vectors[:, 0]
     real = ~layout.padding
-    if pool == "last":
-        places = layout.places.masked_fill(~real, -1).amax(1)
-        return vectors[places.new_tensor(range(len(vectors))), places]
+    if pool != "mean":
+        columns = torch.arange(real.shape[1], device=real.device).expand_as(real)
+        end, find = (real.shape[1], torch.amin) if pool == "first" else (-1, torch.amax)
+        places = find(columns.masked_fill(~real, end), 1)
+        return vectors[torch.arange(len(vectors), device=real.device), places]
     return (vectors * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True)
 
 

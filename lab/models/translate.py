@@ -80,7 +80,8 @@ def stream(
         last = torch.full((len(source), 1), begin, device=source.device)
         going = [True] * len(source)
         for length in range(1, max(limits, default=0) + 1):
-            last = sampling.choose(model.embedding.logits(model.step(last, state)[:, -1]), drawing, seen)
+            scores = model.embedding.logits(model.step(last, state)[:, -1])[:, : model.vocab_size]
+            last = sampling.choose(scores, drawing, seen)
             chosen: list[int] = last[:, 0].tolist()
             going = [go and token != end for go, token in zip(going, chosen, strict=True)]
             yield [token if go else None for go, token in zip(going, chosen, strict=True)]
@@ -123,7 +124,8 @@ def _beam(
     ended: list[list[tuple[float, list[int]]]] = [[] for _ in range(batch)]
     for length in range(1, max(limits) + 1):
         logits = model.embedding.logits(model.step(tokens[:, -1:], state)[:, -1])
-        each = scores.unsqueeze(-1) + logits.double().log_softmax(dim=-1).unflatten(0, (batch, beam))
+        likely = logits.double().log_softmax(dim=-1)[:, : model.vocab_size]  # a table may have rows for no token
+        each = scores.unsqueeze(-1) + likely.unflatten(0, (batch, beam))
         vocab = each.shape[-1]
         # Of twice as many at most half can end, so that enough are left to go on.
         best, place = each.flatten(1).topk(2 * beam, dim=1)

@@ -71,6 +71,10 @@ class Classify(Objective):
         pairs = torch.stack([logits.argmax(-1), batch.targets], dim=1)[real].tolist()
         return torch.stack([nats, nats.new_tensor(batch.counted)]), pairs
 
+    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
+        """The loss alone: no text is predicted."""
+        return super().scores(sums, None)
+
     def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
         """Accuracy, and F1 with every label counting the same."""
         predicted, true = zip(*outputs, strict=True)

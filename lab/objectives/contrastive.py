@@ -39,14 +39,19 @@ class SentencePairs(Objective):
     """
 
     families = ("encoder", "decoder", "bag_of_words", "word_vectors")
+    passes = 2
     pool: str | None
 
     def sides(self, batch: PairBatch) -> tuple[Any, Any]:
         """What stands for the first texts and for the second, `[rows, dim]` both."""
-        return (
-            self.model.represent(batch.source, batch.source_layout, pool=self.pool),
-            self.model.represent(batch.tokens, batch.layout, pool=self.pool),
-        )
+        first = self.model.represent(batch.source, batch.source_layout, pool=self.pool)
+        layers = self.model.expert_layers
+        before = [layer.auxiliary for layer in layers]
+        second = self.model.represent(batch.tokens, batch.layout, pool=self.pool)
+        for layer, other in zip(layers, before, strict=True):
+            if layer.auxiliary is not None and other is not None:
+                layer.auxiliary = (layer.auxiliary + other) / 2
+        return first, second
 
     def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
         """The loss alone: nothing is predicted token by token."""

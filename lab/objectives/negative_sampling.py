@@ -122,7 +122,7 @@ class NegativeSampling(Objective):
     def draw(self, batch: Batch, step: int, part: int = 0, parts: int = 1) -> Windows:
         """Windows and noise of a batch that is one of the equal parts of a step, as drawn for that step."""
         rows, time = batch.tokens.shape
-        random = np.random.default_rng([torch.initial_seed(), step])
+        random = np.random.default_rng([self.seed, step])
         chance, radius, noise = (
             torch.from_numpy(numbers[part * rows : (part + 1) * rows]).to(batch.tokens.device)
             for numbers in (

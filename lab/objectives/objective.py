@@ -30,12 +30,14 @@ class Objective(pl.LightningModule):
         optimizer: called with parameter groups.
         prepared: the data, for objectives that ask for its tokenizer, labels or validated examples.
         clip: norm that gradients are clipped to, null for none.
+        seed: of the run, for what is drawn alike on every device.
 
     Attributes:
         families: of models that it trains.
         takes: kinds of data, and how examples are laid into rows where that is not how the kind is laid by itself.
         headline: the metric that runs are compared by, its unit and direction.
         reaches_all: every step gives a gradient to every parameter; several devices then look for none that has none.
+        passes: forward passes that a batch takes.
         head: what the objective adds to the model, trained and saved with it; none for nothing.
     """
 
@@ -43,6 +45,7 @@ class Objective(pl.LightningModule):
     takes: ClassVar[Mapping[str, type[Any] | None]]
     headline: ClassVar[Mapping[str, str]]
     reaches_all: ClassVar[bool] = False
+    passes: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -50,12 +53,13 @@ class Objective(pl.LightningModule):
         optimizer: Callable[..., Optimizer],
         prepared: Prepared | None = None,
         clip: float | None = 1.0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model: Any = model
         self.optimizer = optimizer
         self.prepared: Any = prepared
-        self.clip = clip
+        self.clip, self.seed = clip, seed
         self.head: Any = self.make_head()
         # Before a strategy shares the model out: what it leaves of a matrix no longer looks like one.
         self.groups = parameter_groups(self)
@@ -127,7 +131,7 @@ class Objective(pl.LightningModule):
     def on_train_start(self) -> None:
         """Tell what balances experts how many forward passes make a step."""
         for layer in self.model.expert_layers:
-            layer.balance.parts = self.trainer.accumulate_grad_batches
+            layer.balance.parts = self.trainer.accumulate_grad_batches * self.passes
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The part of the step's mean loss that this batch holds, scaled so that averaging over parts restores it."""

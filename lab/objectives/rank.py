@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab.data.arrange import Together, framed, framing, layout, shortened, table
-from lab.metrics.retrieval import recall_at
+from lab.metrics.retrieval import ranks, recall_at
 from lab.models.pooling import check_pool
 from lab.objectives.objective import Objective
 from lab.overrides import is_number
@@ -82,10 +82,12 @@ class Rank(Objective):
         negatives: int = 3,
         depth: int = 10,
         first_stage_weight: float = 0.0,
+        first_stage_pool: str | None = None,
         pool: str | None = None,
         **values,
     ) -> None:
         check_pool(pool, "objective.pool")
+        check_pool(first_stage_pool, "objective.first_stage_pool")
         if first_stage is None:
             raise ValueError("objective.first_stage: null; needs the folder of the run that finds candidates")
         for name, count in {"negatives": negatives, "depth": depth}.items():
@@ -227,5 +229,5 @@ def closest(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def _place(scores: Tensor) -> Tensor:
-    """`[queries]`, the place of the first of `[queries, candidates]` scores, 1 for the best; of equal ones it comes last."""
-    return 1 + (scores[:, 1:] >= scores[:, :1]).sum(1)
+    """`[queries]`, the place of the first of `[queries, candidates]` scores, 1 for the best."""
+    return torch.from_numpy(ranks(scores.numpy(), np.zeros(len(scores), np.int64)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lab.data.arrange import Tags
 from lab.metrics.classification import accuracy
-from lab.metrics.entities import entity_scores
+from lab.metrics.entities import ALL, entity_scores
 from lab.objectives.objective import Objective
 from lab.overrides import is_number
 from lab.parts.classifier import Classifier
@@ -67,14 +67,18 @@ class Tag(Objective):
         sentences = [[one.tolist(), other.tolist()] for one, other in zip(*sides, strict=True)]
         return torch.stack([nats, nats.new_tensor(len(true))]), sentences
 
+    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
+        """The loss alone: no text is predicted."""
+        return super().scores(sums, None)
+
     def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
         """F1 of the entities, of all and of each type, and the share of words whose tag is right."""
         labels = self.prepared.labels
         predicted, true = ([[labels[tag] for tag in both[side]] for both in outputs] for side in (0, 1))
         scores = entity_scores(predicted, true)
         words = accuracy(list(chain(*predicted)), list(chain(*true)))
-        of_types = {f"val/entity_f1/{kind}": found.f1 for kind, found in scores.items() if kind != "all"}
-        return {"val/entity_f1": scores["all"].f1, "val/accuracy": words} | of_types
+        of_types = {f"val/entity_f1/{kind}": found.f1 for kind, found in scores.items() if kind != ALL}
+        return {"val/entity_f1": scores[ALL].f1, "val/accuracy": words} | of_types
 
     def flops(self, batch: Batch) -> float:
         return float(self.model.body_flops(batch.lengths).sum()) + 2 * self.head.weight.numel() * batch.counted

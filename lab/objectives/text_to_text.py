@@ -33,7 +33,7 @@ class TextToText(SequenceToSequence):
         known = [answer if answer in labels else "" for answer in found]
         return {
             "val/accuracy": accuracy(known, true),
-            "val/macro_f1": macro_f1(known, true),
+            "val/macro_f1": macro_f1(known, true, none=""),
             "val/labels_written": sum(answer in labels for answer in found) / len(found),
         }
 

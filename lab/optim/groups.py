@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lab.parts.classifier import output_heads
+from lab.parts.classifier import Classifier, output_heads
+from lab.parts.embedding import Embedding
 from lab.parts.linear import named_matrices
+from lab.parts.sparse import SparseClassifier
 
 ROLES = ("hidden", "head", "table", "vector")
 DECAYED = ("hidden", "head")
@@ -24,12 +26,13 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     - `role`: `hidden` (a matrix between two layers), `head` (scores the vocabulary or labels), `table` (embeddings, and with
       them a head tied to one) or `vector` (norms, biases);
     - `width`: the parameters' last size over the base width that muP gave the model (`lab.parts.init`), 1.0 under other
-      initial values;
+      initial values and where that size is a number of scores;
     - `matrices`, where they are hidden: of each parameter, the matrices that are merged in it, each as its size, strides and
       offset in the parameter.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     heads = {id(head.weight) for head in output_heads(model)}
+    scores = {id(parameter) for parameter in _of_scores(model)}
     base: Any = next((module.base_dim for module in model.modules() if hasattr(module, "base_dim")), None)
 
     def role(parameter: nn.Parameter) -> str:
@@ -41,7 +44,8 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
     groups: dict[tuple[str, float], list[nn.Parameter]] = defaultdict(list)
     for parameter in model.parameters():
-        groups[role(parameter), parameter.shape[-1] / base if base else 1.0].append(parameter)
+        width = parameter.shape[-1] / base if base and id(parameter) not in scores else 1.0
+        groups[role(parameter), width].append(parameter)
 
     matrices = _matrices(model)
     return [
@@ -50,6 +54,15 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
         | ({} if role in DECAYED else {"weight_decay": 0.0})
         for (role, width), parameters in sorted(groups.items(), key=lambda item: (ROLES.index(item[0][0]), item[0][1]))
     ]
+
+
+def _of_scores(model: nn.Module) -> Iterator[Tensor]:
+    """Parameters with a number for each token of the vocabulary or each label, of which a wider model has no more."""
+    for module in model.modules():
+        if isinstance(module, Classifier | Embedding | SparseClassifier) and module.bias is not None:
+            yield module.bias
+        if isinstance(module, SparseClassifier):
+            yield module.table.weight
 
 
 def _matrices(model: nn.Module) -> dict[int, list[tuple[tuple[int, ...], tuple[int, ...], int]]]:

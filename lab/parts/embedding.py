@@ -54,7 +54,7 @@ class Embedding(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"embedding.dropout: {dropout}; choose from 0 to under 1")
         size = rows or vocab_size
-        self.softcap, self.logit_scale = softcap, dim**-0.5 if shrunk else 1.0
+        self.softcap, self.shrunk, self.logit_scale = softcap, shrunk, dim**-0.5 if shrunk else 1.0
         self.table = nn.Embedding(size, dim)
         self.head = None if tied else Linear(dim, size, bias=False)
         self.register_parameter("bias", None)

@@ -130,7 +130,8 @@ class Mup(Normal):
         super().__call__(model, seed, layers)
         model.base_dim = self.base_dim  # type: ignore[assignment]
         for embedding in embeddings:
-            embedding.logit_scale = self.base_dim / embedding.table.embedding_dim
+            shrunk = self.base_dim**-0.5 if embedding.shrunk else 1.0
+            embedding.logit_scale = shrunk * self.base_dim / embedding.table.embedding_dim
             if embedding.scale != 1.0:
                 embedding.scale = self.base_dim**0.5
         for module in model.modules():

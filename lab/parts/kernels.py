@@ -245,7 +245,7 @@ def _mask(query: Layout, key: Layout, visibility: Visibility, dtype: torch.dtype
             mine = other = Layout.full(1, query.documents.shape[1], query.documents.device)
         return additive(_seen(mine, other, visibility)).to(dtype).unsqueeze(1)
 
-    return query.once(("mask", visibility.identity, id(key), dtype), make)
+    return query.once(("mask", visibility.identity, None if key is query else key, dtype), make)
 
 
 def _seen(query: Layout, key: Layout, visibility: Visibility) -> Tensor:
@@ -386,7 +386,8 @@ class _LinearCrossEntropy(Function):
         smoothing: float,
         learn: bool,
     ) -> Tensor:
-        total = torch.zeros((), dtype=torch.float32, device=x.device)
+        precise = torch.promote_types(x.dtype, torch.float32)  # pieces are many, and bfloat16 holds 3 digits
+        total = torch.zeros((), dtype=precise, device=x.device)
         fast = onednn.fits(x, weight)
         product = onednn.product if fast else F.linear
         if not learn:
@@ -395,7 +396,6 @@ class _LinearCrossEntropy(Function):
                 total += _loss_of(product(x[piece], weight, bias), targets[piece], softcap, smoothing, learn)[0]
             return total
         to_x = torch.empty_like(x)
-        precise = torch.promote_types(x.dtype, torch.float32)  # pieces are many, and bfloat16 holds 3 digits
         to_weight = x.new_zeros(x.shape[1], len(weight)) if fast else torch.zeros_like(weight, dtype=precise)
         to_bias = None if bias is None else torch.zeros_like(bias, dtype=precise)
         for start in range(0, len(x), ROWS):

@@ -51,7 +51,7 @@ class RMSNorm(nn.Module):
         weight = self.weight
         if x.numel() > FEW or x.dtype != weight.dtype or torch.is_grad_enabled():
             return _UnitRootMeanSquare.run(x, weight, self.eps)
-        if x.numel() > weight.numel() or not self.eps or x.dtype != torch.float32 or x.device.type != "cpu":
+        if x.numel() != weight.numel() or not self.eps or x.dtype != torch.float32 or x.device.type != "cpu":
             return F.rms_norm(x, weight.shape, weight, self.eps)
         norm = torch.linalg.vector_norm(x).item()  # of one token, as a plain number: two operations to start in all
         return torch.addcmul(NOTHING, x, weight, value=(norm * norm / x.numel() + self.eps) ** -0.5)

@@ -72,11 +72,12 @@ class Table(Position):
         device = layout.positions.device
         table = self._tables.get(width)
         if table is None or len(table) < layout.span or table.device != device:
-            table = self.values(torch.arange(max(layout.span, self.context), device=device), width)
+            with torch.inference_mode(False):  # or training could not use what generating made
+                table = self.values(torch.arange(max(layout.span, self.context), device=device), width)
             self._tables[width] = table
         if layout.plain:
             return table[: layout.positions.shape[1]].unsqueeze(0)
-        return layout.once((id(self), width, "rows"), lambda: table[layout.positions])
+        return layout.once((self, width, "rows"), lambda: table[layout.positions])
 
 
 class Learned(Position):

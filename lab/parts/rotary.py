@@ -86,7 +86,7 @@ class RoPE(Table):
     def rotate(self, x: Tensor, layout: Layout) -> Tensor:
         """`[batch, time, heads, width]`, each pair turned by its angle."""
         turning = self.turning(x.shape[-1])
-        own, other = layout.once((id(self), turning, x.dtype), lambda: self.rows(layout, turning).to(x.dtype).unbind(2))
+        own, other = layout.once((self, turning, x.dtype), lambda: self.rows(layout, turning).to(x.dtype).unbind(2))
         return _Rotation.run(x, own, other, self.interleaved)
 
 
@@ -234,7 +234,7 @@ class LongRoPE(Stretched):
         both = super().rows(layout, width)
         if layout.span <= self.trained:
             return both[:, :, 0]
-        beyond = layout.once((id(self), "beyond"), lambda: layout.lengths > self.trained)
+        beyond = layout.once((self, "beyond"), lambda: layout.lengths > self.trained)
         return torch.where(beyond[:, :, None, None, None], both[:, :, 1], both[:, :, 0])
 
     def renews(self, length: int) -> bool:

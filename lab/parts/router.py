@@ -81,7 +81,7 @@ class Router(nn.Module):
         """`[tokens, dim] -> [tokens, experts]`."""
         if self.training and self.jitter:
             tokens = tokens * torch.empty_like(tokens).uniform_(1 - self.jitter, 1 + self.jitter)
-        return self.linear(tokens)
+        return _precise(self.linear, tokens)
 
     def scores(self, logits: Tensor) -> Tensor:
         """What experts are chosen and weighted by."""
@@ -118,4 +118,8 @@ class NoisyRouter(Router):
         logits = super().logits(tokens)
         if not self.training:
             return logits
-        return logits + torch.randn_like(logits) * F.softplus(self.noise(tokens))
+        return logits + torch.randn_like(logits) * F.softplus(_precise(self.noise, tokens))
+
+
+def _precise(linear: Linear, tokens: Tensor) -> Tensor:
+    return F.linear(tokens, linear.weight.to(tokens.dtype))

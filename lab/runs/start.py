@@ -211,7 +211,13 @@ def make_objective(config: DictConfig, model: Model, prepared: Prepared, optimiz
     Raises:
         RequestError: a value out of range, no such teacher or first stage, or one of another vocabulary.
     """
-    known: dict[str, Any] = {"model": model, "optimizer": optimizer, "prepared": prepared, "clip": config.trainer.clip}
+    known: dict[str, Any] = {
+        "model": model,
+        "optimizer": optimizer,
+        "prepared": prepared,
+        "clip": config.trainer.clip,
+        "seed": config.seed,
+    }
     teacher = _teacher(config)
     if teacher is not None:
         _check_vocabulary(f"objective.teacher={config.objective.teacher}", teacher, prepared)

@@ -106,7 +106,7 @@ def step(run: Run, prompt: str, sampling: Sampling, most: int = 10) -> Step:
     with record(model, *places) as seen:
         logits = model(*(torch.tensor([tokens]) for tokens in read))
     stages = [*_alike(seen), Stage("logits", list(logits.shape), 1)]
-    scores = logits[:, -1].float()
+    scores = logits[:, -1, : model.vocab_size].float()
     had = sampling.seen([written], model.vocab_size)
     before, filtered = scores.softmax(-1)[0], sampling.filtered(scores, had)
     after = filtered.softmax(-1)[0]

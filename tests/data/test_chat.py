@@ -144,6 +144,10 @@ WRONG = {
         "line 1: role is 'bot'; there are system, user, assis",
     ),
     "empty": ({"messages": [{"role": "user", "content": " "}]}, "line 1: content of the user is empty or no text"),
+    "half": (
+        {"messages": [{"role": "user", "content": "a \ud800"}]},
+        "line 1: half a surrogate pair at character 2",
+    ),
     "no answer": ({"messages": [{"role": "user", "content": "x"}]}, "line 1: no message of the assistant"),
 }
 

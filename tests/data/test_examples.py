@@ -102,6 +102,9 @@ def test_class_labels_get_their_names(tmp_path):
     features = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
     Dataset.from_dict({"text": ["bad", "good"], "label": [0, 1]}, features).save_to_disk(tmp_path / "set")
     assert [example.labels for example in Labelled(name=str(tmp_path / "set")).examples()] == [("neg",), ("pos",)]
+    Dataset.from_dict({"text": ["unknown"], "label": [-1]}, features).save_to_disk(tmp_path / "unlabelled")
+    with pytest.raises(RequestError, match="row 1 has no label"):
+        list(Labelled(name=str(tmp_path / "unlabelled")).examples())
 
 
 CONLL = """-DOCSTART- -X- O O
@@ -177,6 +180,11 @@ def lines(*rows: dict) -> str:
         (lambda p: Pairs("a", name="b"), "data.name=b: data.path=a is given too"),
         (lambda p: Pairs("a", too_long="drop"), "data.too_long=drop: choose from cut, refuse"),
         (lambda p: Labelled(p("a.jsonl", lines({"text": "x", "label": None}))), "data.label='label': .*has no label"),
+        (
+            lambda p: Labelled(p("a.jsonl", lines({"text": "x", "label": "\ud800"}))),
+            "line 1: half a surrogate pair at character 0",
+        ),
+        (lambda p: Pairs(name="x", max_rows=0), "data.max_rows=0: needs 1 or more"),
         (lambda p: Labelled("a", per_label=0), "data.per_label=0: needs a whole number"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from lab.data import coding, disk, store
+from lab.data.examples import Pairs
 from lab.data.store import Split, prepare
 from lab.data.tokenizers import BPE, Byte, Word
 from lab.errors import RequestError
@@ -418,3 +420,10 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
     assert store.cache_folder() == tmp_path / "xdg" / "lab"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert store.cache_folder() == Path.home() / ".cache" / "lab"
+
+
+def test_a_share_of_rows_is_not_proposed(tmp_path, cache):
+    rows = [{"source": f"q{n}", "target": f"a{n}"} for n in range(4)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(RequestError, match="none of the 4 rows is for validation; give more, or another share"):
+        prepare(Pairs(str(tmp_path / "pairs.jsonl")), Byte(), Split(1e-9))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.metrics.classification import accuracy, band, by_distance, macro_f1, name
-from lab.metrics.entities import entities, entity_f1, entity_scores
+from lab.metrics.entities import ALL, entities, entity_f1, entity_scores
 from lab.metrics.likelihood import one_by_one, perplexity
 from lab.metrics.retrieval import mean_reciprocal_rank, ranks, recall_at, spearman
 from lab.metrics.translation import bleu, chrf, exact_match
@@ -85,7 +85,7 @@ def test_entities_are_those_of_seqeval(pairs):
         assert entity_f1(predicted, true) == pytest.approx(f1_score(true, predicted, zero_division=0))
         report = classification_report(true, predicted, output_dict=True, zero_division=0)
     for kind, scores in entity_scores(predicted, true).items():
-        expected = report["micro avg" if kind == "all" else kind]
+        expected = report["micro avg" if kind == ALL else kind]
         assert (scores.precision, scores.recall, scores.f1, scores.support) == pytest.approx(
             (expected["precision"], expected["recall"], expected["f1-score"], expected["support"])
         )
@@ -94,7 +94,7 @@ def test_entities_are_those_of_seqeval(pairs):
 def test_an_entity_is_found_only_whole():
     true = [["B-PER", "I-PER", "O", "B-LOC"]]
     scores = entity_scores([["B-PER", "O", "O", "B-LOC"]], true)
-    assert (scores["all"].f1, scores["PER"].f1, scores["LOC"].f1) == (0.5, 0.0, 1.0)
+    assert (scores[ALL].f1, scores["PER"].f1, scores["LOC"].f1) == (0.5, 0.0, 1.0)
 
 
 def test_spearman_is_the_correlation_of_ranks():
@@ -154,3 +154,25 @@ def test_pseudo_perplexity_masks_each_token_once():
 def test_what_cannot_be_scored_is_refused(call):
     with pytest.raises(ValueError, match=r"\w"):
         call()
+
+
+def test_a_prediction_that_is_no_label_is_wrong_and_no_label():
+    from sklearn.metrics import f1_score
+
+    predicted, true = ["ot"] * 50 + ["nt"] * 49 + [""], ["ot"] * 50 + ["nt"] * 50
+    expected = f1_score(true, predicted, labels=["ot", "nt"], average="macro")
+    assert macro_f1(predicted, true, none="") == pytest.approx(expected) == pytest.approx(0.995, abs=1e-3)
+
+
+def test_a_type_of_any_name_is_one_of_all():
+    scores = entity_scores([["B-all", "O", "B-PER"]], [["B-all", "O", "O"]])
+    assert scores[ALL].f1 == pytest.approx(2 / 3) == entity_f1([["B-all", "O", "B-PER"]], [["B-all", "O", "O"]])
+    assert scores["all"].f1 == 1.0
+
+
+@given(st.integers(5, 59))
+def test_equal_candidates_are_equal_wherever_they_stand(count):
+    vectors = np.random.default_rng(count).normal(size=(count, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[-1] = vectors[0]
+    assert ranks(vectors[-1:] @ vectors.T, [count - 1]).tolist() == [2]

@@ -66,6 +66,15 @@ def test_weights_are_those_of_scikit_learn(ours, theirs, train, texts):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_score_of_a_pair_is_no_text():
+    arrays = [np.array(part) for score in (1, 2, 3) for part in ([4, 5], [5], [score] * 4)]
+    tokens = Tokens(np.concatenate(arrays), np.cumsum([0, *map(len, arrays)]), document_id=0, fields=3)
+    model = BagOfWords(VOCABULARY, context=9)
+    model.count(SimpleNamespace(train=tokens, labels=()))
+    having = [0, 0, 0, 0, 3, 6] + [0] * 6
+    assert model.inverse_frequency.tolist() == pytest.approx([np.log(7 / (1 + count)) + 1 for count in having])
+
+
 def test_documents_are_counted_in_pieces_as_in_one(monkeypatch):
     texts = [[random.Random(n).randrange(VOCABULARY) for _ in range(1 + n % 7)] for n in range(50)]
     whole = bag_of_words.document_frequencies(prepared(texts).train, range(1), VOCABULARY)

@@ -11,7 +11,9 @@ import yaml
 import lab
 from lab.errors import RequestError
 from lab.layout import Layout
+from lab.models.pooling import pooled
 from lab.options import conf_folder, groups
+from lab.parts.cache import left_padded
 from lab.parts.visibility import Full
 from tests.compositions import composed, pairwise
 from tests.models.flops import counted
@@ -105,3 +107,11 @@ def test_dropout_is_on_what_enters():
     model = build("model.dropout=0.5", embedding="bert").train()
     entered = model.embedding.enter(torch.randn(1, 8, 16))
     assert 0.2 < (entered == 0).float().mean() < 0.8
+
+
+@pytest.mark.parametrize(("pool", "expected"), [("first", [2.0, 4.0]), ("last", [3.0, 7.0]), ("mean", [2.5, 5.5])])
+def test_pooling_skips_padding_on_either_side(pool, expected):
+    vectors = torch.arange(8.0).view(2, 4, 1)
+    assert pooled(vectors, left_padded([2, 4]), pool).flatten().tolist() == expected
+    right = torch.tensor([[2.0, 3.0, 0.0, 1.0], [4.0, 5.0, 6.0, 7.0]]).unsqueeze(-1)
+    assert pooled(right, Layout.packed([[2], [4]], 4), pool).flatten().tolist() == expected

@@ -149,3 +149,14 @@ def test_a_model_trains_on_after_a_stream_that_nobody_finished():
     assert model.training
     with pytest.raises(ValueError, match="a prompt of 17; the model takes rows of at most 16"):
         lab.generate(model, [[1] * 17], 1)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 1.0}, {"repetition": 1.3}, {"temperature": 2.0, "repetition": 2.0}]
+)
+def test_rows_of_a_table_that_are_no_tokens_are_never_written(settings):
+    words = ("preset=tiny", "model.dim=32", "model.layers=1", "model.context=16", "embedding.rows=512",
+             "tokenizer.vocab_size=300")  # fmt: skip
+    model = lab.build(lab.compose(*words), vocab_size=VOCAB)
+    answers = lab.generate(model, [[1, 2, 3], [4]], 12, **settings)
+    assert max(token for answer in answers for token in answer) < VOCAB

@@ -96,3 +96,13 @@ def test_values_out_of_range_are_refused(wrong):
         translate(
             model_of(0), torch.zeros(2, 3, dtype=torch.long), **{"begin": BEGIN, "end": END, "limits": 3, **wrong}
         )
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_rows_of_a_table_that_are_no_tokens_are_never_written(beam):
+    model, (source, layout) = model_of(3), sources(3)
+    table = model.embedding.table
+    with torch.no_grad():  # rows beyond the vocabulary, which score higher than any token
+        table.weight = torch.nn.Parameter(torch.cat([table.weight, 50 * table.weight]))
+    found = translate(model, source, layout, begin=BEGIN, end=END, limits=6, beam=beam)
+    assert max((token for row in found for token in row), default=0) < VOCAB

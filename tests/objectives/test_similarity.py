@@ -90,3 +90,22 @@ def test_a_score_that_is_no_number_is_refused(value, scored, tmp_path):
 def test_plain_pairs_are_refused_with_the_words_to_add(scored):
     with pytest.raises(RequestError, match=r"^objective=similarity: trains on scored, and data=reverse is task; add "):
         lab.compose("model=encoder", "objective=similarity", "data=reverse")
+
+
+def test_experts_are_balanced_over_both_texts(scored):
+    config = lab.compose(*scored, "ffn=moe")
+    data, objective = data_module(config), None
+    made = lab.build(config, vocab_size=data.prepared.tokenizer.vocab_size).train()
+    objective = construct(config, "objective", model=made, optimizer=None, prepared=data.prepared).train()
+    batch = data.train_rows.batch(np.arange(8))
+    (layer,) = made.expert_layers
+    layer.balance.parts = objective.passes
+    each = []
+    for rows in ((batch.source, batch.source_layout), (batch.tokens, batch.layout)):
+        made.represent(*rows, pool="mean")
+        each.append(layer.auxiliary.item())
+    assert each[0] != each[1]
+    objective.nats(batch)
+    assert layer.auxiliary.item() == pytest.approx(sum(each) / 2)
+    assert layer.balance.done == 0  # one step, whose choices are all counted
+    assert layer.balance.tally[:-3].sum() == layer.top_k * int((batch.lengths + batch.source_lengths).sum())

@@ -1,5 +1,6 @@
 """Which parameters decay, and which are matrices of their own."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from lab.objectives.classify import Classify
 from lab.objectives.masked import MaskedNextSentence
 from lab.objectives.tag import Tag
 from lab.optim.groups import make_optimizer, parameter_groups
+from lab.parts.classifier import Classifier
 from lab.parts.linear import named_matrices
 
 MODELS = [
@@ -91,3 +93,14 @@ def test_one_rate_for_all_but_under_mup_and_the_first_group_has_it():
     assert optimizer.param_groups[0]["lr"] == 0.5
     decays = {g["lr"] * g["weight_decay"] for g in optimizer.param_groups if g["role"] in ("hidden", "head")}
     assert decays == {0.05}
+
+
+def test_under_mup_a_number_for_each_label_learns_at_the_rate_that_was_asked_for():
+    model = build("init=mup", "model.dim=128")
+    model.classes = Classifier(128, 2)
+    groups = make_optimizer(
+        parameter_groups(model), partial(construct(lab.compose("optimizer=sgd"), "optimizer").func, lr=1.0)
+    )
+    rates = {id(p): group["lr"] for group in groups.param_groups for p in group["params"]}
+    assert rates[id(model.classes.bias)] == 1.0
+    assert rates[id(model.norm.weight)] == rates[id(model.classes.weight)] == 2.0

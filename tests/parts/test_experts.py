@@ -327,6 +327,19 @@ def test_the_router_is_precise_under_mixed_precision():
     assert all(p.grad.isfinite().all() for p in layer.parameters())
 
 
+@pytest.mark.parametrize("router", [Router, SigmoidRouter, NoisyRouter])
+def test_the_router_is_precise_with_weights_in_half_precision(router):
+    layer = router(8, 4, 2).to(torch.bfloat16)
+    x = torch.randn(9, 8).bfloat16()
+    precise = router(8, 4, 2)
+    precise.load_state_dict(layer.float().state_dict())
+    torch.manual_seed(0)
+    found = layer.to(torch.bfloat16)(x)
+    torch.manual_seed(0)
+    assert found.logits.dtype == torch.float32
+    assert torch.equal(found.logits, precise(x.float()).logits)
+
+
 # Balance
 
 

@@ -88,6 +88,16 @@ def test_a_block_scales_what_its_layers_start_from():
 # muP
 
 
+def test_mup_keeps_scores_that_are_made_smaller():
+    words = ("+embedding.shrunk=true", "model.dim=64")
+    assert (
+        build("init=mup", *words).embedding.logit_scale
+        == build("init=fan_in", *words).embedding.logit_scale
+        == 64**-0.5
+    )
+    assert build("init=mup", "+embedding.shrunk=true", "model.dim=128").embedding.logit_scale == 64**-0.5 / 2
+
+
 def test_mup_at_the_base_width_starts_as_fan_in_does():
     for words in (["embedding=tied"], ["embedding=untied"], ["embedding=tied_scaled"], ["ffn=moe"]):
         fan_in, mup = build("init=fan_in", *words), build("init=mup", *words)

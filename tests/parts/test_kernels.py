@@ -114,3 +114,10 @@ def test_a_second_backward_pass_is_refused_and_not_wrong():
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_the_loss_of_doubles_is_a_double():
+    x, weight, targets = torch.randn(300, 8).double(), torch.randn(40, 8).double(), torch.randint(40, (300,))
+    targets[::7] = IGNORE
+    expected = F.cross_entropy(x @ weight.T, targets, reduction="sum", ignore_index=IGNORE)
+    assert linear_cross_entropy(x, weight, targets).item() == pytest.approx(expected.item(), rel=1e-13)

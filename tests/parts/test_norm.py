@@ -49,7 +49,7 @@ def test_rmsnorm_without_a_gradient_is_that_of_torch(tokens, eps):
     ours, theirs = RMSNorm(12, eps), nn.RMSNorm(12, eps)
     ours.weight.copy_(torch.randn(12))
     theirs.load_state_dict(ours.state_dict())
-    for x in (torch.randn(1, tokens, 12), torch.zeros(1, tokens, 12)):
+    for x in (torch.randn(1, tokens, 12), torch.zeros(1, tokens, 12), torch.zeros(0, 12)):
         assert torch.allclose(ours(x), theirs(x), atol=1e-6, equal_nan=True)
 
 

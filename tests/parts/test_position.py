@@ -178,6 +178,31 @@ def test_long_rope_begins_anew_where_the_length_is_passed():
     assert not torch.allclose(*logits, atol=1e-4)  # without, what the cache holds is of another rotation
 
 
+def test_long_rope_begins_anew_in_the_midst_of_what_a_decoder_is_given():
+    words = ("preset=tiny", "model=encoder_decoder", "objective=seq2seq", "data=reverse", "model.context=64")
+    model = lab.build(lab.compose(*words, "position=rope_long", "position.trained=4"), vocab_size=50).eval()
+    source, target = torch.randint(50, (2, 1, 9)).unbind()
+    with torch.no_grad():
+        state = model.begin(source, None, 9)
+        model.step(target[:, :3], state)
+        assert torch.allclose(model.step(target[:, 3:], state), model.hidden(source, target)[:, 3:], atol=1e-5)
+
+
+def test_tables_of_one_base_are_not_those_of_the_next():
+    layout, x = Layout.packed([[5, 3]], 8), torch.randn(1, 8, 2, 16)
+    for base in (1e2, 1e3, 1e4, 1e5):  # each may be made where the one before was
+        alone = RoPE(16, 16, 8, base=base).rotate(x, Layout.packed([[5, 3]], 8))
+        assert torch.equal(RoPE(16, 16, 8, base=base).rotate(x, layout), alone)
+
+
+def test_what_is_made_in_inference_serves_training():
+    model = lab.build(lab.compose("preset=tiny", "model.dim=32", "model.layers=1"), vocab_size=50)
+    tokens = torch.randint(50, (2, 9))
+    with torch.inference_mode():
+        model(tokens)
+    model.loss(tokens, tokens).backward()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
