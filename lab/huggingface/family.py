@@ -331,10 +331,12 @@ def family_of(fields: Fields) -> Family:
         RequestError: it is not supported.
     """
     name = fields.left.get("model_type")
-    if name not in families():
+    if not isinstance(name, str) or name not in families():
         fields.refuse("model_type", name, f"the lab reads {', '.join(families())}")
     family = families()[name]
     named = fields.left.get("architectures") or []
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        fields.refuse("architectures", named, "a list of names is expected")
     return family.of(named[0]) if named and named[0] in family.heads else family
 
 

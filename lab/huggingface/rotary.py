@@ -81,8 +81,8 @@ def read(
     base = inner.take("rope_theta", fields.take("rope_theta", base))
     kind = inner.left.pop("type", "default")
     kind = inner.left.pop("rope_type", kind)
-    kind = OLD.get(kind, kind)
-    if kind not in kinds:
+    kind = OLD.get(kind, kind) if isinstance(kind, str) else kind
+    if not isinstance(kind, str) or kind not in kinds:
         inner.refuse("rope_type", kind, f"the lab has {', '.join(kinds)} for this family")
     option, _, settings = KINDS[kind]
     if TRAINED in settings:

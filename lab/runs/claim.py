@@ -286,6 +286,6 @@ def _outcome(form: str, low: float, high: float, margin: float | None) -> str:
     holds, contradicted = {
         "better": (high < 0 and not within, low >= 0 or within),
         "equivalent": (within, low > reach or high < -reach),
-        "not worse": (high < reach, low > reach),
+        "not worse": (high < reach or low == high == 0, low > reach),
     }[form]
     return HOLDS if holds else CONTRADICTED if contradicted else OPEN

@@ -6,14 +6,17 @@ import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 
 from lab.config import build, construct, identity, meta_model
-from lab.data.module import TEXT, kind
+from lab.data.module import TEXT, Batches, kind
+from lab.errors import RequestError
 from lab.runs import machine
 from lab.runs.budget import Budget
 from lab.runs.start import make_objective
 from lab.runs.train import data_module
+from lab.runs.trainer import accelerator
 
 BYTES_PER_TOKEN = 3.0
 """Rough, for the share of validation."""
@@ -21,17 +24,23 @@ BYTES_PER_TOKEN = 3.0
 STEPS = 3
 """Looked at, or timed."""
 
+TIMES = 3
+"""What a step needs at least, in sizes of the weights in float32."""
+
 TIMED = 5
 """Of configurations that differ, at most."""
 
 
-def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float]) -> float:
+def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float]) -> float | None:
     """Seconds for all runs: measured ones as measured, others by their FLOPs at the speed of a few steps that
     some of them make now.
 
     Args:
         configs: one for each run.
         measured: seconds of finished runs, by the identity of their configuration.
+
+    Returns:
+        Seconds; none where no step can be made here.
     """
     total = 0.0
     to_time: list[tuple[str, DictConfig]] = []
@@ -45,16 +54,21 @@ def estimate_seconds(configs: Sequence[DictConfig], measured: Mapping[str, float
             to_time.append((name, config))
     work = {name: _flops(config) for name, config in dict(to_time).items()}
     rates = _rates({name: config for name, config in to_time if work[name]}, work)
+    if rates is None:
+        return None
     return total + sum(work[name] / rates[name] for name, _ in to_time if work[name])
 
 
-def _rates(configs: Mapping[str, DictConfig], work: Mapping[str, float]) -> dict[str, float]:
+def _rates(configs: Mapping[str, DictConfig], work: Mapping[str, float]) -> dict[str, float] | None:
     """FLOPs per second of each: small ones reach less of a machine than large ones, so some of every size are timed, and the
     others go as fast as the next.
     """
     order = sorted(configs, key=work.__getitem__)
     places = sorted({round(place) for place in np.linspace(0, len(order) - 1, min(TIMED, len(order)))})
-    timed = {place: _flops_per_second(configs[order[place]]) for place in places}
+    found = {place: _flops_per_second(configs[order[place]]) for place in places}
+    timed = {place: rate for place, rate in found.items() if rate is not None}
+    if order and not timed:
+        return None
     return {name: timed[min(timed, key=lambda other: abs(other - place))] for place, name in enumerate(order)}
 
 
@@ -86,16 +100,30 @@ def _step(config: DictConfig) -> tuple[float, float]:
     return sum(map(objective.flops, batches)) / STEPS, tokens / STEPS
 
 
-def _flops_per_second(config: DictConfig) -> float:
-    """Of forward and backward passes of the objective on this machine."""
+def _flops_per_second(config: DictConfig) -> float | None:
+    """Of forward and backward passes of the objective where the run will compute; none where there is no room for it, or a
+    pass fails, which the run itself will say.
+    """
+    data, room = data_module(config), machine.memory()
+    if room is not None and TIMES * 4 * meta_model(config).parameters_total > room:
+        return None
+    try:
+        return _timed(config, data)
+    except (RequestError, RuntimeError, MemoryError):
+        return None
+
+
+def _timed(config: DictConfig, data: Batches) -> float:
     machine.keep_buffers()
     machine.use_threads(config.trainer.threads, config.trainer.devices)
-    data = data_module(config)
+    device = torch.device(accelerator(config))
     model = build(config, vocab_size=data.prepared.tokenizer.vocab_size)
-    objective = make_objective(config, model, data.prepared, None)
-    batch, seconds = data.training_batch(0), float("inf")
+    objective = make_objective(config, model, data.prepared, None).to(device)
+    batch, seconds = data.training_batch(0).to(device), float("inf")
     for _ in range(STEPS):
         began = time.perf_counter()
         objective.nats(batch).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         seconds = min(seconds, time.perf_counter() - began)
     return 3 * objective.flops(batch) / seconds

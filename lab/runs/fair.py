@@ -19,8 +19,9 @@ from lab.runs.comparison.verdict import FEWEST_PAIRS, Rule
 from lab.runs.match import SIZES, match
 from lab.runs.report import Report, report
 from lab.runs.sweep import Outcome, sweep
-from lab.runs.sweep.driver import PAGE, PLAN
+from lab.runs.sweep.driver import PAGE
 from lab.runs.sweep.file import SweepFile, read_sweep, rewritten
+from lab.runs.sweep.job import PLAN
 from lab.runs.sweep.plan import apart, bare, plan
 from lab.runs.terms import Terms
 from lab.runs.tune import SEED, Choice, Tuning, choose
@@ -90,6 +91,13 @@ def fair_sweep(
     ) -> Outcome:
         return run(file, words, folder, baseline, plan_only, retry_failed, storage, jobs, own, fewer)
 
+    if before is not None and (asked.match or asked.tune):
+        for each in _variants(described, overrides):
+            if each.key not in before.words:
+                raise RequestError(
+                    f"{folder}: {each.label} is new in this sweep, whose variants were matched or tuned before it began; "
+                    "name another --folder"
+                )
     found = asked if before is None else replace(before, baseline=asked.baseline, margin=asked.margin)
     if before is None and (asked.match or asked.tune):
         variants = _variants(described, overrides)
@@ -187,7 +195,7 @@ def _matched(variants: Sequence[Variant], terms: Terms) -> Terms:
     for each, fit in zip(variants, fits, strict=True):
         if each is not variants[place]:
             say(f"{each.label}: {' '.join(fit.words) or 'as it is'}, {fit.ratio:.3f} of the baseline's {terms.match}")
-    words = {each.key: list(fit.words) for each, fit in zip(variants, fits, strict=True) if fit.words}
+    words = {each.key: list(fit.words) for each, fit in zip(variants, fits, strict=True)}
     return replace(terms, words=words)
 
 
@@ -211,10 +219,10 @@ def _tuned(
         outcome = go(file, place, apart(overrides), own)
     if outcome.report is None or outcome.stopped:
         return outcome, terms
-    called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each for each in variants}
-    found: dict[str, Choice] = choose(
-        tuning, read_runs([place]), lambda record: called[_bare(record.overrides, tuning.key)].label
-    )
+    called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each.label for each in variants}
+
+    tried_now = [run for run in read_runs([place]) if _bare(run.overrides, tuning.key) in called]
+    found: dict[str, Choice] = choose(tuning, tried_now, lambda run: called[_bare(run.overrides, tuning.key)])
     for each in variants:
         choice = found[each.label]
         say(f"{each.label}: {tuning.key}={choice.value}{', an end of the range' if choice.edge else ''}")

@@ -87,7 +87,9 @@ class Terms:
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
             held["choices"] = {name: Choice(**each) for name, each in held["choices"].items()}
-            return cls(**held)
+            terms = cls(**held)
+            Rule(terms.margin, terms.most_seeds)
+            return terms
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -144,14 +146,19 @@ def _cost(configuration: Configuration, what: str) -> float | None:
 
 
 def kept(folders: Sequence[Path]) -> dict[Path, Terms]:
-    """The terms of those of these folders that keep any."""
-    return {folder: terms for folder in folders if (terms := Terms.read(folder)) is not None}
+    """The terms of these folders, of those below them, and of a sweep whose runs they are."""
+    places = [place for folder in folders for place in (folder, *_below(folder), folder.resolve().parent)]
+    return {place: terms for place in dict.fromkeys(places) if (terms := Terms.read(place)) is not None}
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(file.parent for file in folder.rglob(FILE))
 
 
 def agreed(found: Mapping[Path, Terms], folders: Sequence[Path]) -> Terms:
     """What all of these folders fixed alike; of most seeds the largest number, since any looks must be allowed for."""
-    terms = found.values()
-    most = max((each.most_seeds for each in terms if each.most_seeds is not None), default=None)
+    most = max((each.most_seeds for each in found.values() if each.most_seeds is not None), default=None)
+    terms = [found[folder] for folder in folders if folder in found]
     if len(terms) < len(folders):
         return Terms(most_seeds=most)
     baselines, margins = ({getattr(each, name) for each in terms} for name in ("baseline", "margin"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lab.script import script_json
 from lab.views.attention import Maps
 from lab.views.web import page
 
@@ -47,7 +47,7 @@ def to_html(every: Sequence[Maps], title: str) -> str:
         told += " 2.3 is head 3 of layer 2. Point at a map for its figures; choose it to see it large."
     terms = "; ".join(f"{name}: {term}" for name, term in TERMS.items() if name in _figures(every))
     body = f"<p class='faint'>{told}</p><p class='faint'>{terms[:1].upper()}{terms[1:]}.</p>{_scale()}{sections}"
-    values = json.dumps([_values(maps) for maps in every], ensure_ascii=False).replace("</", "<\\/")
+    values = script_json([_values(maps) for maps in every])
     script = f"const DATA = {values};\n{SCRIPT.read_text(encoding='utf-8')}"
     return page(title, body, STYLE.read_text(encoding="utf-8"), script)
 

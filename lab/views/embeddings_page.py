@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lab.script import script_json
 from lab.views.embeddings import METHODS, Plane, Senses
 from lab.views.web import page
 from lab.views.words import Near
@@ -24,9 +24,8 @@ def to_html(title: str, near: Mapping[str, Near] | None, senses: Senses | None, 
             for name, (x, y) in zip(plane.names, plane.points, strict=True)
         ]
         near_by = [[[other, round(cosine, 4)] for other, cosine in some] for some in plane.neighbours]
-        data = json.dumps({"points": points, "neighbours": near_by}, ensure_ascii=False)
-        safe = data.replace("</", "<\\/")  # a word that ends the script
-        script = f"const DATA = {safe};\n{SCRIPT.read_text(encoding='utf-8')}"
+        data = script_json({"points": points, "neighbours": near_by})
+        script = f"const DATA = {data};\n{SCRIPT.read_text(encoding='utf-8')}"
     return page(title, "\n".join(body), STYLE.read_text(encoding="utf-8"), script)
 
 

@@ -115,4 +115,7 @@ def between_marks(path: Path, begin: str, end: str, table: str) -> None:
         raise RequestError(
             f"--into: {path} has no place for the table; put `{begin}` and `{end}` there, each on a line"
         )
-    write_atomically(path, before + begin + "\n" + table + end + after)
+    try:
+        write_atomically(path, before + begin + "\n" + table + end + after)
+    except OSError as error:
+        raise RequestError(f"--into: {path} cannot be written ({error.strerror or error})") from None

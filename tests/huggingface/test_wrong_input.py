@@ -45,6 +45,11 @@ def test_a_folder_without_what_a_model_is(copied, lab):
             {"model_type": "mamba"},
             r"model_type=\"mamba\"; the lab reads bert, distilbert, gpt2, llama, mistral, mixtral,",
         ),
+        ({"model_type": ["llama"]}, r"model_type=\[\"llama\"\]; the lab reads bert"),
+        ({"architectures": 5}, "architectures=5; a list of names is expected"),
+        ({"architectures": "LlamaForCausalLM"}, 'architectures="LlamaForCausalLM"; a list of names is expected'),
+        ({"architectures": [["x"]]}, "architectures=.*; a list of names is expected"),
+        ({"rope_scaling": {"rope_type": ["linear"], "factor": 2.0}}, r"rope_type=\[\"linear\"\]; the lab has"),
         ({"model_type": "gone"}, r"model_type=null; the lab reads bert, distilbert"),
         ({"architectures": ["LlamaForTokenClassification"]}, r"architectures=.*LlamaForCausalLM, LlamaModel"),
         (

@@ -112,6 +112,8 @@ def test_what_is_counted_needs_no_spread():
             None: [*runs([1], "a=1", **{"decode/cache_bytes": mine}), *runs([1], "a=2", **{"decode/cache_bytes": 20})]
         }
         assert judge(rule, stages)[0].outcome == outcome
+        (not_worse,) = judge([Statement.read({"not worse": "a=1 than a=2 on decode/cache_bytes"})], stages)
+        assert not_worse.outcome == ("contradicted" if mine > 20 else "holds")
 
 
 def test_stages_are_paired_by_seed():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import lab
 from lab.runs import estimate
@@ -59,3 +60,14 @@ def test_small_and_large_go_at_their_own_speed(monkeypatch):
     together = estimate_seconds([*configs, *configs], {})
     assert (len(timed), timed[0], timed[-1]) == (estimate.TIMED, 16, 160)
     assert together == pytest.approx(2 * sum(seconds), rel=0.2)
+
+
+def test_what_has_no_room_or_no_step_leaves_the_others_and_its_own_failure_to_the_run(monkeypatch):
+    small, large = lab.compose(*WORDS), lab.compose(*WORDS, "model.inner=999_936")
+    alone = estimate_seconds([small], {})
+    monkeypatch.setattr(estimate.machine, "memory", lambda: 1 << 28)
+    assert estimate_seconds([large], {}) is None
+    assert estimate_seconds([small, large], {}) > alone
+    monkeypatch.setattr(estimate, "_timed", lambda *_: 1 / torch.empty(()).view(2))
+    assert estimate_seconds([small], {}) is None
+    assert estimate_seconds([small], {lab.config.identity(small): 7.0}) == 7.0

@@ -1,6 +1,7 @@
 """A sweep on fair terms: matched, tuned, with seeds added until it is decided; kept with its runs, said in its report."""
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,6 +72,33 @@ def test_again_it_runs_nothing_and_other_terms_are_refused(file, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob(files.RESULT)} == times
     with pytest.raises(RequestError, match="has begun on other terms"):
         fair_sweep(file, (), tmp_path / "s", Terms(match="parameters"))
+
+
+@pytest.mark.parametrize("terms", [Terms(match="parameters"), Terms(tune="optimizer.lr=0.01,0.02")])
+def test_a_variant_that_came_later_is_not_run_without_its_terms(small, tmp_path, terms):
+    file = written(tmp_path / "little.yaml", small)
+    fair_sweep(file, (), tmp_path / "s", terms)
+    written(file, small, parameters={"attention": {"values": ["mha", "mqa", "gqa"]}})
+    with pytest.raises(RequestError, match="attention=gqa is new in this sweep"):
+        fair_sweep(file, (), tmp_path / "s", terms)
+    written(file, small, parameters={"attention": {"values": ["mha"]}})
+    fair_sweep(file, (), tmp_path / "s", terms)
+
+
+def test_a_tuning_with_more_variants_than_there_are_now_is_read(small, tmp_path):
+    file, terms = written(tmp_path / "little.yaml", small), Terms(tune="optimizer.lr=0.01,0.02")
+    fair_sweep(file, (), tmp_path / "s", terms)
+    shutil.rmtree(tmp_path / "s")  # as after Ctrl-C between the two
+    written(file, small, parameters={"attention": {"values": ["mha"]}})
+    fair_sweep(file, (), tmp_path / "s", terms)
+    assert {run.choices["attention"] for run in read_runs([tmp_path / "s"])} == {"mha"}
+
+
+def test_what_is_wrong_is_said_of_the_file_and_its_line(small, tmp_path):
+    file = written(tmp_path / "little.yaml", small, parameters={"attention": {"values": ["mha", "nope"]}})
+    line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if text.strip() == "attention:")
+    with pytest.raises(RequestError, match=rf"^{file}: attention=nope: .*\(line {line}\)$"):
+        fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=4))
 
 
 def test_a_plan_writes_nothing(file, tmp_path):
@@ -209,7 +237,19 @@ def test_a_report_keeps_to_the_terms_of_its_folders(tmp_path):
         report(one, margin=0)
 
 
+def test_the_terms_of_a_sweep_hold_for_a_folder_around_it_and_for_its_runs(tmp_path):
+    values = {"mha": [2.30, 2.31, 2.32, 2.29], "mqa": [2.31, 2.322, 2.34, 2.304]}
+    sweep = kept_beside(tmp_path / "all" / "s", Terms(most_seeds=8), values)
+    for folders in ([sweep], [sweep.parent], [tmp_path], sorted(path.parent for path in sweep.glob("*/result.json"))):
+        results = report(folders).results
+        assert results.rule.most_seeds == 8, folders
+        assert {each.verdict for each in results.comparisons} == {"undecided"}
+
+
 def test_damaged_terms_are_named(tmp_path):
+    kept_beside(tmp_path / "text", Terms(margin="wide"), {"mha": [2.0]})
+    with pytest.raises(RequestError, match=r"terms\.json: damaged"):
+        report(tmp_path / "text")
     write_run(tmp_path / "a", ["attention=mha"], 2.0)
     (tmp_path / "terms.json").write_text(json.dumps({"match": 1}))
     with pytest.raises(RequestError, match=r"terms\.json: damaged"):

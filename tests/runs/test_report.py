@@ -420,3 +420,20 @@ def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, w
 )
 def test_numbers_are_said_with_their_units(shown, expected):
     assert shown == expected
+
+
+def test_numbers_that_are_none_are_words(tmp_path):
+    for number, clip in enumerate(("inf", "nan", "1", "2", "3", "4", "5", "6", "7", "8")):
+        write_run(
+            tmp_path / str(number), [f"trainer.clip={clip}", f"optimizer.lr={0.001 * (number + 1)}"], 2.0 + number / 10
+        )
+    report(tmp_path).write_html(tmp_path / "page.html")
+    assert "trainer.clip" in (tmp_path / "page.html").read_text()
+
+
+def test_a_measure_is_escaped_on_its_page(tmp_path):
+    measure = "loss<img src=x>"
+    for number in range(14):
+        write_run(tmp_path / str(number), [f"optimizer.lr={number + 1}"], 2.0, **{measure: 2.0 + number})
+    report(tmp_path, measure=measure).write_html(tmp_path / "page.html")
+    assert "<img" not in (tmp_path / "page.html").read_text()

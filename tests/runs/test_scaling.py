@@ -141,3 +141,10 @@ def test_a_key_that_sets_no_size_is_refused(tmp_path):
     for key in ("attention", "model.dim", "model.width"):
         with pytest.raises(RequestError, match=f"--scale {key}: is no number that differs.*: none"):
             compare(read_runs([tmp_path]), scale=[key])
+
+
+def test_two_of_one_variant_and_size_are_refused_by_name(tmp_path):
+    write_scale(tmp_path, seeds=2)
+    write_run(tmp_path / "again", ["model.dim=32", "attention=mha"], 2.0, configuration="later")
+    with pytest.raises(RequestError, match=r"--scale: .*later.* are one variant at one size"):
+        compare(read_runs([tmp_path]), scale=["model.dim"])

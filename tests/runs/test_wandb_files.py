@@ -68,6 +68,21 @@ def test_runs_of_another_program_are_compared_by_what_they_hold(foreign):
     assert curve["step"] == [0, 1]
 
 
+def test_keys_of_the_lab_mean_nothing_in_runs_of_another_program(tmp_path):
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True)
+    for rate in (0.1, 0.2):
+        config = {"lr": rate, "seed": 1, "configuration": "big", "choices": {"a": "b"}}
+        run = wandb.init(project="other", dir=tmp_path, mode="offline", config=config, settings=settings)
+        run.log({"accuracy": 5 * rate, "status": "ok", "headline": 3, "data_fingerprint": str(rate)})
+        run.finish()
+    made = report(tmp_path, measure="accuracy:max")
+    (table,) = made.results.tables
+    assert [each.values for each in table.configurations] == [{1: 1.0}, {1: 0.5}]
+    assert made.results.not_counted == []
+
+
 def test_without_a_measure_those_that_there_are_are_named(foreign):
     results = report(foreign).results
     assert results.tables == []

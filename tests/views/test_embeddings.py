@@ -11,6 +11,7 @@ import pytest
 import lab as api
 from lab.errors import RequestError
 from lab.views.embeddings import Named, near, plane, read, senses, to_parquet, to_projector, vocabulary, words_or_texts
+from lab.views.embeddings_page import to_html
 
 TEXTS = ["Document 7 says that", "the square of 49", "Document 9 says that", "Document"]
 
@@ -186,3 +187,12 @@ def test_a_bag_of_words_has_vectors_of_texts_and_none_of_words(run):
     found = near(bag, ["Document 7 says that"], 3, TEXTS)["Document 7 says that"]
     assert found[0][0] == "Document 9 says that"
     assert len(plane(read(bag, TEXTS)).points) == 4
+
+
+def test_a_name_neither_ends_the_script_nor_begins_a_comment(corners):
+    odd = Named(["<!-- note", "a <script> here", "</script>", *corners.names[3:]], corners.vectors, corners.kind)
+    html = to_html("t", None, None, plane(odd))
+    script = html.partition("const DATA = ")[2]
+    data = script.partition(";\n")[0]
+    assert not set("<>&") & set(data)
+    assert [name for name, _, _ in json.loads(data)["points"]] == odd.names

@@ -71,7 +71,7 @@ def _shown(words: list[str], tokens: int, context: int | None) -> Shown:
     from lab.effect import say_without_effect
     from lab.views.show import show
 
-    if len(words) == 1 and "=" not in words[0] and not words[0].startswith("-"):
+    if len(words) == 1 and not words[0].startswith("-") and ("=" not in words[0] or Path(words[0]).is_dir()):
         from lab.runs.folder import TOKENIZER, read_config
 
         folder = Path(words[0])

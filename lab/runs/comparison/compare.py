@@ -270,6 +270,14 @@ def _scaled(sort: Sort, configurations: list[Configuration], chosen: str | None,
     """The same variants at several sizes: each against the baseline's variant at its own size."""
     data, measure, tokenizer = sort
     variants, sizes = labels.variants_and_sizes([each.first for each in configurations], scale)
+    met: dict[tuple[str, tuple[float, ...]], Configuration] = {}
+    for variant, size, each in zip(variants, sizes, configurations, strict=True):
+        other = met.setdefault((variant, size), each)
+        if other is not each:
+            raise RequestError(
+                f"--scale: {other.label} ({other.key}) and {each.label} ({each.key}) are one variant at one size, as where a "
+                "file in conf/ has changed between them; name the folders of one of them"
+            )
     baseline = next((each for each in configurations if each.key == chosen), configurations[0])
     reference = variants[configurations.index(baseline)]
     at_size = {

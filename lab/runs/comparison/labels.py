@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -67,10 +68,10 @@ def _value(text: str) -> Any:
         return text
     if isinstance(value, str):
         try:
-            return float(value)  # 1e-3, which YAML takes for text
+            value = float(value)  # 1e-3, which YAML takes for text
         except ValueError:
             return value
-    return value if isinstance(value, int | float) else text
+    return value if isinstance(value, int | float) and math.isfinite(value) else text
 
 
 def variants_and_sizes(runs: Sequence[RunRecord], scale: Sequence[str]) -> tuple[list[str], list[tuple[float, ...]]]:

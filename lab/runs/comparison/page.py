@@ -6,7 +6,6 @@ Whatever comes from a run folder is escaped. The browser draws the charts from a
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime
 from html import escape
@@ -24,6 +23,7 @@ from lab.runs.comparison.numbers import signed
 from lab.runs.comparison.pareto import COSTS
 from lab.runs.comparison.scaling import Scaling
 from lab.runs.comparison.verdict import VERDICTS
+from lab.script import script_json
 
 if TYPE_CHECKING:
     from lab.runs.report import Preface, Report
@@ -44,7 +44,7 @@ def page(report: Report) -> str:
         "header": _header(report),
         "main": "".join(_section(number, table, scale, report) for number, (table, scale) in enumerate(both)),
         "after": _not_counted(report) + _method(report),
-        "data": _script_json([chart_data(table, scale, _apart(table, results)) for table, scale in both]),
+        "data": script_json([chart_data(table, scale, _apart(table, results)) for table, scale in both]),
     }
     return re.sub(r"\{\{ (\w+) \}\}", lambda place: content[place[1]], _file("page.html"))
 
@@ -68,12 +68,6 @@ def title(report: Report) -> str:
     return f"What each swap did – {names}"
 
 
-def _script_json(value: Any) -> str:
-    """JSON that can't end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
 def _header(report: Report) -> str:
     results = report.results
     runs = sum(len(each.runs) for table in results.tables for each in table.configurations)
@@ -93,13 +87,13 @@ def _header(report: Report) -> str:
 def _headline(found: str, preface: Preface | None) -> str:
     """What was found; of an experiment the claim and its verdict first."""
     if preface is None:
-        return f"<h1>{found}</h1>"
+        return f"<h1>{escape(found)}</h1>"
     lines = "".join(
         f"<li>{badge(outcome)} <span>{escape(sentence)}</span></li>" for outcome, sentence in preface.statements
     )
     return (
         f'<p class="verdict">{badge(preface.verdict)}</p><h1>{escape(preface.claim)}</h1><ul class="lead">{lines}</ul>'
-        f'<p class="tally">The comparisons of the sweep. {found}</p>'
+        f'<p class="tally">The comparisons of the sweep. {escape(found)}</p>'
     )
 
 

@@ -79,6 +79,10 @@ def read_wandb(folders: list[Path]) -> list[RunRecord]:
     return numbered
 
 
+OWN = ("status", "error", "configuration", "headline", "data_fingerprint")
+"""Keys of a result that say what the lab's runs are."""
+
+
 def _read(folder: Path) -> RunRecord:
     import wandb
 
@@ -94,8 +98,11 @@ def _read(folder: Path) -> RunRecord:
     overrides = settings.get("overrides")
     typed = tuple(_typed(config)) if foreign or not isinstance(overrides, list) else tuple(map(str, overrides))
     known = {"seconds": summary.get("_runtime"), "started": facts.get("started"), "wandb": str(folder)}
-    result = {**known, **config, **summary, "choices": settings.get("choices")}
-    status = str(summary.get("status") or (FINISHED if facts["code"] == 0 else "failed"))
+    measured = {**config, **summary}
+    if foreign:  # what the lab's keys mean elsewhere is not known
+        measured = {key: value for key, value in measured.items() if key not in OWN}
+    result = {**known, **measured, "choices": settings.get("choices")}
+    status = str(measured.get("status") or (FINISHED if facts["code"] == 0 else "failed"))
     why = None if status == FINISHED else str(summary.get("error") or f"exit code {facts['code']}")
     return WandbRecord(folder, status, why, result, typed, foreign, settings, history)
 

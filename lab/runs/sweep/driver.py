@@ -20,14 +20,14 @@ from lab.runs import machine
 from lab.runs.report import Report, report
 from lab.runs.sweep.engine import work
 from lab.runs.sweep.file import read_sweep
-from lab.runs.sweep.job import ENDED, Job, Planned
+from lab.runs.sweep.job import ENDED, PLAN, Job, Planned
 from lab.runs.sweep.live import Live, spoken_time
 from lab.runs.sweep.plan import Plan, bare
 from lab.runs.sweep.stop import SweepStop
 from lab.runs.sweep.workers import wait_for_orphans, work_together
 from lab.runs.train import data_module
 
-PLAN, SWEEP, PAGE = "plan.json", "sweep.yaml", "report.html"
+SWEEP, PAGE = "sweep.yaml", "report.html"
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Outcome:
 
     folder: Path
     planned: list[Planned]
-    seconds: float
+    seconds: float | None
     report: Report | None = None
     stopped: bool = False
 
@@ -142,7 +142,8 @@ def sweep(
     _same_sweep(folder, planned, job)
     missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
     to_come = [p.config for p in missing] or [example.config] * _to_search(job)
-    outcome = Outcome(folder, planned, estimate_seconds(to_come, _measured(planned)) / (jobs or 1))
+    seconds = estimate_seconds(to_come, _measured(planned))
+    outcome = Outcome(folder, planned, None if seconds is None else seconds / (jobs or 1))
     _say_plan(job, planned, missing, outcome.seconds)
     if plan_only:
         return outcome
@@ -285,7 +286,7 @@ def _measured(planned: Sequence[Planned]) -> dict[str, float]:
     return known
 
 
-def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], seconds: float) -> None:
+def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], seconds: float | None) -> None:
     described, seeds = job.plan.sweep, len(job.plan.seeds)
     if described.nested:
         say(
@@ -294,6 +295,9 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
         )
     say_without_effect([one.config for one in planned] or [job.example().config])
     if not planned:
+        if seconds == 0:
+            say(f"{len(job.plan.points)} configurations searched with {seeds} seeds: all done, nothing to run")
+            return
         say(f"{len(job.plan.points)} configurations to search with {seeds} seeds: {spoken_time(seconds)}, estimated")
         return
     configurations = len({p.trial.configuration for p in planned})

@@ -85,4 +85,5 @@ def run_one(run: Planned, observer: Observer) -> Mapping[str, Any]:
             shutil.rmtree(run.folder)  # killed before it left anything to continue from, or failed
         return train(run.config, run.folder, observers=[observer]).result
     except RequestError as error:
-        return files.read_result(run.folder) or {"status": "failed", "error": str(error)}
+        found = files.read_result(run.folder)
+        return found if found and found["status"] in ENDED else {"status": "failed", "error": str(error)}

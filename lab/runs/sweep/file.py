@@ -8,6 +8,7 @@
 """
 
 import math
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,10 @@ SERVER_KEYS = ("controller", "scheduler", "metrics", "job", "image_uri")
 METRIC_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
 IMPUTED = {"impute": "worst", "impute_while_running": "false"}
 """What a search takes for runs without a value here, which is W&B's default."""
+
+
+LINE = re.compile(r" \(line \d+\)$")
+"""What `Document.located` adds."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +122,25 @@ def _counted(path: Path, document: Document, count: int) -> Document:
 def rewritten(
     path: str | Path, parameters: Mapping[str, Any] | None = None, run_cap: int | None = None
 ) -> Iterator[Path]:
-    """A copy of a file that can be read, with other or further parameters or a `run_cap`, for as long as it is needed."""
+    """A copy of a file that can be read, with other or further parameters or a `run_cap`, for as long as it is needed. What is
+    refused meanwhile is said of the file itself.
+    """
     path = Path(path)
-    content = dict(read_document(path).content)
+    document = read_document(path)
+    content = dict(document.content)
     content["parameters"] = {**content["parameters"], **(parameters or {})}
     if run_cap is not None:
         content["run_cap"] = run_cap
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / path.name
         copy.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        yield copy
+        try:
+            yield copy
+        except RequestError as error:
+            place, _, said = str(error).partition(f"{copy}: ")
+            if place or not said:
+                raise
+            raise RequestError(f"{path}: {document.located(RequestError(LINE.sub('', said)))}") from None
 
 
 def _check(path: Path, document: Document) -> SweepFile:

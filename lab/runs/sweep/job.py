@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from lab.config import compose, identity, trusted
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.sweep.hyperband import Hyperband
-from lab.runs.sweep.plan import Plan, Point, Trial
+from lab.runs.sweep.plan import Plan, Point, Trial, bare
 from lab.runs.sweep.pruning import Pruning
 from lab.runs.sweep.queue import Queue, Results
 from lab.runs.sweep.sampler import Sampler
 from lab.runs.sweep.storage import open_database, open_journal
+
+PLAN = "plan.json"
+"""Every run of a sweep with its folder, as far as it is known."""
 
 TRIES = 8
 """Configurations looked at to see whether a search can run."""
@@ -75,7 +80,31 @@ class Job:
         config.seed, config.overrides = trial.seed, trial.overrides
         if config.trainer.threads is None and self.threads is not None:
             config.trainer.threads = max(self.threads // config.trainer.devices, 1)
-        return Planned(trial, self.folder / f"{trial.configuration:02d}-{name}-seed{trial.seed}", config)
+        number = self._number(trial, name)
+        return Planned(trial, self.folder / f"{number:02d}-{name}-seed{trial.seed}", config)
+
+    def _number(self, trial: Trial, name: str) -> int:
+        """The number that begins a configuration's folder: that of its runs so far, whatever values stand before it now; of a
+        new one its place, or the next that is free.
+        """
+        key = (bare(trial.overrides), name)
+        if key not in self._numbers:
+            taken = set(self._numbers.values())
+            place = trial.configuration
+            self._numbers[key] = place if place not in taken else next(n for n in count() if n not in taken)
+        return self._numbers[key]
+
+    @cached_property
+    def _numbers(self) -> dict[tuple[str, str], int]:
+        """By overrides and name, those of the plan that the folder holds."""
+        try:
+            trials = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
+            before = [(each["overrides"], *each["folder"].split("-")[:2]) for each in trials]
+            return {(bare(overrides), name): int(number) for overrides, number, name in before}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+            return {}  # a damaged plan is refused where it is compared with this one
 
     def _compose(self, trial: Trial) -> tuple[DictConfig, str]:
         """The configuration of a trial and its seeds, and what it is called among others."""

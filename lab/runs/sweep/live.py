@@ -43,7 +43,7 @@ class Live:
         job: Job,
         planned: Sequence[Planned],
         missing: Sequence[Planned],
-        seconds: float,
+        seconds: float | None,
         maximize: bool,
     ) -> None:
         self.title, self.job, self.seconds, self.maximize = title, job, seconds, maximize
@@ -103,11 +103,11 @@ class Live:
         return " ".join(words) if words and len(self.words) > 1 else "all"
 
     @property
-    def left(self) -> float:
-        """Seconds to go: by the pace so far, by the estimate until there is one."""
+    def left(self) -> float | None:
+        """Seconds to go: by the pace so far, by the estimate until there is one; none where there is neither."""
         spent, done = time.monotonic() - self.began, self.ended + sum(self.running.values())
         if done < 0.5:
-            return max(self.seconds - spent, 0)
+            return None if self.seconds is None else max(self.seconds - spent, 0)
         return spent / done * max(self.to_run - done, 0)
 
     def draw(self) -> Group:
@@ -151,8 +151,10 @@ def _key(run: Planned) -> tuple[int, int]:
     return run.trial.configuration, run.trial.seed
 
 
-def spoken_time(seconds: float) -> str:
+def spoken_time(seconds: float | None) -> str:
     """A duration in words."""
+    if seconds is None:
+        return "an unknown time"
     if seconds < 90:
         return f"about {max(round(seconds), 1)} s"
     if seconds < 5400:

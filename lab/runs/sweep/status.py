@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 
 from lab.errors import RequestError
 from lab.runs import folder as files
-from lab.runs.sweep.driver import PLAN, SWEEP
+from lab.runs.sweep.driver import SWEEP
 from lab.runs.sweep.file import SweepFile, read_sweep
+from lab.runs.sweep.job import PLAN
 from lab.runs.sweep.live import spoken_time
 from lab.runs.sweep.plan import Plan, apart
 from lab.runs.sweep.storage import JOURNAL, open_database, open_journal

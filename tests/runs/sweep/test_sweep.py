@@ -126,6 +126,33 @@ def test_a_metric_that_nothing_measures_ends_it_after_its_first_run(file, change
     assert len(results(tmp_path / "s")) == 1
 
 
+def test_a_value_before_others_moves_no_run(file, change, tmp_path):
+    change({"attention": {"values": ["mha", "mqa"]}, "seed": {"values": [0]}})
+    before = sweep(file, folder=tmp_path / "s").planned
+    change({"attention": {"values": ["gqa", "mha", "mqa"]}})
+    after = sweep(file, folder=tmp_path / "s", plan_only=True).planned
+    assert [run.status for run in after] == [None, "finished", "finished"]
+    assert [run.folder for run in after[1:]] == [run.folder for run in before]
+    assert after[0].folder.name.startswith("02-")
+    again = sweep(file, folder=tmp_path / "s", jobs=2).planned
+    assert [run.folder for run in again] == [run.folder for run in after]
+    assert {run.status for run in again} == {"finished"}
+
+
+def test_a_run_that_cannot_be_continued_fails_once_and_says_why(file, change, tmp_path, capfd):
+    change({"attention": {"value": "mha"}, "seed": {"values": [0, 1]}})
+    (run, _) = sweep(file, folder=tmp_path / "s").planned
+    (tmp_path / "s" / "study.journal").unlink()
+    path = run.folder / files.RESULT
+    path.write_text(path.read_text().replace('"finished"', '"stopped"'))
+    (run.folder / files.CHECKPOINT).write_text("garbage")
+    outcome = sweep(file, folder=tmp_path / "s")
+    assert outcome.exit_code == 1
+    assert len(outcome.report.to_json()["not_counted"]) == 1
+    said = capfd.readouterr().err
+    assert said.count("last.ckpt: damaged") == 1
+
+
 def test_two_at_once_are_refused(file, tmp_path):
     from filelock import FileLock
 
