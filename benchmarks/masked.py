@@ -13,7 +13,7 @@ import lab
 from benchmarks import peers
 from benchmarks.measure import Finding, finding, main, take_turns
 from benchmarks.step import ROWS, step_of
-from lab.parts.kernels import IGNORE
+from lab.layout import IGNORE
 
 OURS = ["preset=bert_tiny", *peers.SIZES, "model.dropout=0"]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import lab
 from benchmarks.measure import Finding, finding, main, take_turns
 from lab.data.arrange import layout, table
-from lab.data.packing import NOTHING
+from lab.layout import IGNORE
 from lab.models.translate import translate
 
 DIM, LAYERS, HEADS, INNER, VOCABULARY = 256, 3, 8, 1024, 8192
@@ -88,14 +88,14 @@ def batch(random: np.random.Generator) -> tuple[Any, ...]:
     lengths[:, 0] = TIME
     sides = [[random.integers(2, VOCABULARY, n) for n in side] for side in lengths]
     source, target = (table(side, 0) for side in sides)
-    targets = table([np.append(row[1:], 1) for row in sides[1]], NOTHING)
+    targets = table([np.append(row[1:], 1) for row in sides[1]], IGNORE)
     return source, target, targets, lengths
 
 
 def steps(ours: Any, peer: Peer) -> tuple[Callable[[], None], Callable[[], None]]:
     """Forward and backward of both on the same pairs, layouts new at each step as in training."""
     source, target, targets, lengths = batch(np.random.default_rng(0))
-    wanted = int((targets != NOTHING).sum())
+    wanted = int((targets != IGNORE).sum())
 
     def mine() -> Tensor:
         x = ours.hidden(source, target, layout(lengths[0]), layout(lengths[1]))

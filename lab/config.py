@@ -27,7 +27,7 @@ from lab import overrides as words
 from lab.errors import RequestError
 from lab.families import check_families
 from lab.options import conf_folder, flatten, groups
-from lab.overrides import is_number
+from lab.values import is_number, is_whole
 
 if TYPE_CHECKING:
     from lab.models.model import Model
@@ -270,7 +270,7 @@ def _check_trainer(trainer: DictConfig, batch: DictConfig) -> None:
 
 def _at_least(config: DictConfig, key: str, least: int) -> None:
     value = OmegaConf.select(config, key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not is_whole(value) or value < least:
         raise RequestError(f"{key}: {value}; a whole number, at least {least}")
 
 

@@ -14,6 +14,9 @@ T = TypeVar("T")
 
 PADDING = -1
 
+IGNORE = -100
+"""The target where nothing is to be predicted, which torch's cross-entropy ignores."""
+
 Frame = tuple[str | None, str | None, str | None]
 """Roles of the special tokens that begin a row that is read, stand between two texts and end the last; None for no token."""
 

@@ -16,6 +16,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from lab.errors import RequestError
 from lab.options import flatten, groups, option_keys
+from lab.values import is_number
 
 TEXTS = ("name", "folder")
 """Keys that are text, null as they stand."""
@@ -159,8 +160,3 @@ def _same_kind(key: str, value: Any, before: Any) -> Any:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) < 60 else text[:57] + "..."
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a number, which true and false are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)

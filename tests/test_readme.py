@@ -125,7 +125,7 @@ def test_command(command, here, request, capsys):
         else:
             shutil.copytree(request.getfixturevalue("swept"), here / "runs")
         assert main(words[1:]) == 0
-        assert (here / "attention.csv").exists() == ("--csv" in words)
+        assert (here / "attention.csv").exists() == ("--table" in words)
 
 
 def test_python(here):

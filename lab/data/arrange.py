@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.data.packing import NOTHING, Batch
+from lab.data.packing import Batch
 from lab.data.store import Prepared, Tokens
 from lab.errors import RequestError
-from lab.layout import PADDING, Frame, Layout
+from lab.layout import IGNORE, PADDING, Frame, Layout
 
 if TYPE_CHECKING:
     from lab.data.tokenizers import Tokenizer
@@ -158,7 +158,7 @@ def paired(
     counted = int(lengths.sum())
     return PairBatch(
         table([np.append(begin, target) for target in targets], padding),
-        table([np.append(target, end) for target in targets], NOTHING),
+        table([np.append(target, end) for target in targets], IGNORE),
         layout(lengths),
         counted if scored is None else scored,
         counted,
@@ -242,10 +242,10 @@ class Predicting(Arranged):
     def batch(self, indices: np.ndarray, scored: int | None = None) -> Batch:
         inputs, targets = zip(*(self.row(i) for i in indices), strict=True)
         lengths = self.lengths[indices, 0]
-        counted = sum(int((row != NOTHING).sum()) for row in targets)
+        counted = sum(int((row != IGNORE).sum()) for row in targets)
         return Batch(
             self.rows(inputs),
-            self.rows(targets, NOTHING),
+            self.rows(targets, IGNORE),
             layout(lengths),
             counted if scored is None else scored,
             counted,
@@ -276,7 +276,7 @@ class Answers(Predicting):
         begin, end, separator = (self.tokenizer.id(role) for role in ("document", "end", "sep"))
         source, target = self._parts(i)
         inputs = np.concatenate(([begin], source, [separator], target))
-        return inputs, np.concatenate((np.full(len(source) + 1, NOTHING), target, [end]))
+        return inputs, np.concatenate((np.full(len(source) + 1, IGNORE), target, [end]))
 
 
 class Sequences(Framed):
@@ -383,4 +383,4 @@ class Tags(Predicting):
     def row(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         tags, tokens = self._tags(i), self.tokens.field(i, 0)[: self.context - 2]
         inputs = np.concatenate(([self.tokenizer.id("cls")], tokens, [self.tokenizer.id("sep")]))
-        return inputs, np.concatenate(([NOTHING], np.where(tags > 0, tags - 1, NOTHING), [NOTHING]))
+        return inputs, np.concatenate(([IGNORE], np.where(tags > 0, tags - 1, IGNORE), [IGNORE]))

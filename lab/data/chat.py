@@ -14,9 +14,9 @@ import numpy as np
 from lab.data.arrange import Answers
 from lab.data.corpora import digest
 from lab.data.examples import Example, Table
-from lab.data.packing import NOTHING
 from lab.data.readers import check_text
 from lab.errors import RequestError
+from lab.layout import IGNORE
 
 if TYPE_CHECKING:
     from lab.data.tokenizers import Tokenizer
@@ -190,4 +190,4 @@ class Turns(Answers):
 
     def row(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         said, learnt = (self.tokens.field(i, number)[: self.context] for number in (0, 1))
-        return np.append(self.tokenizer.document_id, said[:-1]), np.where(learnt, said, NOTHING)
+        return np.append(self.tokenizer.document_id, said[:-1]), np.where(learnt, said, IGNORE)

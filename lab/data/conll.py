@@ -12,6 +12,7 @@ from lab.data import readers
 from lab.data.corpora import Files, content_digest, digest
 from lab.data.examples import Example, ExampleData, check_too_long
 from lab.errors import RequestError
+from lab.values import is_whole
 
 if TYPE_CHECKING:
     from lab.data.tokenizers import Tokenizer
@@ -42,7 +43,7 @@ class Conll(ExampleData):
     ) -> None:
         check_too_long(too_long)
         for key, column in (("word", word), ("tag", tag)):
-            if not isinstance(column, int) or isinstance(column, bool):
+            if not is_whole(column):
                 raise RequestError(f"data.{key}={column}: needs the number of a column, from 0, or -1 for the last")
         self.source, self.word, self.tag, self.too_long = Files(path), word, tag, too_long
 

@@ -7,9 +7,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from lab.data.arrange import Answers
-from lab.data.packing import NOTHING, Batch
-from lab.layout import Layout
+from lab.data.arrange import Answers, wasted
+from lab.data.packing import Batch
+from lab.layout import IGNORE, Layout
 
 
 class Joined:
@@ -35,7 +35,7 @@ class Joined:
     @property
     def waste(self) -> float:
         """The share of padding if all rows were one batch."""
-        return 1 - float(self.lengths.sum() / (self.lengths.max() * len(self)))
+        return wasted(self.lengths[:, None])
 
     def scored(self, indices: np.ndarray) -> int:
         """How many targets these rows have."""
@@ -52,10 +52,10 @@ class Joined:
         inputs, targets = (
             [np.concatenate([made[i][side] for i in self.members[row]]) for row in indices] for side in (0, 1)
         )
-        counted = sum(int((row != NOTHING).sum()) for row in targets)
+        counted = sum(int((row != IGNORE).sum()) for row in targets)
         return Batch(
             self.arranged.rows(inputs),
-            self.arranged.rows(targets, NOTHING),
+            self.arranged.rows(targets, IGNORE),
             Layout.packed([self.sizes[self.members[row]].tolist() for row in indices]),
             counted if scored is None else scored,
             counted,

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.data.arrange import layout
-from lab.data.packing import NOTHING, Batch, Laid, Packing
+from lab.data.arrange import layout, wasted
+from lab.data.packing import Batch, Laid, Packing
 from lab.data.store import Prepared, Tokens
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
+from lab.layout import IGNORE
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class MaskedRows(Redrawn):
         """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
         plain = self.laid.batch(indices)
         tokens, padding = plain.tokens.numpy(), plain.layout.padding.numpy()
-        targets = np.full_like(tokens, NOTHING)
+        targets = np.full_like(tokens, IGNORE)
         for row, index in enumerate(indices):
             draws = np.random.default_rng([*self.key, int(index)])
             self.hiding.hide(draws, tokens[row], targets[row], int(self.counts[index]), ~padding[row])
@@ -204,7 +205,7 @@ class PairedBatch(Batch):
 
     def emptied(self) -> PairedBatch:
         """The same rows with nothing to predict."""
-        return replace(super().emptied(), follows=torch.full_like(self.follows, NOTHING), pairs=0)
+        return replace(super().emptied(), follows=torch.full_like(self.follows, IGNORE), pairs=0)
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,7 @@ class PairedRows(Redrawn):
     @property
     def waste(self) -> float:
         """The share of padding if all rows were as long as the longest."""
-        return 1 - float((self.sizes + 3).mean() / (self.sizes.max() + 3))
+        return wasted((self.sizes + 3)[:, None])
 
     def _drawn(self, indices: np.ndarray) -> list[tuple[np.random.Generator, int]]:
         """For each row its generator, and the chunk whose second half it takes."""
@@ -298,7 +299,7 @@ class PairedRows(Redrawn):
         free = self._tokens(indices, seconds)
         lengths, counts = free + 3, self.masking.counts(free)
         tokens = np.full((len(indices), lengths.max()), self.padding, np.int64)
-        targets, segments = np.full_like(tokens, NOTHING), np.zeros_like(tokens)
+        targets, segments = np.full_like(tokens, IGNORE), np.zeros_like(tokens)
         present = np.arange(tokens.shape[1]) < lengths[:, None]
         for row, (index, (draws, second)) in enumerate(zip(indices, drawn, strict=True)):
             half, start, size = self.sizes[index] // 2, self.starts[second], self.sizes[second]

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from lab.data.store import Tokens
-from lab.layout import PADDING, Layout
-
-NOTHING = -100  # the target where nothing is to be predicted; what torch's cross-entropy ignores
+from lab.layout import IGNORE, PADDING, Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +58,7 @@ class Batch:
 
     def emptied(self) -> Self:
         """The same rows with nothing to predict."""
-        nothing = torch.full_like(self.targets, NOTHING)
+        nothing = torch.full_like(self.targets, IGNORE)
         return replace(self, targets=nothing, scored=0, counted=0, lengths=np.zeros(0, int), examples=np.zeros(0, int))
 
 
@@ -205,15 +203,15 @@ class Rows:
         stream[:, :-1][~present] = self.tokens.document_id
         documents = np.searchsorted(offsets, places, side="right") - 1
         ends = places + 1 == offsets[np.minimum(documents, len(offsets) - 2) + 1]
-        targets = np.where(ends, self.tokens.document_id if self.training else NOTHING, stream[:, 1:])
-        targets[~present] = NOTHING
+        targets = np.where(ends, self.tokens.document_id if self.training else IGNORE, stream[:, 1:])
+        targets[~present] = IGNORE
 
         numbers = np.where(present, documents - documents[:, :1], PADDING)
         begins = np.maximum(offsets[documents.clip(max=len(offsets) - 2)] - self.starts[indices, None], 0)
         positions = np.where(present & self.restart, columns - begins, columns)
         if not self.mask:
             numbers = np.where(present, 0, PADDING)
-        counted = int((targets != NOTHING).sum())
+        counted = int((targets != IGNORE).sum())
         plain = bool((numbers == 0).all() and (positions == columns).all())
         return Batch(
             torch.from_numpy(stream[:, :-1].copy()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from lab.data.examples import Example, Pairs
 from lab.errors import RequestError
 
 if TYPE_CHECKING:
+    from lab.data.store import Tokens
     from lab.data.tokenizers import Tokenizer
 
 
@@ -68,12 +69,17 @@ class Scored(Pairs):
         return arrays
 
 
+def scores_of(tokens: Tokens, indices: Iterable[int]) -> np.ndarray:
+    """`[pairs]` float32, of the pairs with these numbers."""
+    return np.concatenate([tokens.field(i, 2).astype(np.uint8).view(np.float32) for i in indices])
+
+
 class ScoredPairs(Both):
     """Scored pairs for a model that reads each side by itself. One target a row: its score."""
 
     def scores(self, indices: np.ndarray) -> np.ndarray:
         """`[rows]` float32."""
-        return np.concatenate([self.tokens.field(i, 2).astype(np.uint8).view(np.float32) for i in indices])
+        return scores_of(self.tokens, indices)
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> PairBatch:
         return replace(super().batch(indices, scored), targets=torch.from_numpy(self.scores(indices)))

@@ -18,11 +18,13 @@ from tokenizers import models, pre_tokenizers
 
 from lab.data.arrange import layout
 from lab.data.corpora import digest
-from lab.data.packing import NOTHING, Batch
+from lab.data.packing import Batch
 from lab.data.special import DOCUMENT
 from lab.data.store import Prepared, Tokens
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
+from lab.layout import IGNORE
+from lab.values import is_whole
 
 BEGIN, ASK = 0, 1
 """The document token, and the symbol that asks for an answer."""
@@ -73,7 +75,7 @@ class Task(ABC):
         least = {"length": self.shortest, "symbols": self.fewest, "seed": 0}
         for key in (field.name for field in fields(self) if field.type == "int"):
             value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least.get(key, 1):
+            if not is_whole(value) or value < least.get(key, 1):
                 raise RequestError(f"data.{key}={value}: needs a whole number, {least.get(key, 1)} or more")
 
     @abstractmethod
@@ -148,7 +150,7 @@ class TaskRows:
         counted = int(asked.sum())
         return Batch(
             torch.from_numpy(sequence[:, :-1].copy()),
-            torch.from_numpy(np.where(asked, sequence[:, 1:], NOTHING)),
+            torch.from_numpy(np.where(asked, sequence[:, 1:], IGNORE)),
             layout(lengths),
             counted if scored is None else scored,
             counted,

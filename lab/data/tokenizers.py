@@ -25,6 +25,7 @@ from lab.atomic import write_atomically
 from lab.data.corpora import digest
 from lab.data.special import DOCUMENT, SENTINELS, SPELLINGS, UNKNOWN, made, spelt
 from lab.errors import RequestError
+from lab.values import is_whole
 
 __all__ = ["BPE", "DOCUMENT", "FILE", "UNKNOWN", "Byte", "Recipe", "Tokenizer", "Word"]
 
@@ -302,7 +303,7 @@ class Recipe(ABC):
     """Whether fewer tokens than `vocab_size` are the rule, because the text or a file says how many there are."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.vocab_size, bool) or not isinstance(self.vocab_size, int):
+        if not is_whole(self.vocab_size):
             raise RequestError(f"tokenizer.vocab_size={self.vocab_size}: needs a whole number")
         object.__setattr__(self, "special", tuple(self.special))
         least = self.smallest + len(self.tokens) - 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lab.errors import RequestError
-from lab.overrides import is_number
+from lab.values import is_number
 
 CONFIG = "config.json"
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from lab.layout import Frame, Layout
+from lab.layout import IGNORE, Frame, Layout
 from lab.models.pooling import pooled
 from lab.parts.cache import Cache
 from lab.parts.classifier import Classifier
 from lab.parts.embedding import Embedding
 from lab.parts.experts import MixtureOfExperts
-from lab.parts.kernels import IGNORE
 from lab.parts.linear import count
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from lab.parts.block import Block
 from lab.parts.cache import Cache, LayerCache
 from lab.parts.position import Position
 from lab.parts.visibility import Full, Visibility
+from lab.values import check_whole
 
 
 class Stack(nn.Module):
@@ -60,9 +61,7 @@ class Stack(nn.Module):
         decoder_layers: int = 0,
     ) -> None:
         super().__init__()
-        for name, size in {"dim": dim, "layers": layers, "heads": heads, "context": context}.items():
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"model.{name}: {size}; a whole number, at least 1")
+        check_whole("model", dim=dim, layers=layers, heads=heads, context=context)
         head_dim = width_of_heads(dim, heads, head_dim)
         self.dim, self.context, self.causal = dim, context, causal
         self.position = position(dim=dim, head_dim=head_dim, context=context, heads=heads, causal=causal)

@@ -7,6 +7,7 @@ from torch import Tensor
 from lab.layout import Layout
 from lab.models.model import Costed, Model
 from lab.parts.embedding import Embedding
+from lab.values import check_whole
 
 
 class WordVectors(Model):
@@ -26,9 +27,7 @@ class WordVectors(Model):
 
     def __init__(self, vocab_size: int, dim: int, context: int) -> None:
         super().__init__()
-        for name, size in {"dim": dim, "context": context}.items():
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"model.{name}: {size}; a whole number, at least 1")
+        check_whole("model", dim=dim, context=context)
         self.vocab_size, self.dim, self.context = vocab_size, dim, context
         self.embedding = Embedding(vocab_size, dim, tied=False)
 

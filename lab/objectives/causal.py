@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lab.data.arrange import Answers
 from lab.data.chat import Turns
+from lab.layout import IGNORE
 from lab.objectives.objective import Objective
-from lab.parts.kernels import IGNORE
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab.data.arrange import Sequences
+from lab.layout import IGNORE
 from lab.metrics.classification import accuracy, macro_f1
 from lab.models.pooling import check_pool
 from lab.objectives.objective import Objective
-from lab.overrides import is_number
-from lab.parts.kernels import IGNORE
+from lab.values import is_number
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch

@@ -21,7 +21,7 @@ from lab.data.arrange import Both, PairBatch
 from lab.metrics.retrieval import mean_reciprocal_rank, ranks, recall_at
 from lab.models.pooling import check_pool
 from lab.objectives.objective import Objective
-from lab.overrides import is_number
+from lab.values import is_number
 from lab.vectors import Vectors, arrays, compared, similarities, stacked, unit
 
 if TYPE_CHECKING:

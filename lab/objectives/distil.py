@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lab.console import say
+from lab.layout import IGNORE
 from lab.objectives.masked import Masked, pieces
-from lab.overrides import is_number
-from lab.parts.kernels import IGNORE
+from lab.values import is_number
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab.data.module import MaskedModule
+from lab.layout import IGNORE
 from lab.metrics.classification import accuracy
 from lab.metrics.likelihood import one_by_one, perplexity
 from lab.objectives.objective import Objective
 from lab.parts.classifier import Classifier
-from lab.parts.kernels import IGNORE
 from lab.parts.linear import matmul_flops
+from lab.values import check_whole
 
 if TYPE_CHECKING:
     from lab.data.masking import Masking, PairedBatch
@@ -57,9 +58,8 @@ class Masked(Objective):
 
     @classmethod
     def check(cls, *, pseudo_texts: int = 8, pseudo_tokens: int = 48, **values) -> None:
-        for key, value, least in (("pseudo_texts", pseudo_texts, 0), ("pseudo_tokens", pseudo_tokens, 1)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"objective.{key}: {value}; a whole number, at least {least}")
+        check_whole("objective", 0, pseudo_texts=pseudo_texts)
+        check_whole("objective", pseudo_tokens=pseudo_tokens)
 
     @classmethod
     def check_model(cls, model: Model) -> None:

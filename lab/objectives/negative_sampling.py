@@ -19,8 +19,8 @@ from lab.errors import RequestError
 from lab.layout import PADDING
 from lab.objectives.objective import Objective
 from lab.objectives.windows import Windows, compacted, near
-from lab.overrides import is_number
 from lab.parts.rows import gathered, looked_up
+from lab.values import check_whole, is_number
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch
@@ -102,9 +102,7 @@ class NegativeSampling(Objective):
     def check(
         cls, window: int = 5, negatives: int = 5, shared: int = 64, sample: float | None = None, **values
     ) -> None:
-        for name, value in {"window": window, "negatives": negatives, "shared": shared}.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"objective.{name}: {value}; a whole number, at least 1")
+        check_whole("objective", window=window, negatives=negatives, shared=shared)
         if sample is not None and not (is_number(sample) and 0 < sample <= 1):
             raise ValueError(f"objective.sample: {sample}; a share of the text, over 0 to 1, or null")
 

@@ -23,7 +23,7 @@ from lab.data.arrange import Together, framed, framing, layout, shortened, table
 from lab.metrics.retrieval import ranks, recall_at
 from lab.models.pooling import check_pool
 from lab.objectives.objective import Objective
-from lab.overrides import is_number
+from lab.values import check_whole, is_number
 from lab.vectors import Reader, compared, embed_tokens, unit
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ class Rank(Objective):
         check_pool(first_stage_pool, "objective.first_stage_pool")
         if first_stage is None:
             raise ValueError("objective.first_stage: null; needs the folder of the run that finds candidates")
-        for name, count in {"negatives": negatives, "depth": depth}.items():
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise ValueError(f"objective.{name}: {count}; a whole number, at least 1")
+        check_whole("objective", negatives=negatives, depth=depth)
         if not (is_number(first_stage_weight) and first_stage_weight >= 0):
             raise ValueError(f"objective.first_stage_weight: {first_stage_weight}; a number, at least 0")
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lab.layout import IGNORE
 from lab.metrics.classification import band, name
 from lab.objectives.causal import Causal
-from lab.parts.kernels import IGNORE
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch

@@ -20,7 +20,7 @@ from lab.metrics.classification import band, name
 from lab.metrics.translation import bleu, chrf, exact_match
 from lab.models.translate import room, translate
 from lab.objectives.objective import Objective
-from lab.overrides import is_number
+from lab.values import check_whole, is_number
 
 
 class TeacherForcing(Objective):
@@ -98,9 +98,7 @@ class SequenceToSequence(TeacherForcing):
         cls, *, beam: int = 1, penalty: float = 0.6, translated: int | None = 256, longest: float = 2.0, **values
     ) -> None:
         super().check(**values)
-        for key, value in {"beam": beam, "translated": 1 if translated is None else translated}.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"objective.{key}: {value}; a whole number, at least 1")
+        check_whole("objective", beam=beam, translated=1 if translated is None else translated)
         for key, number in {"penalty": penalty, "longest": longest}.items():
             if not (is_number(number) and number >= 0):
                 raise ValueError(f"objective.{key}: {number}; a number, 0 or more")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.data.arrange import PairBatch
-from lab.data.scored import ScoredPairs
+from lab.data.scored import ScoredPairs, scores_of
 from lab.metrics.retrieval import spearman
 from lab.models.pooling import check_pool
 from lab.objectives.contrastive import SentencePairs
@@ -46,8 +46,7 @@ class Similarity(SentencePairs):
         self.pool = pool
         super().__init__(**settings)
         train = self.prepared.train
-        count = len(train.offsets) // 3
-        scores = np.concatenate([train.field(i, 2).astype(np.uint8).view(np.float32) for i in range(count)])
+        scores = scores_of(train, range(len(train.offsets) // 3))
         self.least, self.spread = float(scores.min()), float(np.ptp(scores)) or 1.0
 
     @classmethod

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lab.data.spans import SpanModule
 from lab.objectives.seq2seq import TeacherForcing
-from lab.overrides import is_number
+from lab.values import is_number
 
 if TYPE_CHECKING:
     from lab.models.model import Model

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab.data.arrange import Tags
+from lab.layout import IGNORE
 from lab.metrics.classification import accuracy
 from lab.metrics.entities import ALL, entity_scores
 from lab.objectives.objective import Objective
-from lab.overrides import is_number
 from lab.parts.classifier import Classifier
-from lab.parts.kernels import IGNORE
+from lab.values import is_number
 
 if TYPE_CHECKING:
     from lab.data.packing import Batch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lab.values import is_number
+
 
 def at_least_zero(**values: float) -> None:
     """Refuse what is not a number from 0 up.
@@ -13,7 +15,7 @@ def at_least_zero(**values: float) -> None:
         ValueError: names the key, the value and what is accepted.
     """
     for name, value in values.items():
-        if not (_number(value) and 0 <= value < math.inf):
+        if not (is_number(value) and 0 <= value < math.inf):
             raise ValueError(f"optimizer.{name}: {value}; a number, 0 or more")
 
 
@@ -24,7 +26,7 @@ def above_zero(**values: float) -> None:
         ValueError: names the key, the value and what is accepted.
     """
     for name, value in values.items():
-        if not (_number(value) and 0 < value < math.inf):
+        if not (is_number(value) and 0 < value < math.inf):
             raise ValueError(f"optimizer.{name}: {value}; a number over 0")
 
 
@@ -35,7 +37,7 @@ def shares(**values: float) -> None:
         ValueError: names the key, the value and what is accepted.
     """
     for name, value in values.items():
-        if not (_number(value) and 0 <= value < 1):
+        if not (is_number(value) and 0 <= value < 1):
             raise ValueError(f"optimizer.{name}: {value}; a number from 0 to under 1")
 
 
@@ -45,11 +47,7 @@ def pair_of_shares(betas: Sequence[float]) -> tuple[float, float]:
     Raises:
         ValueError: they are not two numbers from 0 to under 1.
     """
-    good = isinstance(betas, Sequence) and len(betas) == 2 and all(_number(b) and 0 <= b < 1 for b in betas)
+    good = isinstance(betas, Sequence) and len(betas) == 2 and all(is_number(b) and 0 <= b < 1 for b in betas)
     if not good:
         raise ValueError(f"optimizer.betas: {betas}; two numbers, each from 0 to under 1")
     return betas[0], betas[1]
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

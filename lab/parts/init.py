@@ -18,6 +18,7 @@ from lab.parts.block import Block
 from lab.parts.classifier import Classifier, output_heads
 from lab.parts.embedding import Embedding
 from lab.parts.linear import named_matrices
+from lab.values import check_whole
 
 
 def generator(seed: int, name: str, shape: torch.Size) -> torch.Generator:
@@ -110,9 +111,7 @@ class Mup(Normal):
 
     def __init__(self, base_dim: int = 64, base_head_dim: int = 16) -> None:
         super().__init__(std=None)
-        for name, width in {"base_dim": base_dim, "base_head_dim": base_head_dim}.items():
-            if not isinstance(width, int) or isinstance(width, bool) or width < 1:
-                raise ValueError(f"init.{name}: {width}; a whole number, at least 1")
+        check_whole("init", base_dim=base_dim, base_head_dim=base_head_dim)
         self.base_dim, self.base_head_dim = base_dim, base_head_dim
         self.constant: set[nn.Module] = set()
 

@@ -12,14 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lab.layout import Layout
+from lab.layout import IGNORE, Layout
 from lab.parts import onednn, repeated
 from lab.parts.function import Function
 from lab.parts.tiled import Piece, pieces, tiled_attention
 from lab.parts.visibility import Tile, Visibility, additive
-
-IGNORE = -100
-"""A target that asks for nothing."""
 
 ROWS = 256
 """Rows of logits held at a time by `linear_cross_entropy`."""

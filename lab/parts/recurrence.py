@@ -14,6 +14,7 @@ from lab.parts.cache import Cache
 from lab.parts.cell import Cell, State
 from lab.parts.kernels import linear
 from lab.parts.stairs import Stairs, stairs
+from lab.values import check_whole
 
 READS = {"forward": (False,), "backward": (True,), "both": (False, True)}
 """Words for the directions in which a row is read, and whether each begins at the end."""
@@ -55,9 +56,7 @@ class Recurrence(nn.Module):
         reads: str = "forward",
     ) -> None:
         super().__init__()
-        for name, size in {"dim": dim, "layers": layers}.items():
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"model.{name}: {size}; a whole number, at least 1")
+        check_whole("model", dim=dim, layers=layers)
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout: {dropout}; a share, from 0 to under 1")
         if reads not in READS:

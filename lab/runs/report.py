@@ -191,14 +191,6 @@ class Report:
         """
         export.write(self.results, Path(path))
 
-    def write_csv(self, path: str | Path) -> None:
-        """One row a configuration, numbers in full; unknown ones are empty.
-
-        Raises:
-            RequestError: the path can't be written.
-        """
-        export.save(Path(path), export.as_csv(self.results))
-
     def write_html(self, path: str | Path) -> None:
         """One page that holds all it needs, charts included, and works without a network.
 

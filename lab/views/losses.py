@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.errors import RequestError
-from lab.parts.kernels import IGNORE
+from lab.layout import IGNORE
 from lab.views.kinds import KINDS, kinds
 from lab.views.sides import hidden
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from lab.data.packing import NOTHING
+from lab.layout import IGNORE
 from lab.runs.subject import Held
 from lab.views.attention import attends
 
@@ -154,4 +154,4 @@ def _row(tokens: torch.Tensor, layout: Any, row: int) -> list[int]:
 
 
 def _targets(batch: Any, row: int) -> list[int]:
-    return [token for token in batch.targets[row].tolist() if token != NOTHING]
+    return [token for token in batch.targets[row].tolist() if token != IGNORE]

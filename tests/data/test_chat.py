@@ -14,11 +14,12 @@ from lab.data.chat import SPEAKERS, Chats, Template, Turns
 from lab.data.examples import Example
 from lab.data.joined import Joined, fill
 from lab.data.module import JoinedModule, make_batches
-from lab.data.packing import NOTHING, Packed, Padded
+from lab.data.packing import Packed, Padded
 from lab.data.split import Split
 from lab.data.store import Prepared, Tokens
 from lab.data.tokenizers import Byte
 from lab.errors import RequestError
+from lab.layout import IGNORE
 from lab.runs.train import data_module
 
 ROLES = ("system", "user", "assistant", "end")
@@ -53,7 +54,7 @@ def test_a_row_is_the_template_and_its_targets_what_the_assistant_says(chats):
         text = tokenizer.inner.decode(batch.tokens[row, 1:size].tolist(), skip_special_tokens=False)
         assert text + "</s>" == written(messages)
         assert batch.tokens[row, 0] == tokenizer.document_id
-        asked = batch.targets[row] != NOTHING
+        asked = batch.targets[row] != IGNORE
         said = "".join(f"{each['content']}</s>" for each in messages if each["role"] == "assistant")
         assert tokenizer.inner.decode(batch.targets[row][asked].tolist(), skip_special_tokens=False) == said
         followed = asked[: size - 1]
@@ -99,7 +100,7 @@ def test_joined_rows_hold_each_example_once_as_if_it_were_alone(conversations, c
         assert torch.equal(batch.tokens[row, start:stop], single.tokens[0])
         assert torch.equal(batch.targets[row, start:stop], single.targets[0])
         assert torch.equal(batch.layout.positions[row, start:stop], single.layout.positions[0])
-    assert batch.counted == int((batch.targets != NOTHING).sum()) == joined.scored(np.arange(len(joined)))
+    assert batch.counted == int((batch.targets != IGNORE).sum()) == joined.scored(np.arange(len(joined)))
     assert joined.read(np.arange(len(joined))) == alone.lengths.sum()
     said = sum(len(text) + 1 for turns in conversations for speaker, text in turns if speaker == "assistant")
     assert batch.counted <= said

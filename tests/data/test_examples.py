@@ -18,12 +18,13 @@ from lab.data.conll import Conll
 from lab.data.corpora import Files, HuggingFace
 from lab.data.examples import Example, Labelled, Pairs, Parallel
 from lab.data.module import ExampleModule, make_batches
-from lab.data.packing import NOTHING, Padded
+from lab.data.packing import Padded
 from lab.data.pieces import WordPiece
 from lab.data.split import Split
 from lab.data.store import prepare
 from lab.data.tokenizers import BPE, Byte, Tokenizer, Word
 from lab.errors import RequestError
+from lab.layout import IGNORE
 
 BOOKS = ["Genesis", "Exodus", "Ruth", "Jonah", "Mark", "Jude"]
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -282,11 +283,11 @@ def test_an_encoder_decoder_gets_both_sides(verses):
         source, target = data.prepared.examples[number].texts
         assert decoded(tokenizer, batch.source[row], batch.source_lengths[row]) == source + "</s>"
         assert decoded(tokenizer, batch.tokens[row], batch.lengths[row]) == "[CLS]" + target
-        wanted = batch.targets[row][batch.targets[row] != NOTHING]
+        wanted = batch.targets[row][batch.targets[row] != IGNORE]
         assert decoded(tokenizer, wanted, len(wanted)) == target + "</s>"
         assert batch.layout.documents[row].ge(0).sum() == batch.lengths[row]
         assert batch.source_layout.documents[row].ge(0).sum() == batch.source_lengths[row]
-    assert batch.counted == batch.scored == batch.lengths.sum() == int((batch.targets != NOTHING).sum())
+    assert batch.counted == batch.scored == batch.lengths.sum() == int((batch.targets != IGNORE).sum())
     assert batch.to("cpu").source.shape == batch.source.shape
     assert data.prepared.validation_bytes == sum(len(e.texts[1].encode()) for e in data.prepared.examples)
     assert data.prepared.lost_share == 0
@@ -299,9 +300,9 @@ def test_a_decoder_gets_the_answer_after_the_question(verses):
     for row, number in enumerate(batch.examples):
         source, target = data.prepared.examples[number].texts
         assert decoded(tokenizer, batch.tokens[row], batch.lengths[row]) == f"[CLS]{source}[SEP]{target}"
-        wanted = batch.targets[row][batch.targets[row] != NOTHING]
+        wanted = batch.targets[row][batch.targets[row] != IGNORE]
         assert decoded(tokenizer, wanted, len(wanted)) == target + "</s>"
-        places = (batch.targets[row] != NOTHING).nonzero().flatten()
+        places = (batch.targets[row] != IGNORE).nonzero().flatten()
         assert int(batch.tokens[row, places[0]]) == tokenizer.id("sep")
         assert torch.equal(batch.tokens[row, places[1:]], batch.targets[row, places[:-1]])
 
@@ -351,7 +352,7 @@ def test_the_first_piece_of_a_word_has_its_tag(tmp_path):
         batch = data.validation_rows.batch(np.arange(len(data.validation_rows)))
         for row, number in enumerate(batch.examples):
             example = data.prepared.examples[number]
-            places = (batch.targets[row] != NOTHING).nonzero().flatten().tolist()
+            places = (batch.targets[row] != IGNORE).nonzero().flatten().tolist()
             assert tuple(data.prepared.labels[batch.targets[row, place]] for place in places) == example.labels
             ends = [*places[1:], int(batch.lengths[row]) - 1]
             for word, start, end in zip(example.texts, places, ends, strict=True):

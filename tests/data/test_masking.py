@@ -9,10 +9,11 @@ import pytest
 
 from lab.data.masking import Masking, NextSentence
 from lab.data.module import MaskedModule
-from lab.data.packing import NOTHING, Packed, Padded
+from lab.data.packing import Packed, Padded
 from lab.data.store import prepare
 from lab.data.tokenizers import Byte
 from lab.errors import RequestError
+from lab.layout import IGNORE
 from tests.data.conftest import Texts, sentences
 
 ROLES = ("cls", "sep", "mask", "pad")
@@ -47,7 +48,7 @@ def test_rows_are_the_documents_each_closed_with_some_tokens_hidden(prepared, pa
     for number in range(len(rows)):
         batch = rows.batch(np.array([number]))
         tokens, targets = batch.tokens[0].numpy(), batch.targets[0].numpy()
-        real, hidden = ~batch.layout.padding[0].numpy(), targets != NOTHING
+        real, hidden = ~batch.layout.padding[0].numpy(), targets != IGNORE
         plain = np.where(hidden, targets, tokens)
         choosable = real & ~np.isin(plain, special)
         assert not (hidden & ~choosable).any()
@@ -63,7 +64,7 @@ def test_four_fifths_become_the_mask_and_a_tenth_another_token(prepared):
     data = module(prepared, rows=len(module(prepared).train_rows))
     for step in range(25):
         batch = data.training_batch(step)
-        hidden = batch.targets != NOTHING
+        hidden = batch.targets != IGNORE
         fates.append((batch.tokens[hidden].numpy(), batch.targets[hidden].numpy()))
     stands, was = (np.concatenate(side) for side in zip(*fates, strict=True))
     assert len(stands) > 6000
@@ -76,7 +77,7 @@ def test_four_fifths_become_the_mask_and_a_tenth_another_token(prepared):
 def test_shares_are_as_configured(prepared):
     rows = module(prepared, Masking(share=0.5, mask=0.0, random=1.0)).validation_rows
     batch = rows.batch(np.arange(len(rows)))
-    hidden = batch.targets != NOTHING
+    hidden = batch.targets != IGNORE
     assert hidden.sum() / (~batch.layout.padding).sum() == pytest.approx(0.5, abs=0.03)
     assert (batch.tokens[hidden] != batch.targets[hidden]).float().mean() > 0.98  # 1 in 256 draws itself
 
@@ -105,7 +106,7 @@ def test_what_is_hidden_is_the_same_for_any_ranks_and_micro_batches(prepared, ma
 def test_masks_are_new_at_every_step_unless_static(prepared):
     def hidden(masking, step, seed=0):
         rows = module(prepared, masking, seed=seed).rows_at(step)
-        return (rows.batch(np.arange(6)).targets != NOTHING).tolist()
+        return (rows.batch(np.arange(6)).targets != IGNORE).tolist()
 
     assert hidden(Masking(), 3) == hidden(Masking(), 3)
     assert len({str(hidden(Masking(), step, seed)) for step in (3, 4) for seed in (0, 1)}) == 4
@@ -141,7 +142,7 @@ def test_second_pieces_follow_in_half_of_the_rows_and_are_of_other_documents_in_
         assert batch.tokens.shape[1] <= CONTEXT
         for row in range(8):
             real = ~batch.layout.padding[row]
-            tokens = batch.tokens[row].where(batch.targets[row] == NOTHING, batch.targets[row])[real].tolist()
+            tokens = batch.tokens[row].where(batch.targets[row] == IGNORE, batch.targets[row])[real].tolist()
             segments = batch.segments[row][real].tolist()
             assert len(tokens) == batch.lengths[row]
             assert tokens[0] == cls
@@ -177,8 +178,8 @@ def test_the_other_document_is_another():
 
 def test_an_emptied_batch_asks_nothing(prepared):
     batch = module(prepared, NextSentence()).validation_rows.batch(np.arange(3)).emptied()
-    assert (batch.targets == NOTHING).all()
-    assert (batch.follows == NOTHING).all()
+    assert (batch.targets == IGNORE).all()
+    assert (batch.follows == IGNORE).all()
     assert batch.pairs == batch.scored == batch.counted == 0
 
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.data.module import DataModule
-from lab.data.packing import NOTHING, Batch, Packed, Padded
+from lab.data.packing import Batch, Packed, Padded
 from lab.data.store import Prepared, Tokens
 from lab.errors import RequestError
+from lab.layout import IGNORE
 from tests.data.test_packing import made
 
 
@@ -95,7 +96,7 @@ def test_validation_shows_each_row_once_in_equally_many_batches(world, packing, 
     batches = [batch for rank in ranks for batch in rank]
     targets = torch.cat([batch.targets.flatten() for batch in batches])
     wanted = data.validation.ids[data.validation.ids != data.validation.document_id]
-    assert sorted(targets[targets != NOTHING].tolist()) == sorted(wanted.tolist())
+    assert sorted(targets[targets != IGNORE].tolist()) == sorted(wanted.tolist())
     assert sum(batch.counted for batch in batches) == sum(batch.scored for batch in batches) == len(wanted)
     assert sum(batch.lengths.sum() for batch in batches) == len(data.validation.ids)
 

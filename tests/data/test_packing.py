@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.data.packing import NOTHING, Packed, Padded
+from lab.data.packing import Packed, Padded
 from lab.data.store import Split, Tokens, prepare
 from lab.data.tokenizers import BPE, Byte
-from lab.layout import PADDING, Layout
+from lab.layout import IGNORE, PADDING, Layout
 from tests.data.conftest import Texts, sentences
 
 BEGIN = 0
@@ -41,11 +41,11 @@ def reference(
         cells = []
         for column in range(context):
             if column >= len(row):
-                cells.append((BEGIN, NOTHING, PADDING, column))
+                cells.append((BEGIN, IGNORE, PADDING, column))
                 continue
             document, place = row[column]
             last = place + 1 == len(documents[document])
-            target = (BEGIN if training else NOTHING) if last else int(documents[document][place + 1])
+            target = (BEGIN if training else IGNORE) if last else int(documents[document][place + 1])
             seen = sum(earlier[0] == document for earlier in row[:column])
             number = len({earlier[0] for earlier in row[: column + 1]}) - 1
             cells.append((int(documents[document][place]), target, number if mask else 0, seen if restart else column))
@@ -59,7 +59,7 @@ def compare(rows, wanted) -> None:
         (batch.tokens, batch.targets, batch.layout.documents, batch.layout.positions), wanted, strict=True
     ):
         assert tensor.tolist() == expected.tolist()
-    assert batch.scored == batch.counted == (wanted[1] != NOTHING).sum()
+    assert batch.scored == batch.counted == (wanted[1] != IGNORE).sum()
     numbers = wanted[2]
     runs = [Counter(row[row >= 0].tolist()) for row in numbers]
     assert batch.lengths.tolist() == [run[number] for run in runs for number in sorted(run)]
@@ -138,7 +138,7 @@ def test_validation_predicts_every_byte_once(packing, recipe, context):
     prepared = prepare(Texts(texts), recipe, Split(0.3))
     rows = packing.rows(prepared.validation, context, training=False)
     targets = rows.batch(np.arange(len(rows))).targets.numpy().ravel()
-    predicted = targets[targets != NOTHING]
+    predicted = targets[targets != IGNORE]
     assert prepared.tokenizer.document_id not in predicted
     text = prepared.tokenizer.decode(predicted)
     assert len(text.encode()) == prepared.validation_bytes

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lab.data.module import Batches, make_batches
-from lab.data.packing import NOTHING, Packed
+from lab.data.packing import Packed
 from lab.data.tasks import ASK, BEGIN, Copy, Induction, MultiRecall, Needle, Recall, Reverse, Task
 from lab.errors import RequestError
-from lab.layout import PADDING
+from lab.layout import IGNORE, PADDING
 
 SIZES = {"length": 25, "symbols": 12, "train": 200, "validation": 50}
 TASKS: list[Task] = [
@@ -39,7 +39,7 @@ def rows(task: Task, training: bool = True) -> list[tuple[list[int], dict[int, i
         strict=True,
     ):
         length = sum(number != PADDING for number in documents)
-        asked = {place: target for place, target in enumerate(targets) if target != NOTHING}
+        asked = {place: target for place, target in enumerate(targets) if target != IGNORE}
         assert max(asked) < length
         assert {place for place, distance in enumerate(distances) if distance} == set(asked)
         found.append((tokens[:length], asked, {place: distances[place] for place in asked}))
@@ -127,7 +127,7 @@ def test_the_module_gives_them_and_the_tokenizer_writes_them(task):
     assert isinstance(data, Batches)
     batch = next(iter(data.train_dataloader()))
     assert batch.tokens.shape[0] == 8
-    assert batch.scored == batch.counted == int((batch.targets != NOTHING).sum())
+    assert batch.scored == batch.counted == int((batch.targets != IGNORE).sum())
     assert batch.to("cpu").distances is not None
     tokenizer = data.prepared.tokenizer
     line = tokenizer.decode(batch.tokens[0].tolist())

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab.layout import IGNORE
 from lab.parts import kernels, onednn
-from lab.parts.kernels import IGNORE, linear, linear_cross_entropy
+from lab.parts.kernels import linear, linear_cross_entropy
 
 
 @settings(max_examples=40)

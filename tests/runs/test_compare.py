@@ -22,8 +22,9 @@ from lab.runs.comparison.verdict import (
     TOO_FEW,
     UNDECIDED,
     WORSE,
+    Evidence,
     Rule,
-    holm,
+    correct,
     judge,
 )
 from tests.runs.synthetic import write_ladder, write_run, write_scale, write_search
@@ -71,7 +72,7 @@ def test_seeds_without_a_partner_do_not_enter_the_difference():
 def test_the_same_numbers_are_no_difference():
     difference = paired_difference({0: 2.0, 1: 2.1, 2: 2.2}, {0: 2.0, 1: 2.1, 2: 2.2})
     assert (difference.mean, difference.p) == (0, 1)
-    assert judge(difference, difference.p, "min") == UNDECIDED
+    assert judge(difference, Evidence(difference.p), "min") == UNDECIDED
 
 
 def reference_holm(p_values):
@@ -91,15 +92,16 @@ def reference_holm(p_values):
 
 
 @given(st.lists(st.floats(0, 1), max_size=7))
-def test_holm_against_the_procedure_it_stands_for(p_values):
-    assert holm(p_values) == pytest.approx(reference_holm(p_values))
+def test_without_a_margin_the_correction_is_holms(p_values):
+    corrected = correct([Evidence(p) for p in p_values])
+    assert [each.different for each in corrected] == pytest.approx(reference_holm(p_values))
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=8), st.integers(1, 6), st.sampled_from(["min", "max"]))
 @settings(deadline=None)
 def test_a_verdict_never_contradicts_its_interval(differences, comparisons, direction):
     difference = paired_difference(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
-    verdict = judge(difference, holm([difference.p] * comparisons)[0], direction)
+    verdict = judge(difference, correct([Evidence(difference.p)] * comparisons)[0], direction)
     if len(differences) < FEWEST_PAIRS:
         assert verdict == TOO_FEW
     elif verdict in (BETTER, WORSE):

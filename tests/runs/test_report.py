@@ -106,7 +106,7 @@ def test_json_holds_all_and_survives_a_round_trip(ladder):
 
 def test_csv_reads_back_to_the_same_numbers(ladder, tmp_path):
     made = report([ladder], "ladder_0_2017")
-    made.write_csv(tmp_path / "table.csv")
+    made.write_table(tmp_path / "table.csv")
     with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
         rows = {row["configuration"]: row for row in csv.DictReader(file)}
     table = made.results.tables[0]
@@ -333,7 +333,7 @@ def test_optional_keys_may_be_missing(tmp_path):
     assert made.results.comparisons[0].verdict == "worse"
     assert "–" in printed(made, 80)
     json.dumps(made.to_json(), allow_nan=False)
-    made.write_csv(tmp_path / "t.csv")
+    made.write_table(tmp_path / "t.csv")
     made.write_html(tmp_path / "p.html")
     assert "left no metrics.csv" in (tmp_path / "p.html").read_text("utf-8")
 
@@ -390,15 +390,15 @@ def test_wrong_folders_are_refused_by_name(tmp_path):
         assert str(tmp_path / name) in str(refused.value)
 
 
-@pytest.mark.parametrize("write", ["write_csv", "write_html"])
+@pytest.mark.parametrize("write", ["write_table", "write_html"])
 def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, write):
     write_run(tmp_path / "run", ["attention=mha"], 2.0)
     made = report(tmp_path / "run")
-    (tmp_path / "taken").mkdir()
-    for path in (tmp_path / "missing" / "x", tmp_path / "taken"):
+    (tmp_path / "taken.csv").mkdir()
+    for path in (tmp_path / "missing" / "x.csv", tmp_path / "taken.csv"):
         with pytest.raises(RequestError, match=re.escape(f"{path} cannot be written")):
             getattr(made, write)(path)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["run", "taken"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["run", "taken.csv"]
 
 
 @pytest.mark.parametrize(

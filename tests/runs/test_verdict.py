@@ -23,7 +23,6 @@ from lab.runs.comparison.verdict import (
     correct,
     equivalence_p,
     evidence,
-    holm,
     judge,
 )
 
@@ -161,11 +160,6 @@ def test_correction_against_the_procedure_it_stands_for(pairs):
     corrected = correct([Evidence(*pair) for pair in pairs])
     expected = slow_correct(pairs)
     assert [list(each.both) for each in corrected] == [pytest.approx(pair) for pair in expected]
-
-
-@given(st.lists(st.floats(0, 1), max_size=6))
-def test_without_a_margin_the_correction_is_holms(p_values):
-    assert holm(p_values) == [each.different for each in correct([Evidence(p) for p in p_values])]
 
 
 def test_differences_that_do_not_vary_prove_nothing():

@@ -350,8 +350,8 @@ def test_a_folder_that_cannot_be_made(refused, lab, files, place):
     assert f"folder: {place} cannot be written (" in refused("train", tiny("good.jsonl"), f"folder={place}")
     several = ("-m", f"hydra.sweep.dir={place}", "seed=0,1")
     assert f"folder: {place} cannot be written (" in refused("train", tiny("good.jsonl"), several)
-    for option in ("--html", "--csv"):
-        assert "cannot be written: " in lab("report", "first", option, f"{place}/x").err
+    for option in ("--html", "--table"):
+        assert "cannot be written: " in lab("report", "first", option, f"{place}/x.csv").err
 
 
 @pytest.fixture

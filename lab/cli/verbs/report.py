@@ -25,18 +25,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--table", action="append", default=[], type=Path, metavar="FILE", help="as .csv, .parquet, .tex or .md"
     )
-    parser.add_argument("--csv", type=Path, help="the table as a file")
     parser.add_argument("--wandb", action="store_true", help="a report in W&B too; offline its definition is kept")
     parser.add_json()
     options = parser.parse_args(arguments)
+    from lab.runs.comparison.export import format_of
     from lab.runs.report import report as compare
 
+    for path in options.table:
+        format_of(path)
     made = compare(
         options.folders, options.baseline, options.margin, options.scale, options.most_seeds, options.measure
     )
     made.write_html(options.html or _around(options.folders) / "report.html")
-    if options.csv:
-        made.write_csv(options.csv)
     for path in options.table:
         made.write_table(path)
     if options.wandb:

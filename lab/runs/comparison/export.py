@@ -36,10 +36,15 @@ def write(results: Results, path: Path) -> None:
     Raises:
         RequestError: the ending is none of a format's, or the path can't be written.
     """
+    save(path, format_of(path)(results))
+
+
+def format_of(path: Path) -> Callable[[Results], str | bytes]:
+    """What makes a table in the format that a path's ending names. Raises `RequestError` where it names none."""
     make = FORMATS.get(path.suffix.lower())
     if make is None:
         raise RequestError(f"--table {path}: a table ends in one of {', '.join(FORMATS)}")
-    save(path, make(results))
+    return make
 
 
 def save(path: Path, content: str | bytes) -> None:

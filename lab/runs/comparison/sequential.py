@@ -72,16 +72,14 @@ def look(
     differences: Sequence[float],
     most: int,
     alpha: float = ALPHA,
-    looks: Sequence[int] | None = None,
     margin: float | None = None,
 ) -> Look:
-    """Decide, or go on.
+    """Decide, or go on; it is looked after every pair from the third on.
 
     Args:
         differences: paired, in the order in which they were seen.
         most: the largest number of pairs, fixed before the first look.
         alpha: the chance of a false verdict over all looks.
-        looks: numbers of pairs at which it is looked; by default after every pair from the third on.
         margin: differences up to it make no difference; None asks for a difference alone.
 
     Raises:
@@ -89,7 +87,7 @@ def look(
     """
     pairs = len(differences)
     _check(pairs, most)
-    planned = tuple(range(FEWEST_PAIRS, most + 1) if looks is None else sorted(set(looks)))
+    planned = tuple(range(FEWEST_PAIRS, most + 1))
     taken = [count for count in planned if count <= pairs]
     state = Look(pairs, 0.0, fmean(differences) if differences else 0.0, -math.inf, math.inf, False, pairs == most)
     for count, level in zip(taken, nominal_levels(planned, most, alpha), strict=False):

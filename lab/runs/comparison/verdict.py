@@ -85,17 +85,10 @@ def correct(asked: Sequence[Evidence]) -> list[Evidence]:
     return [Evidence(corrected[place, 0], corrected.get((place, 1))) for place in range(len(asked))]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected by Holm's step-down rule."""
-    return [each.different for each in correct([Evidence(p) for p in p_values])]
-
-
-def judge(difference: Difference, corrected: Evidence | float | None, direction: str) -> str:
+def judge(difference: Difference, corrected: Evidence | None, direction: str) -> str:
     """The verdict. A corrected p-value is never under the plain one: no verdict contradicts its interval."""
     if corrected is None or difference.mean is None or len(difference.seeds) < FEWEST_PAIRS:
         return TOO_FEW
-    if isinstance(corrected, float | int):
-        corrected = Evidence(corrected)
     if corrected.equivalent is not None and corrected.equivalent < ALPHA:
         return EQUIVALENT
     if corrected.different >= ALPHA or not difference.excludes_zero:
