@@ -1,4 +1,4 @@
-"""How far a sweep is, read from its folder and its study without touching either; also while it runs."""
+"""How far a sweep is, read from its folder and its study; also while it runs."""
 
 from __future__ import annotations
 
