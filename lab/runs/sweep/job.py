@@ -18,7 +18,7 @@ from lab.config import compose, identity, trusted
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.sweep.hyperband import Hyperband
-from lab.runs.sweep.plan import Plan, Point, Trial, bare
+from lab.runs.sweep.plan import Plan, Point, Trial, apart
 from lab.runs.sweep.pruning import Pruning
 from lab.runs.sweep.queue import Queue, Results
 from lab.runs.sweep.sampler import Sampler
@@ -87,7 +87,7 @@ class Job:
         """The number that begins a configuration's folder: that of its runs so far, whatever values stand before it now; of a
         new one its place, or the next that is free.
         """
-        key = (bare(trial.overrides), name)
+        key = (frozenset(apart(trial.overrides)), name)  # W&B's server sends them in another order
         if key not in self._numbers:
             taken = set(self._numbers.values())
             place = trial.configuration
@@ -95,12 +95,12 @@ class Job:
         return self._numbers[key]
 
     @cached_property
-    def _numbers(self) -> dict[tuple[str, str], int]:
+    def _numbers(self) -> dict[tuple[frozenset[str], str], int]:
         """By overrides and name, those of the plan that the folder holds."""
         try:
             trials = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
             before = [(each["overrides"], *each["folder"].split("-")[:2]) for each in trials]
-            return {(bare(overrides), name): int(number) for overrides, number, name in before}
+            return {(frozenset(apart(overrides)), name): int(number) for overrides, number, name in before}
         except FileNotFoundError:
             return {}
         except (ValueError, TypeError, KeyError, AttributeError, OSError):
