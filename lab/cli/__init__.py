@@ -6,6 +6,8 @@ Exit codes: 0 the runs ended as results (finished, diverged, pruned); 1 a run fa
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import pkgutil
 import signal
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code."""
     if arguments is None:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(130))  # until a run takes it as a wish to stop
+        atexit.register(gc.freeze)  # or Python looks for garbage once more in all that torch is, for most of a second
         arguments = sys.argv[1:]
     given = list(arguments)
     if {"-sc", "--shell-completion"} & set(given[:2]):  # Hydra's own script asks `lab train -sc ...`
