@@ -147,12 +147,11 @@ def _cost(configuration: Configuration, what: str) -> float | None:
 
 def kept(folders: Sequence[Path]) -> dict[Path, Terms]:
     """The terms of these folders, of those below them, and of a sweep whose runs they are."""
-    places = [place for folder in folders for place in (folder, *_below(folder), folder.resolve().parent)]
-    return {place: terms for place in dict.fromkeys(places) if (terms := Terms.read(place)) is not None}
-
-
-def _below(folder: Path) -> list[Path]:
-    return sorted(file.parent for file in folder.rglob(FILE))
+    below = [file.parent for folder in folders for file in sorted(folder.rglob(FILE))]
+    places: dict[Path, Path] = {}
+    for place in (*folders, *below, *(folder.resolve().parent for folder in folders)):
+        places.setdefault(place.resolve(), place)
+    return {place: terms for place in places.values() if (terms := Terms.read(place)) is not None}
 
 
 def agreed(found: Mapping[Path, Terms], folders: Sequence[Path]) -> Terms:

@@ -1,6 +1,7 @@
 """A sweep on fair terms: matched, tuned, with seeds added until it is decided; kept with its runs, said in its report."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from lab.runs.fair import fair_sweep
 from lab.runs.report import Report, report
 from lab.runs.sweep.file import read_sweep
 from lab.runs.sweep.plan import Plan, bare
-from lab.runs.terms import Terms
+from lab.runs.terms import Terms, kept
 from lab.runs.tune import SEED
 from tests.runs.synthetic import write_run
 
@@ -244,6 +245,7 @@ def test_the_terms_of_a_sweep_hold_for_a_folder_around_it_and_for_its_runs(tmp_p
         results = report(folders).results
         assert results.rule.most_seeds == 8, folders
         assert {each.verdict for each in results.comparisons} == {"undecided"}
+    assert len(kept([Path(os.path.relpath(sweep)), sweep, sweep / "mha0"])) == 1
 
 
 def test_damaged_terms_are_named(tmp_path):

@@ -293,7 +293,7 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
             f"{described.path}: nested parameters are run here; `wandb agent` would pass them as one text that is no override, "
             "unless the command has ${args_json}"
         )
-    say_without_effect(one.config for one in planned)
+    say_without_effect({one.trial.configuration: one.config for one in planned}.values())
     if not planned:
         if seconds == 0:
             say(f"{len(job.plan.points)} configurations searched with {seeds} seeds: all done, nothing to run")

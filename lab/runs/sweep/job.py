@@ -101,10 +101,8 @@ class Job:
             trials = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
             before = [(each["overrides"], *each["folder"].split("-")[:2]) for each in trials]
             return {(frozenset(apart(overrides)), name): int(number) for overrides, number, name in before}
-        except FileNotFoundError:
-            return {}
         except (ValueError, TypeError, KeyError, AttributeError, OSError):
-            return {}  # a damaged plan is refused where it is compared with this one
+            return {}  # there is none yet; a damaged one is refused where it is compared with this one
 
     def _compose(self, trial: Trial) -> tuple[DictConfig, str]:
         """The configuration of a trial and its seeds, and what it is called among others."""
