@@ -103,12 +103,17 @@ def until(what: Callable[[], Any], seconds: float = 90) -> Any:
 
 @contextmanager
 def pressed(*when: Callable[[], Any]) -> Iterator[None]:
-    """Ctrl-C in this process, each time that something is so; it does nothing to who does not listen."""
+    """Ctrl-C in this process, each time that something is so; it does nothing to who does not listen.
+
+    Where it never is so, Ctrl-C ends what runs all the same, and the test fails.
+    """
+    missed = []
 
     def press() -> None:
         for each in when:
-            if until(each):
-                os.kill(os.getpid(), signal.SIGINT)
+            if not until(each):
+                missed.append(each)
+            os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, lambda *_: None)
     pressing = threading.Thread(target=press)
@@ -118,6 +123,7 @@ def pressed(*when: Callable[[], Any]) -> Iterator[None]:
         pressing.join()
     finally:
         signal.signal(signal.SIGINT, before)
+    assert not missed
 
 
 @contextmanager
