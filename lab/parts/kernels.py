@@ -27,6 +27,9 @@ PART = 64
 LARGE = 1 << 16
 """Numbers in a weight from which on a product with few rows is sliced."""
 
+MANY = 256
+"""Keys of all rows from which on one query of each is quicker without the fused kernel."""
+
 SLICES = 8
 """Of such a weight; as many whatever the number of threads, which therefore changes no result."""
 
@@ -96,13 +99,14 @@ def _again(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
 
 
 def _few(x: Tensor, weight: Tensor) -> bool:
-    """Whether rows are so few that torch's product of them and a large weight leaves cores idle."""
+    """Whether rows are so few that torch's product of them and a large weight leaves cores idle, as MKL does but on Intel's."""
     return (
-        x.device.type == "cpu"
+        not onednn.intel()
         and x.numel() < onednn.ROWS * x.shape[-1]
         and weight.numel() >= LARGE
         and len(weight) % SLICES == 0
         and weight.is_contiguous()
+        and x.device.type == "cpu"
     )
 
 
@@ -160,6 +164,8 @@ def attend(
         return explicit_attention(query, key, value, layout, visibility, scoring, keys)
     if keys is not None:
         last = layout.documents.shape[1] == 1 and visibility.causal and not visibility.narrow and keys.single
+        if last and query.dtype == torch.float32 and query.device.type == "cpu" and len(key) * key.shape[1] >= MANY:
+            return _last(query, key, value, scoring.scale)
         mask = None if last else _mask(layout, keys, visibility, query.dtype)
         return _fused(query, key, value, mask, False, scoring.scale)
     if layout.plain and not visibility.narrow and scoring.sink is None:
@@ -192,6 +198,17 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causa
         enable_gqa=query.shape[2] != key.shape[2],
     )
     return out.transpose(1, 2)
+
+
+def _last(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    """Of one query a row that sees all keys: the heads that share keys as one product, where the fused kernel reads them head
+    by head.
+    """
+    batch, _, heads, width = query.shape
+    queries = query.reshape(batch * key.shape[2], -1, width)
+    keys, values = key.transpose(1, 2).flatten(0, 1), value.transpose(1, 2).flatten(0, 1)
+    scores = torch.bmm(queries * (width**-0.5 if scale is None else scale), keys.mT)
+    return torch.bmm(scores.softmax(-1), values).view(batch, 1, heads, -1)
 
 
 def _plan(layout: Layout, visibility: Visibility, heads: int) -> list[Piece]:

@@ -19,21 +19,31 @@ ROWS = 16
 
 
 @cache
-def other_than_intel(vectors: str) -> bool:
-    """Whether this is an x86 processor of another maker with these vector instructions, as `/proc/cpuinfo` names them. A fact
-    of the machine, not a measurement, so that numbers do not depend on the moment.
+def intel() -> bool:
+    """Whether this is an x86 processor of Intel's, for which MKL was written."""
+    return "GenuineIntel" in _facts()
+
+
+@cache
+def offered(vectors: str) -> bool:
+    """Whether torch has oneDNN for this processor, and it these vector instructions, as `/proc/cpuinfo` names them. A fact of
+    the machine, not a measurement, so that numbers do not depend on the moment.
     """
+    has = vectors in _facts() and torch.backends.mkldnn.is_available()
+    return has and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _facts() -> str:
+    """What Linux says of the processor; nothing elsewhere."""
     try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return False
-    such = vectors in facts and "GenuineIntel" not in facts
-    return such and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        return ""
 
 
 def preferred() -> bool:
     """Whether oneDNN outruns MKL for many rows: with vectors of 512 bits, of which MKL uses half. With 256 they are equal."""
-    return other_than_intel("avx512f")
+    return offered("avx512f") and not intel()
 
 
 def fits(x: Tensor, weight: Tensor) -> bool:

@@ -20,6 +20,9 @@ FEW = 64
 LARGE = 1 << 14
 """Numbers in a weight from which on that pays."""
 
+INTEL_LARGE, INTEL_ROWS = 1 << 20, 4
+"""The same where MKL is at home, and rows from which on: it reads smaller weights, and larger ones for fewer rows, as fast."""
+
 MOST = 1 << 30
 """Bytes that weights may take to be kept in other layouts as well, which costs as much again for each of the two."""
 
@@ -40,7 +43,7 @@ class Repeated:
         """`x @ weight.T + bias`, of `[..., inputs]`, or none where another way is as good."""
         rows = x.numel() // x.shape[-1]
         single = rows == 1
-        if rows > FEW or x.dtype != torch.float32:
+        if rows > FEW or x.dtype != torch.float32 or (rows < INTEL_ROWS and onednn.intel()):
             return None
         if self._version != weight._version:
             self._laid_out.clear()
@@ -109,13 +112,13 @@ def repeating(weights: Iterable[Tensor]) -> Iterator[None]:
 
 
 def _here() -> bool:
-    return onednn.other_than_intel("avx2") and not torch.is_autocast_enabled("cpu")
+    return onednn.offered("avx2") and not torch.is_autocast_enabled("cpu")
 
 
 def _worth(weight: Tensor) -> bool:
     return (
         weight.ndim == 2
-        and weight.numel() >= LARGE
+        and weight.numel() >= (INTEL_LARGE if onednn.intel() else LARGE)
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
         and weight.is_contiguous()

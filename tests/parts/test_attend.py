@@ -1,5 +1,7 @@
 """Attention by every way that `kernels.py` may choose, against a softmax over the pairs that are seen."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -139,6 +141,33 @@ def test_values_of_another_width_than_the_keys(pattern, widths):
     query, key, value = tensors(layout, width=widths[0], value_width=widths[1])
     seen = pattern.sees(layout, layout)
     assert torch.allclose(attend(query, key, value, layout, pattern), expected(query, key, value, seen), atol=1e-9)
+
+
+@settings(max_examples=40)
+@given(
+    batch=st.integers(1, 4),
+    past=st.integers(0, 70),
+    kv_heads=st.sampled_from([1, 2, 4]),
+    groups=st.sampled_from([1, 3]),
+    widths=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    scale=st.sampled_from([None, 0.3]),
+)
+def test_one_query_after_what_a_cache_holds(batch, past, kv_heads, groups, widths, scale):
+    """Of many keys it is computed by two products, of few by the fused kernel: beside the equation."""
+    generator = torch.Generator().manual_seed(past)
+    query = torch.randn(batch, 1, kv_heads * groups, widths[0], generator=generator)
+    key, value = (
+        torch.randn(batch, kv_heads, past + 5, width, generator=generator).movedim(-2, 1)[:, : past + 1]
+        for width in widths
+    )
+    keys = Layout.full(batch, past + 1)
+    last, scoring = keys.part(past, past + 1), Scoring(scale=scale)
+    expected = explicit_attention(query, key, value, last, Full(causal=True), scoring, keys)
+    for many, products in ((batch * (past + 1), 2), (batch * (past + 1) + 1, 0)):
+        with patch.object(kernels, "MANY", many), patch.object(torch, "bmm", wraps=torch.bmm) as product:
+            found = attend(query, key, value, last, Full(causal=True), scoring, keys)
+        assert product.call_count == products
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_queries_may_attend_to_other_tokens():

@@ -20,8 +20,10 @@ SMALL = ["preset=tiny", "position=rope", "model.dim=32", "model.context=64", "at
 def _everywhere():
     """As on a processor where it pays, for weights of any size."""
     with (
-        patch.object(onednn, "other_than_intel", lambda vectors: torch.backends.mkldnn.is_available()),
+        patch.object(onednn, "offered", lambda vectors: torch.backends.mkldnn.is_available()),
+        patch.object(onednn, "intel", lambda: False),
         patch.object(repeated, "LARGE", 1),
+        patch.object(repeated, "INTEL_LARGE", 1),
     ):
         yield
 
@@ -45,6 +47,18 @@ def test_a_product_is_the_same_from_every_layout(rows, inputs, outputs, with_bia
             torch.testing.assert_close(product(x[0], *given_[1:]), expected[0], rtol=1e-4, atol=1e-4)
         assert bool(known(weight)._laid_out) == (rows <= repeated.FEW)
     assert known(weight) is None
+
+
+@pytest.mark.parametrize("rows", range(1, 7))
+@torch.no_grad()
+def test_on_intels_processors_only_several_rows_are_given_other_layouts(rows):
+    x, weight, bias = tensors(rows, 16, 24)
+    with patch.object(onednn, "intel", lambda: True), repeating([weight]):
+        for _ in range(3):
+            torch.testing.assert_close(linear(x, weight, bias), F.linear(x, weight, bias))
+        assert bool(known(weight)._laid_out) == (rows >= repeated.INTEL_ROWS)
+        with patch.object(repeated, "INTEL_LARGE", weight.numel() + 1), repeating([another := weight.clone()]):
+            assert known(another) is None
 
 
 @torch.no_grad()
