@@ -23,6 +23,8 @@ from lab.runs.sweep.file import read_sweep
 from lab.runs.sweep.job import ENDED, PLAN, Job, Planned
 from lab.runs.sweep.live import Live, spoken_time
 from lab.runs.sweep.plan import Plan, bare
+from lab.runs.sweep.pruning import Pruning
+from lab.runs.sweep.queue import shares
 from lab.runs.sweep.stop import SweepStop
 from lab.runs.sweep.workers import wait_for_orphans, work_together
 from lab.runs.train import data_module
@@ -131,9 +133,11 @@ def sweep(
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
     plan = Plan(described, overrides, own, fewer)
-    if jobs is not None and jobs > len(plan.points):
-        say(f"--jobs: {len(plan.points)} of {jobs}; a configuration runs one seed at a time")
-        jobs = len(plan.points)
+    at_once = len(shares(plan, Pruning.of(described, prune)))
+    if jobs is not None and jobs > at_once:
+        what = "a configuration runs one seed at a time" if at_once < len(plan.trials) else "there are no more runs"
+        say(f"--jobs: {at_once} of {jobs}; {what}")
+        jobs = at_once
     share = max(machine.cores() // (jobs or 1), 1)
     job = Job(plan, folder, share, prune)
     planned = job.all_planned()

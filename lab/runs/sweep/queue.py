@@ -1,11 +1,13 @@
-"""Who runs what in a sweep: its configurations as the trials of one Optuna study.
+"""Who runs what in a sweep: its shares as the trials of one Optuna study.
 
-A trial is a configuration; its value is the mean over its seeds, whose results it holds. It waits, is claimed by a
-worker, runs with one seed, and waits again until no seed is left. Optuna changes a trial from waiting to running for one
-process alone, whatever the storage, and that is the claim.
+A share is one run, so that seeds of a configuration run side by side. Where something follows from the mean over seeds, as in a
+search by values, or from how the seeds before came out, as where configurations are pruned, it is a configuration with all of
+its seeds: its trial waits, is claimed by a worker, runs with one seed, and waits again until no seed is left. A trial holds the
+results of its seeds, and its value is their mean. Optuna changes a trial from waiting to running for one process alone,
+whatever the storage, and that is the claim.
 
-Several workers may add a trial for the same configuration at once, when a sweep begins or when one finds another dead.
-Of such twins the first owns the configuration and the others step back, so every configuration is run once.
+Several workers may add a trial for the same share at once, when a sweep begins or when one finds another dead. Of such
+twins the first owns the share and the others step back, so every run is made once.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from lab.runs.sweep.plan import Point
+from lab.runs.sweep.plan import Plan, Point
 from lab.runs.sweep.pruning import Early, Pruning, behind_over_seeds
 from lab.runs.sweep.sampler import Sampler
 from lab.runs.sweep.storage import patient
@@ -37,9 +39,20 @@ CRASHES = 2
 """After so many of its workers have died, a run has failed."""
 
 
+def shares(plan: Plan, pruning: Pruning = NO_PRUNING) -> list[Point]:
+    """What workers claim, in the order to do so: runs, or configurations."""
+    if not _by_run(plan, pruning):
+        return plan.points
+    return [Point(p.number, p.parameters, (seed,)) for seed in plan.seeds for p in plan.points if seed in p.seeds]
+
+
+def _by_run(plan: Plan, pruning: Pruning) -> bool:
+    return plan.sweep.method != "bayes" and pruning == NO_PRUNING
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A configuration that this worker alone runs, and with which seed."""
+    """A share that this worker alone runs, and with which seed."""
 
     trial: FrozenTrial
     trial_id: int
@@ -48,7 +61,7 @@ class Claim:
 
 
 class Queue:
-    """The configurations of one sweep.
+    """The shares of one sweep.
 
     Args:
         storage: of Optuna.
@@ -72,7 +85,8 @@ class Queue:
         pruning: Pruning = NO_PRUNING,
     ) -> None:
         self.storage, self.sampler, self.metric, self.known, self.pruning = storage, sampler, metric, known, pruning
-        self.plan = sampler.plan
+        self.plan, self.by_run = sampler.plan, _by_run(sampler.plan, pruning)
+        self.shares = shares(self.plan, pruning)
         direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         self.maximize = maximize
@@ -90,12 +104,14 @@ class Queue:
 
     @patient
     def fill(self, retry_failed: bool = False) -> None:
-        """Add what nobody has or had: configurations that are new, or whose worker is gone."""
+        """Add what nobody has or had: shares that are new, or whose worker is gone."""
         trials = _by_point(self._trials())
-        for point in self.plan.points:
-            mine = trials.get(point.number, [])
+        for point in self.shares:
+            mine = [
+                t for t in trials.get(point.number, []) if not self.by_run or point.seeds[0] in t.user_attrs["seeds"]
+            ]
             last = self._owner(mine, point.seeds)
-            results = _gathered(mine)
+            results = {seed: result for seed, result in _gathered(mine).items() if seed in point.seeds}
             failed = retry_failed and last is not None and last.state.is_finished() and _failed(results)
             if last is None or failed:
                 self._add(point, mine, results, failed=bool(failed))
@@ -105,12 +121,13 @@ class Queue:
         if chosen is not None:
             results |= self.known(Point(point.number, chosen, point.seeds))
         attempt = max((t.user_attrs["attempt"] for t in before), default=0) + failed
-        results = {seed: r for seed, r in results.items() if seed in point.seeds and not (failed and _is(r, "failed"))}
-        results = self._fatal(before, attempt) | results
+        results = {seed: r for seed, r in results.items() if not (failed and _is(r, "failed"))}
+        results = {seed: r for seed, r in (self._fatal(before, attempt) | results).items() if seed in point.seeds}
         params: Mapping[str, Any] = {}
         distributions: Mapping[str, Any] = {}
         if point.parameters is not None:
-            params, distributions = self.sampler.shown(point.parameters)
+            seed = point.seeds[0] if self.by_run and self.plan.names_seeds else None
+            params, distributions = self.sampler.shown(point.parameters, seed)
         elif chosen is not None:
             same = next(t for t in before if "parameters" in t.user_attrs)
             params, distributions = same.params, same.distributions
@@ -137,15 +154,16 @@ class Queue:
 
     @patient
     def claim(self) -> Claim | None:
-        """The next configuration for this worker; None where nothing waits."""
+        """The next share for this worker; None where nothing waits."""
         self._end_the_dead()
         self.fill()
         trials = self._trials()
         by_point = _by_point(trials)
-        for trial in sorted((t for t in trials if t.state == TrialState.WAITING), key=self._turn):
+        mine = {(point.number, point.seeds) for point in self.shares}  # others may want more seeds of the same study
+        waiting = [t for t in trials if t.state == TrialState.WAITING and _share(t) in mine]
+        for trial in sorted(waiting, key=self._turn):
             trial_id = self._id(trial)
-            seeds = tuple(trial.user_attrs["seeds"])
-            number = trial.user_attrs["point"]
+            number, seeds = _share(trial)
             owner = self._owner(by_point[number], seeds)
             if owner is None or owner.number != trial.number:
                 self._set(trial_id, TrialState.FAIL)  # a twin
@@ -299,19 +317,20 @@ class Queue:
     @patient
     def results(self) -> list[tuple[Point, Results]]:
         """Every configuration that is known by now, with its results as far as there are any."""
-        found = []
-        for number, trials in sorted(_by_point(self._trials()).items()):
-            chosen = [t for t in trials if "parameters" in t.user_attrs]
+        found, trials = [], _by_point(self._trials())
+        for point in self.plan.points:
+            chosen = [t for t in trials.get(point.number, []) if "parameters" in t.user_attrs]
             if chosen:
                 last = max(chosen, key=lambda t: t.number)
-                seeds = tuple(last.user_attrs["seeds"])
-                found.append((Point(number, last.user_attrs["parameters"], seeds), _gathered(trials)))
+                known = Point(point.number, last.user_attrs["parameters"], point.seeds)
+                found.append((known, _gathered(trials[point.number])))
         return found
 
     @patient
     def left(self) -> bool:
-        """Whether a configuration has not ended."""
-        return any(not trial.state.is_finished() for trial in self._trials())
+        """Whether a share has not ended."""
+        mine = {(point.number, point.seeds) for point in self.shares}
+        return any(not trial.state.is_finished() and _share(trial) in mine for trial in self._trials())
 
     @patient
     def others_run(self) -> bool:
@@ -322,8 +341,10 @@ class Queue:
     def reached(self) -> bool:
         """Whether a configuration has reached the target that ends the sweep."""
         target = self.plan.sweep.target
-        values = [t.value for t in self._trials() if t.state == TrialState.COMPLETE and t.value is not None]
-        return target is not None and any(v >= target if self.maximize else v <= target for v in values)
+        if target is None:
+            return False
+        values = [self._judged(results, point.seeds)[1] for point, results in self.results()]
+        return any(v >= target if self.maximize else v <= target for v in values if v is not None)
 
     def _judged(self, results: Results, seeds: tuple[int, ...]) -> tuple[TrialState, float | None]:
         """What a trial's results make of it. What diverged or was pruned teaches a search to stay away."""
@@ -354,9 +375,12 @@ class Queue:
         return trial.state == TrialState.FAIL != answer
 
     def _turn(self, trial: FrozenTrial) -> tuple[int, int]:
+        number, seeds = _share(trial)
+        if self.by_run:
+            return self.plan.seeds.index(seeds[0]), number
         done = len(_results(trial))
         breadth = self.plan.breadth_first and not self.pruning.over_seeds
-        return (done if breadth else -done), trial.user_attrs["point"]
+        return (done if breadth else -done), number
 
     def _trials(self) -> list[FrozenTrial]:
         return [t for t in self.study.get_trials(deepcopy=False) if "point" in t.user_attrs]
@@ -370,6 +394,11 @@ class Queue:
             return self.storage.set_trial_state_values(trial_id, state, values)
         except UpdateFinishedTrialError:
             return False
+
+
+def _share(trial: FrozenTrial) -> tuple[int, tuple[int, ...]]:
+    """The number of its configuration, and its seeds."""
+    return trial.user_attrs["point"], tuple(trial.user_attrs["seeds"])
 
 
 def _results(trial: FrozenTrial) -> Results:

@@ -16,6 +16,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
 
+from lab.config import SEEDS
 from lab.runs.sweep.plan import Plan
 from lab.runs.sweep.space import Parameter, as_sent
 
@@ -31,10 +32,14 @@ class Sampler:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
-    def shown(self, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-        """A known configuration as Optuna's parameters and their distributions."""
+    def shown(
+        self, parameters: Mapping[str, Any], seed: int | None = None
+    ) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        """A known configuration, and the seed of a single run, as Optuna's parameters and their distributions."""
         counted = self.plan.sweep.method == "grid"
         pairs = {name: _shown(p, parameters[name], counted) for name, p in self.plan.varied.items()}
+        if seed is not None:
+            pairs["seed"] = seed, IntDistribution(0, SEEDS - 1)
         return {name: value for name, (value, _) in pairs.items()}, {name: kind for name, (_, kind) in pairs.items()}
 
     def choose(self, name: str, storage: BaseStorage, trial_id: int, number: int) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Status:
                 f"best {self.metric}: {self.best['mean']:.4f} over {self.best['seeds']} seeds, {words}", markup=False
             )
         for study in self.studies:
-            states = ", ".join(f"{count} {state}" for state, count in study["configurations"].items())
+            states = ", ".join(f"{count} {state}" for state, count in study["trials"].items())
             workers = f"; workers {', '.join(study['workers'])}" if study["workers"] else ""
             out.print(f"study {study['name']}: {states}{workers}", markup=False)
 
@@ -216,5 +216,5 @@ def _studies(folder: Path, storage: str | None) -> list[dict[str, Any]]:
         trials = optuna.load_study(study_name=name, storage=where).get_trials(deepcopy=False)
         states = Counter(trial.state.name.lower() for trial in trials)
         workers = [t.user_attrs.get("worker", "unknown") for t in trials if t.state == TrialState.RUNNING]
-        found.append({"name": name, "configurations": dict(states), "workers": workers})
+        found.append({"name": name, "trials": dict(states), "workers": workers})
     return found

@@ -27,7 +27,7 @@ def test_a_sweep_says_how_far_it_is(lab, asked, tmp_path):
     assert done["best"]["mean"] == min(c["mean"] for c in table["configurations"])
     assert done["best"]["seeds"] == 2
     (study,) = done["studies"]
-    assert study["configurations"] == {"complete": 2}
+    assert study["trials"] == {"complete": 4}
     assert study["workers"] == []
 
     # Half of it undone, as if a run were under way.

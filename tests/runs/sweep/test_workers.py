@@ -10,6 +10,7 @@ import pytest
 
 from lab.errors import RequestError
 from lab.runs.sweep import sweep, worker
+from lab.runs.sweep.stop import SweepStop
 from tests.runs.sweep.conftest import apart, at_work, numbers, pressed, results, statuses, until
 
 START = worker.main
@@ -109,6 +110,18 @@ def test_a_run_that_kills_its_worker_twice_has_failed_and_the_rest_goes_on(file,
         ("attention=mqa", "seed=0"): ("failed", "its process died of SIGKILL, 2 times"),
         ("attention=mqa", "seed=1"): ("failed", "its process died of SIGKILL, 2 times"),
     }
+
+
+def test_seeds_of_one_configuration_run_at_once(file, change, tmp_path):
+    change({"attention": {"value": "mha"}})
+    with pressed(lambda: len(at_work(tmp_path / "s")) == 2, lambda: SweepStop._open and SweepStop._open.finishing):
+        outcome = sweep(file, ["budget.steps=100000"], folder=tmp_path / "s", jobs=2)
+    assert [run.status for run in outcome.planned] == ["stopped"] * 2
+
+
+def test_no_more_workers_than_runs(file, tmp_path, capfd):
+    assert sweep(file, folder=tmp_path / "s", jobs=7).exit_code == 0
+    assert "--jobs: 4 of 7; there are no more runs" in capfd.readouterr().err
 
 
 def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(file, tmp_path):
