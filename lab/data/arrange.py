@@ -327,7 +327,19 @@ class Sequences(Framed):
 
 
 class Together(Sequences):
-    """Pairs for a model that reads both sides in one row, as a re-ranker does. One target a row: its own number."""
+    """Pairs for a model that reads both sides in one row, as a re-ranker does. One target a row: its own number.
+
+    Args:
+        negatives: wrong answers that each query is read with besides, taken for as long as the right one.
+        arranged: as `Sequences`.
+    """
+
+    def __init__(self, *arranged, negatives: int = 0, **settings) -> None:
+        super().__init__(*arranged, **settings)
+        self.negatives = min(negatives, len(self) - 1)
+
+    def read(self, indices: np.ndarray) -> int:
+        return super().read(indices) * (1 + self.negatives)
 
     @property
     def texts(self) -> int:

@@ -111,8 +111,12 @@ class Conll(ExampleData):
 
     def scored(self, example: Example) -> Sequence[str]:
         """The sentence."""
-        return [" ".join(example.texts)]
+        return [self.decisive(example)]
+
+    def decisive(self, example: Example) -> str:
+        """The sentence, not its first word, which many share."""
+        return " ".join(example.texts)
 
     def fingerprint(self) -> str:
         files = tuple((path.name, content_digest(path)) for path in self.source.files())
-        return digest("Conll", self.word, self.tag, files)
+        return digest("Conll", "by sentence", self.word, self.tag, files)

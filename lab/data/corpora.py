@@ -393,4 +393,4 @@ def grouped(source: HasRows, field: str, by: str) -> Iterator[tuple[str, str]]:
     for place, row in source.rows({"data.field": field, "split.by": by}):
         text = readers.check_text(row["data.field"], field, place)
         if text.strip():
-            yield str(row["split.by"]), text
+            yield readers.check_group(row["split.by"], by, place), text

@@ -183,7 +183,7 @@ class Table(ExampleData):
     def _rows(self, by: str | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
         asked = self.columns | ({"split.by": by} if by else {})
         for place, row in self.source.rows(asked):
-            yield place, row, str(row["split.by"]) if by else None
+            yield place, row, readers.check_group(row["split.by"], by, place) if by else None
 
     def _text(self, row: Mapping[str, Any], key: str, place: str) -> str:
         text = readers.check_text(row[key], self.columns[key], place, key)
@@ -316,7 +316,8 @@ class Labelled(Table):
     def examples(self, by: str | None = None) -> Iterator[Example]:
         for place, row, group in self._rows(by):
             label = row["data.label"]
-            if label is None or isinstance(label, dict | list) or not str(label).strip():
+            missing = label is None or label != label  # a table's NaN
+            if missing or isinstance(label, dict | list | bytes) or not str(label).strip():
                 raise RequestError(f"data.label={self.columns['data.label']!r}: {place} has no label")
             label = readers.check_text(str(label), self.columns["data.label"], place, "data.label")
             yield Example(tuple(self._text(row, key, place) for key in self.texts), (label,), group)

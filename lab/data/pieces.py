@@ -14,6 +14,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from lab.data.special import UNKNOWN
 from lab.data.tokenizers import Recipe, Tokenizer
+from lab.errors import RequestError
 
 WORDS = r"\w+|[^\w\s]"
 
@@ -57,7 +58,7 @@ class BPEWord(Recipe):
             show_progress=False,
         )
         inner.train_from_iterator(texts, trainer)
-        return Tokenizer(inner)
+        return _of_size(inner, self.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class WordPiece(Recipe):
             vocab_size=self.vocab_size, special_tokens=[begin, UNKNOWN, *others], show_progress=False
         )
         inner.train_from_iterator(texts, trainer)
-        return Tokenizer(inner)
+        return _of_size(inner, self.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,23 @@ class Unigram(Recipe):
             unk_token=UNKNOWN,
             show_progress=False,
         )
-        inner.train_from_iterator(texts, trainer)
+        try:
+            inner.train_from_iterator(texts, trainer)
+        except Exception as error:  # the library raises nothing more special
+            raise RequestError(
+                f"tokenizer.vocab_size={self.vocab_size}: no pieces can be chosen ({error}); accepted: more than the training"
+                " text has characters, all of which are kept"
+            ) from error
         # Added afterwards: among the pieces their score of 0 would beat every other way to spell them.
         inner.add_special_tokens(self.tokens)
         return Tokenizer(inner)
+
+
+def _of_size(inner: tokenizers.Tokenizer, most: int) -> Tokenizer:
+    """What was trained. The library keeps every letter, in the middle of a word and at its end, even beyond what was asked."""
+    size = inner.get_vocab_size()
+    if size > most:
+        raise RequestError(
+            f"tokenizer.vocab_size={most}: the letters of the training text alone are {size:,} tokens; accepted: as many or more"
+        )
+    return Tokenizer(inner)

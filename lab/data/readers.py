@@ -153,7 +153,7 @@ def _json(path: Path, fields: Mapping[str, str]) -> Rows:
 def _parse(text: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number may have too many digits
         raise RequestError(f"{place}: broken JSON ({error})") from error
 
 
@@ -188,6 +188,8 @@ def _parquet(path: Path, fields: Mapping[str, str]) -> Rows:
                 yield f"{path}, row {number}", row
     except pyarrow.ArrowException as error:
         raise RequestError(f"{path}: the Parquet data is damaged ({str(error).splitlines()[0]})") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: holds text that is not UTF-8 ({error})") from error
 
 
 def check_field(field: str, there: Collection[str], place: str, key: str = "data.field") -> None:
@@ -242,3 +244,8 @@ _TABLES: dict[str, Callable[[Path, Mapping[str, str]], Rows]] = {
     ".csv": _csv,
     ".parquet": _parquet,
 }
+
+
+def check_group(value: object, by: str, place: str) -> str:
+    """The value, as text, of the field that says which rows are held out together. Errors as of `check_text`."""
+    return check_text(str(value), by, place, "split.by")

@@ -48,9 +48,9 @@ class Scored(Pairs):
     def _number(self, value: Any, place: str) -> str:
         try:
             number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
+        if not abs(number) <= float(np.finfo(np.float32).max):
             raise RequestError(f"data.score={self.score!r}: {place} holds {str(value)[:40]!r}; a number is needed")
         return repr(number)
 

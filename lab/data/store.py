@@ -284,8 +284,7 @@ def _build_tokens(
     coder = ExampleCoder(corpus, train) if isinstance(corpus, ExampleData) else DocumentCoder()
     if not (folder / FILE).exists():
         with show.status("Training the tokenizer"):
-            learned = (part for i in sample(train, TRAINING_BYTES) for part in coder.texts(text(train[i])))
-            recipe.train(learned).save(folder)
+            recipe.train(_learned(train, coder)).save(folder)
     tokenizer = Tokenizer.load(folder)
     with Writer(folder, tokenizer.dtype) as writer:
         facts = {}
@@ -313,11 +312,28 @@ def _build_tokens(
 
 def sample(documents: Documents, limit: int | None) -> np.ndarray:
     """Numbers, ascending, of the documents with the lowest draws that have `limit` bytes together at most."""
+    order, count = _ranked(documents, limit)
+    return np.sort(order[:count])
+
+
+def _ranked(documents: Documents, limit: int | None) -> tuple[np.ndarray, int]:
+    """Numbers of all documents by their draws, and how many of the first have `limit` bytes together at most."""
     sizes = np.diff(documents.offsets)
     if limit is None or sizes.sum() <= limit:
-        return np.arange(len(documents))
+        return np.arange(len(documents)), len(documents)
     order = np.argsort([drawn(document) for document in documents], kind="stable")
-    return np.sort(order[: np.searchsorted(np.cumsum(sizes[order]), limit, side="right")])
+    return order, int(np.searchsorted(np.cumsum(sizes[order]), limit, side="right"))
+
+
+def _learned(train: Documents, coder: DocumentCoder) -> Iterator[str]:
+    """`TRAINING_BYTES` of text for a tokenizer: a sample of documents, and the beginning of the next."""
+    order, count = _ranked(train, TRAINING_BYTES)
+    left = TRAINING_BYTES
+    for i in (*np.sort(order[:count]), *order[count : count + 1]):
+        for part in coder.texts(text(train[i])):
+            written = part.encode()
+            yield part if len(written) <= left else written[: max(left, 0)].decode(errors="ignore")
+            left -= len(written)
 
 
 T = TypeVar("T")

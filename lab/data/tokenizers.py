@@ -148,7 +148,19 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """For each text its token numbers, `[tokens]` of `dtype`, without the document token."""
         encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
+        found = [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
+        if len(self._disguised) and self.unknown_id is not None:
+            for tokens in found:
+                tokens[np.isin(tokens, self._disguised)] = self.unknown_id
+        return found
+
+    @cached_property
+    def _disguised(self) -> np.ndarray:
+        """Special tokens that are pieces as well, as in published Unigram models, whose score no other spelling beats."""
+        if not isinstance(self.inner.model, models.Unigram):
+            return np.empty(0, int)
+        pieces = self.inner.get_vocab(with_added_tokens=False)
+        return np.array([i for token, i in self.specials.items() if token in pieces and i != self.unknown_id], int)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token numbers; document tokens give nothing, bytes that are no UTF-8 give U+FFFD."""

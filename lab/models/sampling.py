@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 
+COLDEST = 1e-30
+"""A temperature at which the best token is all that is left, and scores are still numbers."""
+
+
 def top_k(logits: Tensor, k: int) -> Tensor:
     """Keep the `k` best tokens, and those as good as the last of them (Fan et al., arXiv 1805.04833)."""
     worst = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
@@ -71,7 +75,7 @@ class Sampling:
             ("top_k", self.top_k is None or self.top_k >= 1, "at least 1 token"),
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "a probability over 0, at most 1"),
             ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "a share of the best probability, from 0 to 1"),
-            ("repetition", self.repetition is None or 0 < self.repetition < most, "over 0; 1 changes nothing"),
+            ("repetition", self.repetition is None or 1e-6 <= self.repetition < most, "over 0; 1 changes nothing"),
             ("seed", 0 <= self.seed < 2**63, "a whole number, 0 or more"),
         ):
             if not fits:
@@ -93,7 +97,7 @@ class Sampling:
             logits = repetition(logits, seen, self.repetition)
         if self.temperature == 0:
             return logits
-        logits = logits / self.temperature
+        logits = logits / max(self.temperature, COLDEST)
         logits = logits if self.top_k is None else top_k(logits, self.top_k)
         logits = logits if self.top_p is None else top_p(logits, self.top_p)
         return logits if self.min_p is None else min_p(logits, self.min_p)

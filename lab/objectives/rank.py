@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from lab.vectors import Reader, compared, embed_tokens, unit
 if TYPE_CHECKING:
     from lab.data.packing import Batch
     from lab.data.store import Tokens
+    from lab.models.model import Model
 
 
 class Rank(Objective):
@@ -93,6 +94,10 @@ class Rank(Objective):
         check_whole("objective", negatives=negatives, depth=depth)
         if not (is_number(first_stage_weight) and first_stage_weight >= 0):
             raise ValueError(f"objective.first_stage_weight: {first_stage_weight}; a number, at least 0")
+
+    @classmethod
+    def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:
+        return partial(Together, frame=model.frame, negatives=settings["negatives"])
 
     def make_head(self) -> nn.Module:
         return self.model.classifier(1)

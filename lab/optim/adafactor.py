@@ -54,9 +54,25 @@ class Adafactor(torch.optim.Adafactor):
             params, lr=lr, beta2_decay=beta2_decay, eps=(eps[0], eps[1]), d=d, weight_decay=weight_decay, **settings
         )
 
+    def step(self, closure=None):
+        """Torch takes the lesser of the rate and `1 / sqrt(steps)`; a rate by width is a share of both."""
+        kept = [(group["lr"], group["weight_decay"]) for group in self.param_groups]
+        for group in self.param_groups:
+            rate, lr = group.get("rate", 1.0), group["lr"]
+            done = next((float(self.state[p]["step"]) for p in group["params"] if "step" in self.state.get(p, {})), 0.0)
+            if rate < 1 and (largest := rate * (done + 1) ** -0.5) < lr:
+                group["lr"] = largest
+                group["weight_decay"] *= lr / largest  # which goes by the rate alone
+        try:
+            return super().step(closure)
+        finally:
+            for group, (lr, decay) in zip(self.param_groups, kept, strict=True):
+                group["lr"], group["weight_decay"] = lr, decay
+
     @staticmethod
     def width_rate(role: str, width: float) -> float:
         """Under muP: steps follow the size of the parameter, which for a hidden matrix is `1 / sqrt(inputs)` already; the
-        rest of Adam's `1 / inputs` (Yang and Hu 2022, Table 8) is left to the rate.
+        rest of Adam's `1 / inputs` (Yang and Hu 2022, Table 8) is left to the rate. Of matrices narrower than the base,
+        `1 / sqrt(steps)` limits the step as it does at the base.
         """
         return width**-0.5 if role == "hidden" else 1.0

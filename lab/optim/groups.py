@@ -32,14 +32,15 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     heads = {id(head.weight) for head in output_heads(model)}
+    heads |= {id(module.table.weight) for module in model.modules() if isinstance(module, SparseClassifier)}
     scores = {id(parameter) for parameter in _of_scores(model)}
     base: Any = next((module.base_dim for module in model.modules() if hasattr(module, "base_dim")), None)
 
     def role(parameter: nn.Parameter) -> str:
-        if id(parameter) in tables:
-            return "table"
         if id(parameter) in heads:
             return "head"
+        if id(parameter) in tables:
+            return "table"
         return "hidden" if parameter.ndim >= 2 else "vector"
 
     groups: dict[tuple[str, float], list[nn.Parameter]] = defaultdict(list)

@@ -92,7 +92,7 @@ class GRU(_Single, nn.GRU):
         (h,), dim = state, self.hidden_size
         reset, keep = (given[:, : 2 * dim] + recalled[:, : 2 * dim]).sigmoid_().chunk(2, dim=1)
         candidate = torch.addcmul(given[:, 2 * dim :], reset, recalled[:, 2 * dim :]).tanh_()
-        return (torch.lerp(candidate, h, keep),)
+        return (torch.lerp(candidate.to(h.dtype), h, keep.to(h.dtype)),)  # mixed precision keeps the state whole
 
 
 class LSTM(Cell, nn.LSTM):

@@ -115,7 +115,7 @@ def _sliced(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = x.reshape(-1, x.shape[-1])
     slices = weight.unflatten(0, (SLICES, -1)).mT
     out = torch.bmm(rows.expand(SLICES, -1, -1), slices).transpose(0, 1).reshape(*x.shape[:-1], len(weight))
-    return out if bias is None else out + bias
+    return out if bias is None else out + bias.to(out.dtype)
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:

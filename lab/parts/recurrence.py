@@ -197,6 +197,10 @@ class LayerState:
         """Memory that it holds."""
         return sum(part.numel() * part.element_size() for part in self.kept)
 
+    def reorder(self, rows: Tensor) -> None:
+        """Each row becomes a copy of the one with that number."""
+        self.kept = [part[rows] for part in self.kept]
+
 
 class StateCache(Cache):
     """The states of all layers, which take as much memory after many tokens as after one.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lab.parts import onednn
 
@@ -46,7 +47,7 @@ class Repeated:
         if rows > FEW or x.dtype != torch.float32 or (rows < INTEL_ROWS and onednn.intel()):
             return None
         if self._version != weight._version:
-            self._laid_out.clear()
+            self.forget()
             self._version = weight._version
         laid_out = self._laid_out.get(single)
         if laid_out is None:
@@ -56,6 +57,10 @@ class Repeated:
             laid_out = self._laid_out[single] = Turned(weight) if single else Blocked(weight)
         out = laid_out.product(x)
         return out if bias is None else out + bias
+
+    def forget(self) -> None:
+        """The weight has changed."""
+        self._laid_out.clear()
 
 
 class Blocked:
@@ -102,13 +107,21 @@ def repeating(weights: Iterable[Tensor]) -> Iterator[None]:
         own = []
     for weight in own:
         _known.setdefault(id(weight), Repeated()).users += 1
+    # A fused optimizer changes weights without a new version.
+    stepped = register_optimizer_step_post_hook(lambda *_: _forget())
     try:
         yield
     finally:
+        stepped.remove()
         for weight in own:
             _known[id(weight)].users -= 1
             if not _known[id(weight)].users:
                 del _known[id(weight)]
+
+
+def _forget() -> None:
+    for kept in _known.values():
+        kept.forget()
 
 
 def _here() -> bool:

@@ -34,6 +34,7 @@ class Stairs:
         rows: `[documents]`, the row of each.
         first: `[documents, 1]` bool, whether it is the first of its row, which takes up the row's state.
         last: `[batch]`, the last document of each row.
+        filled: `[batch, 1]` bool, whether a row has one; none where all have.
     """
 
     stages: list[tuple[int, int]]
@@ -43,6 +44,7 @@ class Stairs:
     rows: Tensor | None = None
     first: Tensor | None = None
     last: Tensor | None = None
+    filled: Tensor | None = None
 
     def enter(self, x: Tensor) -> Tensor:
         """`[batch, time, dim]` to `[places, dim]`."""
@@ -71,8 +73,11 @@ class Stairs:
         return tuple(part.index_select(0, self.rows) * self.first for part in state)
 
     def end(self, state: State) -> State:
-        """The states of documents as those of the rows that they end."""
-        return state if self.last is None else tuple(part.index_select(0, self.last) for part in state)
+        """The states of documents as those of the rows that they end; zeros for a row without one."""
+        if self.last is None:
+            return state
+        found = tuple(part.index_select(0, self.last) for part in state)
+        return found if self.filled is None else tuple(part * self.filled for part in found)
 
 
 def stairs(layout: Layout, exact: bool) -> Stairs:
@@ -107,6 +112,7 @@ def _build(layout: Layout, exact: bool) -> Stairs:
     order = np.argsort(starts - stops, kind="stable")
     rank, last = np.argsort(order), np.zeros(batch, np.int64)
     last[rows] = rank  # segments are in order: the last of a row stays
+    filled = np.isin(np.arange(batch), rows)[:, None]
     firsts = np.isin(order, np.unique(rows, return_index=True)[1])[:, None]
     rows, starts, lengths = rows[order], starts[order], (stops - starts)[order]
 
@@ -123,5 +129,5 @@ def _build(layout: Layout, exact: bool) -> Stairs:
     back = np.zeros(batch * time, np.int64)
     back[into[whole]] = np.flatnonzero(whole)
     device = layout.documents.device
-    arrays = (into, back, back[np.concatenate(mirrored)], rows, firsts, last)
+    arrays = (into, back, back[np.concatenate(mirrored)], rows, firsts, last, *(() if filled.all() else (filled,)))
     return Stairs(stages, *(torch.from_numpy(array).to(device) for array in arrays))

@@ -42,6 +42,9 @@ class Visibility:
     A pattern narrows that down: it overrides `near`, which defines it, and what follows from that: `pairs`, `tiles`, `reach`.
     """
 
+    by_layer = True
+    """Whether layers with the same settings may see differently."""
+
     def __init__(self, causal: bool = True, layer: int = 0) -> None:
         self.causal = causal
         self.layer = layer
@@ -87,8 +90,13 @@ class Visibility:
     @cached_property
     def identity(self) -> Hashable:
         """Equal for two that see the same."""
-        settings = {k: v for k, v in vars(self).items() if isinstance(v, int) and k != "layer"}
-        return type(self), tuple(sorted(settings.items()))
+        settings = {k: v for k, v in vars(self).items() if k != "identity" and (self.by_layer or k != "layer")}
+        found = type(self), tuple(sorted(settings.items()))
+        try:
+            hash(found)
+        except TypeError:
+            return id(self)
+        return found
 
     def _by_token(self, seen: Callable[[np.ndarray], np.ndarray], lengths: np.ndarray) -> np.ndarray:
         """Pairs of causal documents, from how many tokens the one at each place sees."""
@@ -100,6 +108,8 @@ class Visibility:
 class Full(Visibility):
     """Everything that causality and documents allow."""
 
+    by_layer = False
+
 
 class Sliding(Visibility):
     """The last `window` tokens, the token itself counted (Longformer, Beltagy et al. 2020; Mistral 7B 2023).
@@ -109,6 +119,8 @@ class Sliding(Visibility):
     Raises:
         ValueError: a window under 1.
     """
+
+    by_layer = False
 
     def __init__(self, window: int, causal: bool = True, layer: int = 0) -> None:
         super().__init__(causal, layer)
@@ -161,6 +173,8 @@ class Strided(Visibility):
         ValueError: a window or stride under 1.
     """
 
+    by_layer = False
+
     def __init__(self, window: int, stride: int, causal: bool = True, layer: int = 0) -> None:
         super().__init__(causal, layer)
         self.window = _at_least_one("window", window, "the token itself")
@@ -210,6 +224,8 @@ class Fixed(Visibility):
     Raises:
         ValueError: a stride under 1.
     """
+
+    by_layer = False
 
     def __init__(self, stride: int, causal: bool = True, layer: int = 0) -> None:
         super().__init__(causal, layer)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lab.atomic import write_atomically
+from lab.data import readers
 from lab.errors import RequestError
 from lab.runs.folder import Run
 from lab.vectors import Vectors, embed, similarities, word_in
@@ -51,9 +52,9 @@ def texts_of(path: Path) -> list[str]:
         RequestError: it cannot be read, or holds none.
     """
     try:
-        texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"--among: {path} can't be read ({error})") from None
+        texts = [line.strip() for line in readers.lines(path) if line.strip()]
+    except RequestError as error:
+        raise RequestError(f"--among: {error}") from None
     if not texts:
         raise RequestError(f"--among: {path} holds no text; one a line is read")
     return texts

@@ -20,6 +20,7 @@ from lab.data.examples import Example, Labelled, Pairs, Parallel
 from lab.data.module import ExampleModule, make_batches
 from lab.data.packing import Padded
 from lab.data.pieces import WordPiece
+from lab.data.scored import Scored
 from lab.data.split import Split
 from lab.data.store import prepare
 from lab.data.tokenizers import BPE, Byte, Tokenizer, Word
@@ -129,6 +130,12 @@ def test_words_and_tags(tmp_path):
     assert [e.group for e in Conll(str(tmp_path / "a.conll")).examples("file")] == ["a.conll", "a.conll"]
 
 
+def test_sentences_that_begin_alike_are_split_all_the_same(tmp_path):
+    (tmp_path / "a.conll").write_text("".join(f"The X\nnumber X\n{n} Y\n\n" for n in range(400)))
+    held = prepare(Conll(str(tmp_path / "a.conll")), Word(500), Split(0.25)).examples
+    assert len(held) == pytest.approx(100, abs=30)
+
+
 @pytest.mark.parametrize(
     ("content", "settings", "message"),
     [
@@ -149,6 +156,10 @@ def test_broken_conll(tmp_path, content, settings, message):
 
 def lines(*rows: dict) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def scored(number) -> dict:
+    return {"source": "x", "target": "y", "score": number}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +196,16 @@ def lines(*rows: dict) -> str:
             lambda p: Labelled(p("a.jsonl", lines({"text": "x", "label": "\ud800"}))),
             "line 1: half a surrogate pair at character 0",
         ),
+        (
+            lambda p: Labelled(p("a.jsonl", lines({"text": "x", "label": float("nan")}))),
+            "data.label='label': .*line 1 has no label",
+        ),
+        (lambda p: Scored(p("a.jsonl", lines(scored(1e300)))), "data.score='score': .*line 1 holds '1e\\+300'"),
+        (lambda p: Scored(p("a.jsonl", lines(scored(10**400)))), "data.score='score': .*line 1 holds '1000"),
+        (
+            lambda p: Pairs(p("a.jsonl", lines({"source": "x", "target": "y"})[:-2] + f', "n": {"1" * 5000}}}\n')),
+            "line 1: broken JSON",
+        ),
         (lambda p: Pairs(name="x", max_rows=0), "data.max_rows=0: needs 1 or more"),
         (lambda p: Labelled("a", per_label=0), "data.per_label=0: needs a whole number"),
     ],
@@ -198,7 +219,28 @@ def test_wrong_rows_are_named(tmp_path, make, message):
         list(make(put).examples())
 
 
+def test_a_tables_bytes_are_no_text(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = {"text": ["x"], "label": [b"pos"], "source": ["y"], "target": ["z"]}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet")
+    with pytest.raises(RequestError, match=r"data.label='label': .*row 1 has no label"):
+        list(Labelled(str(tmp_path / "a.parquet")).examples())
+    wrong = pyarrow.array([b"\xff"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"source": wrong, "target": ["z"]}), tmp_path / "b.parquet")
+    with pytest.raises(RequestError, match=r"b\.parquet: holds text that is not UTF-8"):
+        list(Pairs(str(tmp_path / "b.parquet")).examples())
+
+
 # The split
+
+
+@pytest.mark.parametrize("corpus", [lambda path: Pairs(path), lambda path: Files(path, "source")])
+def test_what_rows_are_grouped_by_is_text(tmp_path, corpus):
+    (tmp_path / "a.jsonl").write_text(lines({"source": "x", "target": "y", "book": "\ud800"}))
+    with pytest.raises(RequestError, match="line 1: half a surrogate pair at character 0"):
+        prepare(corpus(str(tmp_path / "a.jsonl")), Byte(), Split(0.5, by="book"))
 
 
 def test_whole_books_are_held_out(verses):

@@ -8,8 +8,10 @@ import re
 from itertools import pairwise
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import models, pre_tokenizers, trainers
 
 from lab.data.pieces import BPEWord, Char, Unigram, WordPiece
 from lab.data.pretrained import Pretrained
@@ -165,6 +167,39 @@ def test_the_size_counts_special_tokens():
         BPEWord(50, special=["sentinels"])
     with pytest.raises(RequestError, match=r"tokenizer.special=\['cls', 'masc'\]: each once from cls, sep, mask"):
         Char(50, special=["cls", "masc"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (BPEWord(70), r"vocab_size=70: the letters of the training text alone are \d{3} tokens"),
+        (WordPiece(70), r"vocab_size=70: the letters of the training text alone are \d{3} tokens"),
+        (Unigram(70), r"vocab_size=70: no pieces can be chosen .*more than the training text has characters"),
+    ],
+)
+def test_more_letters_than_tokens(recipe, message):
+    many = ["".join(chr(0x4E00 + 7 * n + k) for n in range(30)) for k in range(5)]
+    with pytest.raises(RequestError, match=message) as raised:
+        recipe.train(iter(many))
+    number = re.search(r"alone are (\d+)", str(raised.value))
+    if number:
+        assert type(recipe)(int(number[1])).train(iter(many)).vocab_size == int(number[1])
+
+
+def test_published_unigrams_take_no_text_for_a_special_token(tmp_path):
+    """Whose special tokens are among the pieces, as T5's are."""
+    inner = tokenizers.Tokenizer(models.Unigram())
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    inner.train_from_iterator(TEXTS, trainers.UnigramTrainer(vocab_size=90, special_tokens=special, unk_token="<unk>"))
+    inner.add_special_tokens(special)
+    inner.save(str(tmp_path / "tokenizer.json"))
+    loaded = Tokenizer.load(tmp_path, begins=False)
+    inner.encode_special_tokens = True
+    for text in (*TEXTS, "newest 猫 cats", "zzz"):
+        assert loaded.encode([text])[0].tolist() == inner.encode(text).ids
+    assert {0, 1} <= {*inner.encode("a </s> b<pad>").ids}
+    assert not {0, 1} & {*loaded.encode(["a </s> b<pad>"])[0].tolist()}
 
 
 def published(folder, **changes) -> None:

@@ -92,6 +92,23 @@ def test_the_tokenizer_never_sees_validation_text():
     assert prepared.lost_share == 1.0
 
 
+@pytest.mark.parametrize("limit", [100, 1000, 5000])
+def test_a_tokenizer_learns_from_as_much_text_as_it_may(monkeypatch, limit):
+    """Also where the first document alone is more."""
+    monkeypatch.setattr(store, "TRAINING_BYTES", limit)
+    texts = ["grün und " * 100 + str(n) for n in range(20)]
+    seen = []
+
+    class Spy(BPE):
+        def train(self, texts):
+            return super().train(text for text in texts if not seen.append(text))
+
+    prepare(Texts(texts), Spy(300), SPLIT)
+    assert limit - 1 <= len("".join(seen).encode()) <= limit
+    whole = [text for text in seen if text in texts]
+    assert len(whole) == limit // 1001
+
+
 def test_the_facts_are_counted_truly():
     prepared = prepare(Texts(sentences(100)), BPE(300), SPLIT)
     for part in ("train", "validation"):

@@ -103,6 +103,17 @@ def test_the_loss_is_of_the_right_answer_among_the_closest_wrong_ones(words, bag
     assert (sums.tolist(), places) == ([0, 0], [])
 
 
+@pytest.mark.parametrize("negatives", [1, 3, 1000])
+def test_a_step_reads_the_wrong_answers_too(words, negatives):
+    config = lab.compose(
+        *words, "model=encoder", "objective=rank", "objective.first_stage=x", f"objective.negatives={negatives}"
+    )
+    rows = data_module(config).train_rows
+    chosen = np.array([3, 5, 8])
+    together = min(negatives, len(rows) - 1) + 1
+    assert rows.read(chosen) == together * rows.batch(chosen).lengths.sum()
+
+
 def test_a_search_finds_all_where_there_are_fewer(words, bag):
     config = lab.compose(*words, "model=encoder", "objective=rank", "objective.first_stage=x")
     held = data_module(config).prepared.validation

@@ -133,6 +133,9 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
     assert not re.search(r"(src|href)=", page)
     data = json.loads(re.search(r"const DATA = (.*);\n", page)[1])
     assert [name for name, _, _ in data["points"]] == ["square", "says", "Document"]
+    (tmp_path / "texts.txt").write_bytes(
+        "\ufeff".encode() + "\r\n".join([*TEXTS[:-1], ""]).encode() + TEXTS[-1].encode()
+    )
     texts = lab("embeddings", run.folder, "--plane", "--among", "texts.txt", "--tensorboard", "tb", "--json").json
     assert [point["name"] for point in texts["plane"]["points"]] == TEXTS
     assert texts["written"] == ["tb/vectors.tsv", "tb/metadata.tsv"]
@@ -145,7 +148,7 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
         (["--near", "squre"], "'squre': not a word of this vocabulary"),
         (["--near", " "], "' ': not a word of this vocabulary"),
         (["--near", "square", "-k", "0"], "-k: 0; how many neighbours, 1 or more"),
-        (["--near", "square", "--among", "nowhere.txt"], "--among: nowhere.txt can't be read"),
+        (["--near", "square", "--among", "nowhere.txt"], "--among: nowhere.txt: "),
         (["--near", "", "--among", "texts.txt"], "texts: '' gives no token"),
         (["--near", "square", "--among", "empty.txt"], "--among: empty.txt holds no text; one a line is read"),
         (["--plane"], "--plane: the words to lay on a plane, or --among FILE for texts"),
