@@ -115,6 +115,7 @@ def _of_size(inner: tokenizers.Tokenizer, most: int) -> Tokenizer:
     size = inner.get_vocab_size()
     if size > most:
         raise RequestError(
-            f"tokenizer.vocab_size={most}: the letters of the training text alone are {size:,} tokens; accepted: as many or more"
+            f"tokenizer.vocab_size={most}: the letters of the training text alone are {size:,} tokens;"
+            " accepted: as many or more"
         )
     return Tokenizer(inner)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
 COLDEST = 1e-30
 """A temperature at which the best token is all that is left, and scores are still numbers."""
 

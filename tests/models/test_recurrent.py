@@ -137,15 +137,33 @@ def test_a_cache_takes_up_a_document_or_begins_another():
         torch.testing.assert_close(other, model(tokens[:, :3]))
 
 
+@pytest.mark.parametrize("embedding", ["tied", "bert"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_reach_every_parameter(cell):
-    model = build(cell, "model.dropout=0.1").train()
+def test_gradients_reach_every_parameter(cell, embedding):
+    model = build(cell, "model.dropout=0.1", f"embedding={embedding}").train()
     tokens = torch.randint(20, (2, 14))
     model.loss(tokens, tokens, Layout.packed([[6, 8], [11]])).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_what_enters_is_dropped_as_the_embedding_says():
+    model = build("gru", "embedding.dropout=0.9").train()
+    entering = model.exits(torch.randint(20, (4, 14)))[0]
+    assert (entering == 0).double().mean() == pytest.approx(0.9, abs=0.05)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_rows_of_a_cache_can_be_reordered(cell):
+    model = build(cell)
+    tokens, rows = torch.randint(20, (3, 9)), torch.tensor([2, 0, 0])
+    cache = model.new_cache(3)
+    model.hidden(tokens[:, :5], cache=cache)
+    cache.reorder(rows)
+    found = model.hidden(tokens[rows, 5:], cache=cache)
+    torch.testing.assert_close(found, model.hidden(tokens)[rows, 5:])
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -148,6 +148,26 @@ def test_the_single_vector_is_all_that_is_known_of_the_source(alignment):
 
 
 @pytest.mark.parametrize(("alignment", "cell"), itertools.product(ALIGNMENTS, CELLS))
+def test_mixed_precision_changes_little(alignment, cell):
+    model = build(alignment, cell).float()
+    expected = model(SOURCE, TARGET)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(SOURCE, TARGET)
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05)
+
+
+def test_a_row_of_padding_alone_knows_nothing_of_others():
+    model = build("none")
+    sources = SOURCE[:2].clone()
+    layout = Layout.packed([[], [9]])
+    before = model(sources, TARGET[:2], layout)
+    sources[1] = SOURCE[2]
+    after = model(sources, TARGET[:2], layout)
+    torch.testing.assert_close(after[0], before[0])
+    assert not torch.allclose(after[1], before[1])
+
+
+@pytest.mark.parametrize(("alignment", "cell"), itertools.product(ALIGNMENTS, CELLS))
 def test_flops_and_gradients(alignment, cell):
     model = build(alignment, cell, "model.dropout=0.1")
     layouts = Layout.packed([[9], [4], [6]]), Layout.packed([[7], [7], [2]])

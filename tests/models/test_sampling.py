@@ -151,6 +151,27 @@ def test_a_model_trains_on_after_a_stream_that_nobody_finished():
         lab.generate(model, [[1] * 17], 1)
 
 
+def test_streams_on_one_model_leave_it_as_it_was_before_the_first():
+    model = lab.build(lab.compose("preset=tiny", "model.dropout=0.5"), vocab_size=40).train()
+    alone = lab.generate(model, [[3, 4]], 20)
+    first, second = (generate.stream(model, [[3, 4]], 20, Sampling()) for _ in range(2))
+    next(first)
+    written = [next(second)]
+    first.close()
+    assert not model.training
+    assert [token for (token,) in (*written, *second)] == alone[0]
+    assert model.training
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 1e-40}, {"temperature": 1.0, "repetition": 1e-6}])
+def test_values_near_nothing_are_drawn_with(settings):
+    model = lab.build(lab.compose("preset=tiny"), vocab_size=40)
+    (answer,) = lab.generate(model, [[3, 4]], 5, **settings)
+    assert len(answer) == 5
+    if settings["temperature"] < 1:
+        assert [answer] == lab.generate(model, [[3, 4]], 5)
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"temperature": 1.0}, {"repetition": 1.3}, {"temperature": 2.0, "repetition": 2.0}]
 )

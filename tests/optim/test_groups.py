@@ -14,6 +14,7 @@ from lab.objectives.tag import Tag
 from lab.optim.groups import make_optimizer, parameter_groups
 from lab.parts.classifier import Classifier
 from lab.parts.linear import named_matrices
+from lab.parts.sparse import SparseClassifier
 
 MODELS = [
     ("embedding=tied", "ffn=gated"),
@@ -24,6 +25,12 @@ MODELS = [
 
 def build(*words):
     return lab.build(lab.compose("preset=tiny", "model.dim=32", *words), vocab_size=40)
+
+
+def test_what_scores_the_words_of_a_bag_decays():
+    weight, bias = make_optimizer(parameter_groups(SparseClassifier(40, 3)), torch.optim.AdamW).param_groups
+    assert (weight["role"], bias["role"]) == ("head", "vector")
+    assert weight["weight_decay"] > bias["weight_decay"] == 0
 
 
 @pytest.mark.parametrize("words", MODELS, ids=" ".join)

@@ -115,6 +115,24 @@ def test_it_is_torchs_on_the_same_groups(ours, theirs):
     assert learn(model, optimizer, 4) == pytest.approx(learn(other, theirs(groups), 4), rel=1e-5)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_adafactors_rate_by_width_holds_at_every_step(decay):
+    """Also where `1 / sqrt(steps)` is what limits the step."""
+    one, wide = (torch.nn.Parameter(torch.full((8, 8), 0.5)) for _ in range(2))
+    groups = [{"params": [p], "role": "hidden", "width": width} for p, width in ((one, 1.0), (wide, 4.0))]
+    optimizer = make_optimizer(groups, lambda groups: lab.optim.adafactor.Adafactor(groups, lr=0.1, weight_decay=decay))
+    for step in range(1, 301):
+        for parameter in (one, wide):
+            torch.nn.init.constant_(parameter, 0.5)
+            parameter.grad = torch.ones(8, 8)
+        optimizer.step()
+        shrunk = 0.1 * decay * 0.5
+        moved = [0.5 - float(p.detach().mean()) - shrunk for p in (one, wide)]
+        assert moved[1] == pytest.approx(moved[0] / 2, rel=1e-3), step
+        assert moved[0] == pytest.approx(0.5 * min(0.1, step**-0.5), rel=0.02), step
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.05]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -13,7 +13,7 @@ from lab.parts import kernels
 from lab.parts.flex import mask_of
 from lab.parts.kernels import Scoring, attend, explicit_attention
 from lab.parts.tiled import pieces, tiled_attention
-from lab.parts.visibility import Fixed, Full, Sliding, Strided
+from lab.parts.visibility import Fixed, Full, Sliding, Strided, Visibility
 from tests.parts.test_visibility import patterns, rows, slow
 
 layouts = st.one_of(st.tuples(st.just(True), st.just([[9], [9]])), st.tuples(st.just(False), rows))
@@ -168,6 +168,20 @@ def test_one_query_after_what_a_cache_holds(batch, past, kv_heads, groups, width
             found = attend(query, key, value, last, Full(causal=True), scoring, keys)
         assert product.call_count == products
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+class Near(Visibility):
+    """A pattern of one's own, which depends on more than whole numbers."""
+
+    def __init__(self, layer=0, share=0.5, skipped=()):
+        super().__init__(layer=layer)
+        self.share, self.skipped = share, skipped
+
+
+@pytest.mark.parametrize("other", [{"layer": 3}, {"share": 0.8}, {"skipped": [1, 2]}])
+def test_patterns_of_ones_own_share_no_mask_unless_they_are_equal(other):
+    assert Near().identity == Near().identity != Near(**other).identity
+    assert Sliding(3, layer=0).identity == Sliding(3, layer=1).identity != Sliding(4).identity
 
 
 def test_queries_may_attend_to_other_tokens():

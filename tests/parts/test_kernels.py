@@ -52,6 +52,18 @@ def test_a_product_of_few_rows_with_slices_of_a_weight_is_the_whole(rows, inputs
     torch.testing.assert_close(torch.autograd.grad(ours, given_, pull), theirs)
 
 
+@pytest.mark.parametrize("intel", [False, True])
+@pytest.mark.parametrize("rows", [2, 20])
+def test_mixed_precision_gives_one_kind(rows, intel):
+    x, weight, bias = torch.randn(rows, 16), torch.randn(24, 16), torch.randn(24)
+    with (
+        patch.object(onednn, "intel", lambda: intel),
+        patch.object(kernels, "LARGE", 1),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        assert linear(x, weight, bias).dtype == torch.bfloat16
+
+
 def test_onednn_is_for_single_precision_and_for_many_rows():
     few, many = torch.randn(15, 8), torch.randn(16, 8)
     with patch.object(onednn, "preferred", lambda: True):

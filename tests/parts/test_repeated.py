@@ -71,6 +71,20 @@ def test_a_weight_that_changes_is_laid_out_anew():
         assert known(weight)._laid_out
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_weight_that_an_optimizer_changes_is_laid_out_anew(fused):
+    """Whose fused kernel leaves the version of a weight as it was."""
+    x, weight, _ = tensors(1, 16, 24)
+    optimizer = torch.optim.AdamW([weight.requires_grad_()], lr=0.5, fused=fused)
+    weight.grad = torch.ones_like(weight)
+    with repeating([weight]):
+        for _ in range(3):
+            with torch.no_grad():
+                for _ in range(3):
+                    torch.testing.assert_close(linear(x, weight), F.linear(x, weight))
+            optimizer.step()
+
+
 def test_a_gradient_is_recorded_all_the_same():
     x, weight, _ = tensors(2, 16, 24)
     weight.requires_grad_()
