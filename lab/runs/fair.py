@@ -110,7 +110,12 @@ def fair_sweep(
         found.write(folder)
 
     def one(file: Path, fewer: Mapping[str, int] | None = None) -> Outcome:
-        return go(file, folder, overrides, found.words, found.baseline, fewer)
+        try:
+            return go(file, folder, overrides, found.words, found.baseline, fewer)
+        except RequestError:
+            if before is None and not (folder / PLAN).exists():
+                Terms.remove(folder)  # nothing has begun on them
+            raise
 
     if found.most_seeds is None:
         outcome = one(Path(file))
@@ -171,8 +176,9 @@ def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None
             raise RequestError(
                 f"until-decided: {terms.most_seeds}; at least {FEWEST_PAIRS}, and the {len(seeds)} that the file lists"
             )
-        if described.run_cap is not None and described.method == "grid":
-            raise RequestError(f"until-decided: run_cap {described.run_cap} cuts the grid off; leave one of them out")
+    for word, value in {"until-decided": terms.most_seeds, "tune": terms.tune}.items():
+        if value is not None and described.run_cap is not None and described.method == "grid":
+            raise RequestError(f"{word}: run_cap {described.run_cap} cuts the grid off; leave one of them out")
     if terms.baseline not in (None, "first", "previous") and described.method != "bayes":
         known = records(described, overrides)
         labels.find(str(terms.baseline), labels.label_all(known), known, "--baseline")
@@ -251,10 +257,10 @@ def undecided(report: Report) -> Left | None:
     """The comparisons that ask for another seed, None for none. What is decided stays, and needs no more of them."""
     compared = report.results.comparisons
     waiting = [each for each in compared if each.look is None or each.look.go_on]
-    if compared and not waiting:
+    if not waiting:
         return None
     sides = frozenset(side.key for each in waiting for side in (each.configuration, each.baseline))
-    return Left(f"{len(waiting)} of {len(compared)} comparisons undecided", sides or None)
+    return Left(f"{len(waiting)} of {len(compared)} comparisons undecided", sides)
 
 
 def _until_decided(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,13 @@ class Terms:
             write_atomically(folder / FILE, json.dumps(asdict(self), indent=1) + "\n")
         except OSError as error:
             raise RequestError(f"{folder}: cannot be written ({error.strerror or error})") from None
+
+    @classmethod
+    def remove(cls, folder: Path) -> None:
+        """Forget them, and a folder that holds nothing else."""
+        (folder / FILE).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
 
     @classmethod
     def read(cls, folder: Path) -> Terms | None:

@@ -199,6 +199,8 @@ def test_the_seeds_of_the_file_come_first(tmp_path, small):
         (Terms(most_seeds=4), ("seed=1",), {}, "leave seed out"),
         (Terms(most_seeds=4), (), {"parameters": {"seed": {"values": [0, 1, 2, 3, 4]}}}, "the 5 that the file lists"),
         (Terms(most_seeds=4), (), {"run_cap": 2}, "run_cap 2 cuts the grid off"),
+        (Terms(tune="optimizer.lr=0.1,0.2"), (), {"run_cap": 2}, "run_cap 2 cuts the grid off"),
+        (Terms(), (), {"parameters": {"seed": {"values": [0, 2**63]}}}, "is not a seed"),
         (Terms(margin=-1), (), {}, "a margin is a number above 0"),
         (Terms(match="parameters", baseline="attention=gqa"), (), {}, "is not among the configurations"),
         (Terms(baseline="attention=gqa"), (), {}, "is not among the configurations"),
@@ -211,6 +213,18 @@ def test_contradictions_are_refused_before_anything_runs(tmp_path, small, terms,
         fair_sweep(file, overrides, tmp_path / "s", terms)
     assert said in str(refusal.value)
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_refused_call_leaves_no_terms(tmp_path, file):
+    with pytest.raises(RequestError, match="no such key"):
+        fair_sweep(file, ["model.dimm=3"], tmp_path / "s", Terms(most_seeds=5))
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_where_nothing_is_compared_no_seed_is_spent(tmp_path, small):
+    file = written(tmp_path / "a.yaml", small, parameters={"attention": {"value": "mha"}})
+    fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=6))
+    assert len(read_runs([tmp_path / "s"])) == 3
 
 
 def kept_beside(folder, terms, values):

@@ -22,7 +22,7 @@ from lab.runs.sweep.engine import work
 from lab.runs.sweep.file import read_sweep
 from lab.runs.sweep.job import ENDED, PLAN, Job, Planned
 from lab.runs.sweep.live import Live, spoken_time
-from lab.runs.sweep.plan import Plan, bare
+from lab.runs.sweep.plan import Plan, apart, bare
 from lab.runs.sweep.pruning import Pruning
 from lab.runs.sweep.queue import shares
 from lab.runs.sweep.stop import SweepStop
@@ -63,6 +63,7 @@ class Outcome:
 
         if self.report is not None:
             self.report.print()
+        if self.report is not None or self.stopped:
             return
         for planned in self.planned:
             Console(soft_wrap=True, highlight=False).print(
@@ -133,11 +134,12 @@ def sweep(
     described = read_sweep(file)
     folder = Path(folder or Path("runs") / Path(file).stem)
     plan = Plan(described, overrides, own, fewer)
-    at_once = len(shares(plan, Pruning.of(described, prune)))
-    if jobs is not None and jobs > at_once:
-        what = "a configuration runs one seed at a time" if at_once < len(plan.trials) else "there are no more runs"
-        say(f"--jobs: {at_once} of {jobs}; {what}")
-        jobs = at_once
+    most = len(shares(plan, Pruning.of(described, prune)))
+    if jobs is not None and jobs > most:
+        runs = sum(len(point.seeds) for point in plan.points)
+        what = "a configuration runs one seed at a time" if most < runs else "there are no more runs"
+        say(f"--jobs: {most} of {jobs}; {what}")
+        jobs = most
     share = max(machine.cores() // (jobs or 1), 1)
     job = Job(plan, folder, share, prune)
     planned = job.all_planned()
@@ -147,7 +149,8 @@ def sweep(
     missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
     to_come = [p.config for p in missing] or [example.config] * _to_search(job)
     seconds = estimate_seconds(to_come, _measured(planned))
-    outcome = Outcome(folder, planned, None if seconds is None else seconds / (jobs or 1))
+    at_once = max(1, min(jobs or 1, len(to_come)))
+    outcome = Outcome(folder, planned, None if seconds is None else seconds / at_once)
     _say_plan(job, planned, missing, outcome.seconds)
     if plan_only:
         return outcome
@@ -160,13 +163,16 @@ def sweep(
         if storage is None:
             wait_for_orphans(folder)
             queue.end_running()  # whoever ran them is gone
-        queue.fill(retry_failed)
+        queue.fill()  # what has ended, before it is asked what of it has failed
+        if retry_failed:
+            queue.fill(retry_failed)
         job.threads = queue.threads(share)
         if missing or not planned:
             _say_threads(job, share, jobs or 1)
+        known = planned or job.deliver(queue)  # of a search what it has chosen
         with (
             SweepStop() as stop,
-            Live(described.name or folder.name, job, planned, missing, outcome.seconds, queue.maximize) as live,
+            Live(described.name or folder.name, job, known, missing, outcome.seconds, queue.maximize) as live,
         ):
             if jobs is None:
                 work(job, queue, stop, live)
@@ -175,6 +181,8 @@ def sweep(
         outcome.planned = job.deliver(queue)
         _write_plan(job, outcome.planned)
         outcome.stopped = stop.finishing
+        if queue.left() and queue.reached():
+            say(f"{job.measure()[0]} has reached the target of {described.target}: no further run")
     return _reported(outcome, baseline)
 
 
@@ -208,6 +216,8 @@ def _published(outcome: Outcome) -> Outcome:
 
 
 def _reported(outcome: Outcome, baseline: str | None) -> Outcome:
+    if outcome.stopped and not any(outcome.folder.glob(f"*/{files.RESULT}")):
+        return outcome  # before anything ran
     outcome.report = report([outcome.folder], baseline=baseline)
     outcome.report.write_html(outcome.folder / PAGE)
     return outcome
@@ -249,10 +259,7 @@ def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
     if job.plan.sweep.method == "bayes":
         _same_search(folder, job)
         return
-    try:
-        before = {tuple(t["overrides"]): t["folder"] for t in json.loads(path.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError, KeyError) as error:
-        raise RequestError(f"{path}: damaged ({error}); delete it, or name another --folder") from None
+    before = {tuple(each["overrides"]): each["folder"] for each in _plan_of(folder)}
     now = {tuple(p.trial.overrides): p.folder.name for p in planned}
     shared = before.keys() & now.keys()
     if not shared:
@@ -270,13 +277,29 @@ def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
             )
 
 
+def _plan_of(folder: Path) -> list[dict[str, Any]]:
+    """The runs that a sweep has planned, or a search chosen."""
+    path = folder / PLAN
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [{"overrides": each["overrides"], "folder": each["folder"]} for each in found]
+    except (ValueError, TypeError, KeyError) as error:
+        raise RequestError(f"{path}: damaged ({error}); delete it, or name another --folder") from None
+
+
+def _fixed(overrides: Sequence[str], job: Job) -> frozenset[str]:
+    """Of the overrides of a search's run those that all of its runs have."""
+    return frozenset(apart(overrides, *job.plan.varied))
+
+
 def _same_search(folder: Path, job: Job) -> None:
     """The same for a search by values, whose configurations follow from each other."""
     try:
         before = Plan(read_sweep(folder / SWEEP), job.plan.overrides).digest
     except RequestError:
         before = None
-    if before != job.plan.digest:
+    fixed = {_fixed(each["overrides"], job) for each in _plan_of(folder)}
+    if before != job.plan.digest or fixed - {_fixed(job.example().trial.overrides, job)}:
         raise RequestError(f"{folder}: holds another sweep, with another space or method; name another --folder")
 
 

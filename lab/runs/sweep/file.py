@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from lab.config import SEEDS
 from lab.errors import RequestError
 from lab.runs.sweep.command import JSON, arguments, check_survives, expand, override_key, read_command, train_overrides
 from lab.runs.sweep.document import Document, kind_of, read_document
@@ -247,5 +248,5 @@ def _check_seed(sweep: SweepFile) -> None:
             "parameters.seed: seeds are replicates of every configuration and are not drawn; accepted: value or values"
         )
     for value in seed.points():
-        if type(value) is not int or value < 0:
-            raise RequestError(f"parameters.seed: {value!r} is not a seed; accepted: whole numbers from 0")
+        if type(value) is not int or not 0 <= value < SEEDS:
+            raise RequestError(f"parameters.seed: {value!r} is not a seed; accepted: whole numbers from 0, under 2^63")

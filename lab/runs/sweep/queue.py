@@ -87,6 +87,7 @@ class Queue:
         self.storage, self.sampler, self.metric, self.known, self.pruning = storage, sampler, metric, known, pruning
         self.plan, self.by_run = sampler.plan, _by_run(sampler.plan, pruning)
         self.shares = shares(self.plan, pruning)
+        self._mine = {(point.number, point.seeds) for point in self.shares}
         direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         self.maximize = maximize
@@ -159,11 +160,12 @@ class Queue:
         self.fill()
         trials = self._trials()
         by_point = _by_point(trials)
-        mine = {(point.number, point.seeds) for point in self.shares}  # others may want more seeds of the same study
-        waiting = [t for t in trials if t.state == TrialState.WAITING and _share(t) in mine]
+        waiting = [t for t in trials if t.state == TrialState.WAITING and self._is_mine(t)]
         for trial in sorted(waiting, key=self._turn):
             trial_id = self._id(trial)
             number, seeds = _share(trial)
+            if _is_run_elsewhere(trial, trials):
+                continue
             owner = self._owner(by_point[number], seeds)
             if owner is None or owner.number != trial.number:
                 self._set(trial_id, TrialState.FAIL)  # a twin
@@ -172,21 +174,40 @@ class Queue:
                 self.storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
             if self._set(trial_id, TrialState.RUNNING):
                 self.storage.set_trial_user_attr(trial_id, "worker", f"{socket.gethostname()}:{os.getpid()}")
-                parameters = trial.user_attrs.get("parameters") or self._choose(trial, trial_id, trials)
-                missing = [seed for seed in seeds if seed not in _results(self.storage.get_trial(trial_id))]
-                return Claim(trial, trial_id, Point(number, parameters, seeds), missing[0] if missing else None)
+                if "parameters" not in trial.user_attrs:
+                    if any("parameters" in t.user_attrs for t in by_point[number]):
+                        self._set(trial_id, TrialState.FAIL)  # chosen since, for other seeds: `fill` adds it anew
+                        return self.claim()
+                    self._choose(trial, trial_id)
+                    trials = self._trials()
+                    if _is_run_elsewhere(self.storage.get_trial(trial_id), trials):
+                        self._set(trial_id, TrialState.WAITING)
+                        continue
+                mine = self.storage.get_trial(trial_id)
+                self._take_over(mine, trial_id, trials)
+                done = _results(self.storage.get_trial(trial_id))
+                missing = [seed for seed in seeds if seed not in done]
+                point = Point(number, mine.user_attrs["parameters"], seeds)
+                return Claim(trial, trial_id, point, missing[0] if missing else None)
         return None
 
-    def _choose(self, trial: FrozenTrial, trial_id: int, trials: list[FrozenTrial]) -> dict[str, Any]:
-        """A search's next configuration. Where it is one that has been run, its results are taken over."""
+    def _is_mine(self, trial: FrozenTrial) -> bool:
+        """Whether it is a share of this plan; others may want more seeds in the same study."""
+        return _share(trial) in self._mine
+
+    def _choose(self, trial: FrozenTrial, trial_id: int) -> None:
+        """A search's next configuration."""
         parameters = self.sampler.choose(self.study.study_name, self.storage, trial_id, trial.user_attrs["point"])
         self.storage.set_trial_user_attr(trial_id, "parameters", parameters)
+
+    def _take_over(self, trial: FrozenTrial, trial_id: int, trials: list[FrozenTrial]) -> None:
+        """Results of the same configuration in other trials: one that a search chose before, or with other seeds."""
+        wanted = set(trial.user_attrs["seeds"]) - _results(trial).keys()
         for other in trials:
-            if other.user_attrs.get("parameters") == parameters:
-                self.storage.set_trial_user_attr(trial_id, "same as", other.user_attrs["point"])
+            if other.number != trial.number and _are_alike(other, trial):
                 for seed, result in _results(other).items():
-                    self.storage.set_trial_user_attr(trial_id, f"result/{seed}", result)
-        return parameters
+                    if seed in wanted and not _is(result, "failed"):
+                        self.storage.set_trial_user_attr(trial_id, f"result/{seed}", result)
 
     @patient
     def tell(self, claim: Claim, result: Mapping[str, Any]) -> None:
@@ -209,7 +230,9 @@ class Queue:
         self._set(claim.trial_id, state, None if value is None else [value])
 
     def _is_behind(self, results: Results) -> bool:
-        complete = [t for t in self._trials() if t.state == TrialState.COMPLETE and t.value is not None]
+        complete = [
+            t for t in self._trials() if t.state == TrialState.COMPLETE and t.value is not None and self._is_mine(t)
+        ]
         if not complete:
             return False
         best = (max if self.maximize else min)(complete, key=lambda t: t.value or 0.0)
@@ -244,8 +267,8 @@ class Queue:
 
         @patient
         def others() -> list[list[float]]:
-            others = [t for t in self._trials() if t.user_attrs["point"] != claim.point.number and key in t.user_attrs]
-            return [list(_history(trial, key).values()) for trial in others]
+            others = {t.user_attrs["point"]: t for t in self._trials() if key in t.user_attrs}  # of each the last
+            return [list(_history(t, key).values()) for number, t in others.items() if number != claim.point.number]
 
         before = _history(self.storage.get_trial(claim.trial_id), key)
         return Early(self.pruning.rule, self.metric, -1 if self.maximize else 1, before, remember, others)
@@ -323,19 +346,20 @@ class Queue:
             if chosen:
                 last = max(chosen, key=lambda t: t.number)
                 known = Point(point.number, last.user_attrs["parameters"], point.seeds)
-                found.append((known, _gathered(trials[point.number])))
+                found.append((known, _standing([t for t in chosen if _are_alike(t, last)])))
         return found
 
     @patient
     def left(self) -> bool:
         """Whether a share has not ended."""
-        mine = {(point.number, point.seeds) for point in self.shares}
-        return any(not trial.state.is_finished() and _share(trial) in mine for trial in self._trials())
+        return any(not trial.state.is_finished() and self._is_mine(trial) for trial in self._trials())
 
     @patient
     def others_run(self) -> bool:
-        """Whether other workers are at it, so that something may come back."""
-        return any(trial.state == TrialState.RUNNING for trial in self._trials())
+        """Whether other workers are at what is left of these shares, so that something may come back."""
+        wanted = {point.number: set(point.seeds) for point in self.plan.points}
+        running = [t for t in self._trials() if t.state == TrialState.RUNNING]
+        return any(wanted.get(number, set()) & set(seeds) for number, seeds in map(_share, running))
 
     @patient
     def reached(self) -> bool:
@@ -401,6 +425,24 @@ def _share(trial: FrozenTrial) -> tuple[int, tuple[int, ...]]:
     return trial.user_attrs["point"], tuple(trial.user_attrs["seeds"])
 
 
+def _are_alike(one: FrozenTrial, other: FrozenTrial) -> bool:
+    """Whether they are of the same configuration, which a search may choose twice."""
+    chosen = one.user_attrs.get("parameters")
+    return chosen is not None and chosen == other.user_attrs.get("parameters")
+
+
+def _is_run_elsewhere(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
+    """Whether a run of it is under way in another trial: of a search that chose the same, or of a worker with other seeds."""
+    seeds = set(trial.user_attrs["seeds"]) - _results(trial).keys()
+    return any(
+        t.state == TrialState.RUNNING
+        and t.number != trial.number
+        and _are_alike(t, trial)
+        and seeds & (set(t.user_attrs["seeds"]) - _results(t).keys())
+        for t in trials
+    )
+
+
 def _results(trial: FrozenTrial) -> Results:
     return {int(k.removeprefix("result/")): v for k, v in trial.user_attrs.items() if k.startswith("result/")}
 
@@ -413,6 +455,20 @@ def _history(trial: FrozenTrial, key: str) -> dict[int, float]:
 def _gathered(trials: list[FrozenTrial]) -> Results:
     """The last that is known of each seed."""
     return {seed: result for trial in trials for seed, result in _results(trial).items()}
+
+
+def _standing(trials: list[FrozenTrial]) -> Results:
+    """The same, without failures that are tried again."""
+    latest: dict[int, int] = {}
+    for trial in trials:
+        for seed in trial.user_attrs["seeds"]:
+            latest[seed] = max(latest.get(seed, 0), trial.user_attrs["attempt"])
+    return {
+        seed: result
+        for trial in trials
+        for seed, result in _results(trial).items()
+        if not _is(result, "failed") or trial.user_attrs["attempt"] == latest.get(seed, 0)
+    }
 
 
 def _is(result: Mapping[str, Any], status: str) -> bool:

@@ -45,7 +45,7 @@ class Status:
     Attributes:
         folder: of it.
         name: that its file gives it.
-        active: somebody works on it on this machine.
+        active: somebody works on it: on this machine, or wherever its database is reached from.
         total: runs that it means to make.
         runs: those that are planned or there.
         metric: what they are valued by.
@@ -115,7 +115,8 @@ def status(target: str | Path, storage: str | None = None) -> Status:
     if not (folder / SWEEP).is_file():
         raise RequestError(f"{folder}: no sweep there; `lab sweep FILE` makes one")
     described = read_sweep(folder / SWEEP)
-    active = _held(folder / ".lock")
+    studies = _studies(folder, storage)
+    active = _held(folder / ".lock") or (storage is not None and any(study["workers"] for study in studies))
     planned = _planned(folder)
     there = sorted(path.parent.name for path in folder.glob(f"*/{files.CONFIG}"))
     runs = [_run(folder / name, planned.get(name, []), active) for name in dict.fromkeys([*planned, *there])]
@@ -132,7 +133,7 @@ def status(target: str | Path, storage: str | None = None) -> Status:
         metric=metric,
         best=_best(runs, maximize),
         seconds_left=_left(runs, total),
-        studies=_studies(folder, storage),
+        studies=studies,
     )
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ class Worker:
         """Ask it to finish, then to stop; before it hears signals the first would be lost, and it begins nothing yet."""
         for number in (signal.SIGINT, signal.SIGTERM)[self.told : wishes]:
             if self.hears and self.process.pid:
-                os.kill(self.process.pid, number)
+                with suppress(ProcessLookupError):  # it has ended by itself
+                    os.kill(self.process.pid, number)
                 self.told += 1
 
     def ended(self) -> str | None:

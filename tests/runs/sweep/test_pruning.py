@@ -46,12 +46,12 @@ def test_a_run_is_compared_by_measurement_and_continued_ones_keep_their_history(
     assert more({"step": 1, "m": 1.0})
 
 
-def made(tmp_path, prune, seeds, method="grid", **extra):
+def made(tmp_path, prune, seeds, method="grid", storage=None, **extra):
     parameters = {"a": {"values": [1, 2, 3]}, "seed": {"values": list(range(seeds))}}
     content = {"method": method, "command": ["lab", "train", "${args}"], "parameters": parameters, **extra}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     described = read_sweep(tmp_path / "sweep.yaml")
-    storage = optuna.storages.InMemoryStorage()
+    storage = storage or optuna.storages.InMemoryStorage()
     pruning = Pruning.of(described, prune)
     queue = Queue(storage, "s", Sampler(Plan(described)), "loss", False, lambda point: {}, pruning)
     queue.fill()
@@ -75,6 +75,25 @@ def test_what_is_worse_over_paired_seeds_is_given_up_and_none_of_its_seeds_count
     assert {r["status"] for r in first.values()} == {"finished"}
     assert {r["status"] for r in second.values()} == {"pruned"}
     assert second[0]["error"] == "its configuration was pruned after 4 of 6 seeds"
+
+
+def test_runs_from_before_it_was_asked_for_are_no_best_configuration(tmp_path):
+    storage = optuna.storages.InMemoryStorage()
+    plain = made(tmp_path, None, 8, storage=storage)
+    for _ in range(3):
+        claim = plain.claim()
+        plain.tell(claim, {"status": "finished", "loss": float(claim.point.parameters["a"] != 1)})
+        plain.give_back(claim)
+    queue = made(tmp_path, "wilcoxon", 8, storage=storage)
+    ran = []
+    while claim := queue.claim():
+        with queue.kept(claim):
+            if claim.seed is not None:
+                ran.append(claim.point.parameters["a"])
+                loss = 10 * claim.seed + float(claim.point.parameters["a"] != 1)
+                queue.tell(claim, {"status": "finished", "loss": loss})
+    assert ran.count(1) == 7
+    assert ran.count(2) == ran.count(3) == 3
 
 
 def test_what_is_as_good_is_not_given_up(tmp_path):

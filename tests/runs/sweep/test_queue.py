@@ -320,3 +320,93 @@ def test_a_random_search_shows_its_values(journal, tmp_path):
     pairs = [(point, seed) for seed in (0, 1) for point in queue.plan.points]
     for trial, (point, seed) in zip(queue.study.trials, pairs, strict=True):
         assert trial.params == {"seed": seed} | {name: point.parameters[name] for name in ("x", "n", "k")}
+
+
+def seeded(content, *seeds):
+    return content | {"parameters": content["parameters"] | {"seed": {"values": list(seeds)}}}
+
+
+def test_a_search_called_with_other_seeds_keeps_each_result_with_its_configuration(journal, tmp_path):
+    ran = {}
+
+    def some(queue, most=None):
+        while (most is None or len(ran) < most) and (claim := queue.claim()):
+            with queue.kept(claim):
+                if claim.seed is not None:
+                    key = claim.point.number, claim.seed, repr(claim.point.parameters)
+                    assert key not in ran
+                    ran[key] = claim.point.parameters["x"] + claim.seed
+                    queue.tell(claim, {"status": "finished", "loss": ran[key]})
+
+    some(make(journal, tmp_path, SEARCH), most=3)
+    for seeds in ((0,), (0, 1), (0,)):
+        queue = make(journal, tmp_path, seeded(SEARCH, *seeds))
+        some(queue)
+        found = queue.results()
+        assert len(found) == 12
+        for point, results in found:
+            assert {seed: ran[point.number, seed, repr(point.parameters)] for seed in seeds} == {
+                seed: results[seed]["loss"] for seed in seeds
+            }
+    assert len(ran) == 24
+
+
+def test_workers_that_choose_the_same_run_it_once(place, tmp_path):
+    narrow = SEARCH | {"run_cap": 6, "parameters": {"k": {"values": ["one", "two"]}, "seed": {"values": [0, 1]}}}
+    first, second = make(place, tmp_path, narrow), make(place, tmp_path, narrow)
+    ran, held = [], {}
+    for queue in itertools.cycle((first, second)):
+        if queue in held:
+            claim = held.pop(queue)
+            queue.tell(claim, {"status": "finished", "loss": len(claim.point.parameters["k"]) + claim.seed})
+            queue.give_back(claim)
+        claim = queue.claim()
+        while claim is not None and claim.seed is None:
+            queue.give_back(claim)
+            claim = queue.claim()
+        if claim is not None:
+            ran.append((claim.point.parameters["k"], claim.seed))
+            held[queue] = claim
+        elif not held:
+            break
+    assert sorted(ran) == [("one", 0), ("one", 1), ("two", 0), ("two", 1)]
+    assert [t.value for t in first.study.trials if t.state == TrialState.COMPLETE] == [3.5] * 6
+
+
+def test_a_worker_waits_for_those_alone_that_run_what_it_wants(place, tmp_path):
+    one, more = make(place, tmp_path, seeded(GRID, 0)), make(place, tmp_path, seeded(GRID, 0, 1))
+    assert len(finish(one)) == 3
+    claim = more.claim()
+    assert claim.seed == 1
+    assert more.others_run()
+    assert not one.others_run()
+    assert not one.left()
+
+
+def test_a_run_that_is_under_way_with_other_seeds_is_not_begun(place, tmp_path, monkeypatch):
+    """One worker takes whole configurations, as where it prunes."""
+    with monkeypatch.context() as before:
+        before.setattr("lab.runs.sweep.queue._by_run", lambda plan, pruning: False)
+        whole = make(place, tmp_path)
+    first = whole.claim()
+    single = make(place, tmp_path)
+    claims = [single.claim() for _ in range(4)]
+    assert [(c.point.parameters["a"], c.seed) for c in claims] == [(2, 0), (3, 0), (2, 1), (3, 1)]
+    assert single.claim() is None
+    assert single.others_run()
+    whole.tell(first, result(first, 7.0))
+    whole.give_back(first)
+    assert finish(single) == [(1, 1)]
+    assert single.results()[0][1][0]["loss"] == 7.0
+
+
+def test_a_failure_that_is_tried_again_is_no_result_meanwhile(place, tmp_path):
+    queue = make(place, tmp_path)
+    while claim := queue.claim():
+        with queue.kept(claim):
+            queue.tell(claim, {"status": "failed"} if claim.seed else result(claim))
+    assert all(results[1]["status"] == "failed" for _, results in queue.results())
+    queue.fill(retry_failed=True)
+    claim = queue.claim()
+    assert [sorted(results) for _, results in queue.results()] == [[0]] * 3
+    queue.give_back(claim)

@@ -3,10 +3,14 @@
 import json
 
 import pytest
+import yaml
 from filelock import FileLock
 
 from lab.runs import folder as files
 from lab.runs.sweep import sweep
+from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.job import Job
+from lab.runs.sweep.plan import Plan
 from lab.runs.sweep.status import status
 
 
@@ -49,3 +53,16 @@ def test_a_sweep_says_how_far_it_is(lab, asked, tmp_path):
     assert "4 runs: 2 finished, 1 interrupted, 1 waiting" in said
     assert "interrupted at 40%" in said
     assert json.loads((tmp_path / "runs" / "asked" / "plan.json").read_text())
+
+
+def test_a_sweep_that_is_shared_is_at_work_while_a_worker_is(asked, tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    sweep(asked, folder=tmp_path / "s", storage=url)
+    assert not status(tmp_path / "s", url).active
+    content = yaml.safe_load(asked.read_text())
+    content["parameters"]["seed"]["values"].append(2)
+    asked.write_text(yaml.safe_dump(content, sort_keys=False))
+    queue = Job(Plan(read_sweep(asked)), tmp_path / "s").open_queue(url)
+    queue.fill()
+    assert queue.claim() is not None
+    assert status(tmp_path / "s", url).active

@@ -114,6 +114,28 @@ def test_more_seeds_are_the_same_sweep_and_other_questions_are_not(file, change,
         sweep(file, folder=tmp_path / "s")
 
 
+def test_other_overrides_are_another_search(file, change, tmp_path):
+    space = {"attention": {"value": "mha"}, "optimizer.lr": {"min": 0.001, "max": 0.01}}
+    change(space, method="bayes", run_cap=2, metric={"name": "val/bpb"})
+    sweep(file, ["model.layers=2"], folder=tmp_path / "s")
+    for words in ([], ["model.layers=3"], ["model.layers=2", "model.heads=2"]):
+        with pytest.raises(RequestError, match="holds another sweep"):
+            sweep(file, words, folder=tmp_path / "s")
+    again = sweep(file, ["model.layers=2"], folder=tmp_path / "s")
+    assert [run.status for run in again.planned] == ["finished"] * 4
+
+
+@pytest.mark.parametrize("jobs", [None, 2])
+def test_ctrl_c_before_the_first_run(file, tmp_path, jobs):
+    with pressed(lambda: SweepStop._open):
+        outcome = sweep(file, ["budget.steps=3"], folder=tmp_path / "s", jobs=jobs)
+    assert outcome.exit_code == 130
+    ran = len(results(tmp_path / "s"))
+    assert (outcome.report is None) == (ran == 0)
+    outcome.print()
+    assert sweep(file, ["budget.steps=3"], folder=tmp_path / "s").exit_code == 0
+
+
 def test_wrong_parameters_are_named_before_the_first_trial(file, change, tmp_path):
     change({"model.dimm": {"value": 3}})
     with pytest.raises(RequestError, match=r"little.yaml: model.dimm: no such key .* model.dim"):
