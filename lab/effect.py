@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lab.console import say
+from lab.errors import RequestError
 from lab.options import flatten
 
 PARTS = ("alignment", "attention", "block", "cell", "embedding", "expert", "ffn", "norm", "pattern", "position")
@@ -61,6 +62,13 @@ def say_without_effect(configs: Iterable[DictConfig]) -> None:
 
 def chosen(config: DictConfig) -> dict[str, str]:
     """The option of each group that has a say in this composition."""
+    if not REFERENCE.search(OmegaConf.to_yaml(config)):  # of a run, whose references have been followed
+        from lab.config import compose
+
+        try:
+            config = compose(*config.overrides)
+        except RequestError:  # its options have changed since
+            return dict(config.choices)
     nothing = unread(config)
     return {group: option for group, option in config.choices.items() if group not in nothing}
 

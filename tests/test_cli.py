@@ -181,6 +181,20 @@ def test_a_diverged_run_is_a_result_that_no_mean_counts(lab, small, tmp_path):
     report = lab("report", "runs", "--json").json
     assert [run["status"] for run in report["not_counted"]] == ["diverged"]
     assert [len(table["configurations"]) for table in report["tables"]] == [1]
+    for words in (["probe"], ["generate", "the"], ["attention", "the"], ["embeddings", "--near", "a"]):
+        refused = lab(words[0], "runs/high", words[1:])
+        assert (refused.code, refused.out) == (2, "")
+        assert "model.safetensors: the run has diverged, and its weights are no numbers" in refused.err
+
+
+def test_a_reader_that_leaves_is_no_failure(small, lab, tmp_path):
+    lab("train", small, "folder=runs/one")
+    for words in ("report runs", "show runs/one"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lab", *words.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+        )
+        process.stdout.close()
+        assert (process.wait(), process.stderr.read()) == (0, b"")
 
 
 def test_a_run_that_fails_says_why_and_ends_with_1(lab, small, tmp_path, monkeypatch):

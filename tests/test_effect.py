@@ -8,6 +8,7 @@ import pytest
 from lab.config import compose, meta_model
 from lab.effect import PARTS, chosen, unread, without_effect
 from lab.options import conf_folder, groups
+from lab.runs import folder as files
 
 PRESETS = (
     "tiny",
@@ -91,6 +92,16 @@ def test_chosen_are_the_groups_that_have_a_say():
     words = chosen(composed("preset=word2vec"))
     assert {"objective", "data", "tokenizer", "optimizer", "preset"} <= {*words}
     assert not {"attention", "ffn", "norm", "cell", "embedding"} & {*words}
+
+
+def test_of_a_run_as_of_its_composition(tmp_path):
+    """Whose references have been followed where it is kept."""
+    config = composed("preset=word2vec")
+    files.open_folder(tmp_path / "run", config)
+    kept = files.read_config(tmp_path / "run")
+    assert chosen(kept) == chosen(config)
+    kept.overrides = ["preset=gone"]
+    assert chosen(kept) == dict(config.choices)
 
 
 def test_the_verbs_say_it_once(lab, tmp_path, monkeypatch):

@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         say(f"lab {given[0]}: {error}")
         return 2
-    except SystemExit as end:  # after --help
-        return int(end.code or 0)
+    except SystemExit as end:  # after --help; rich leaves so where the reader has gone
+        return 0 if isinstance(end.__context__, BrokenPipeError) else int(end.code or 0)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -279,9 +279,12 @@ class Run:
         if not path.is_file():
             raise RequestError(f"{path}: no weights; the run is {self.status}")
         try:
-            return load_file(path)
+            found = load_file(path)
         except (SafetensorError, OSError) as error:
             raise RequestError(f"{path}: damaged ({str(error)[:200]})") from None
+        if self.status == "diverged" and not all(bool(weight.isfinite().all()) for weight in found.values()):
+            raise RequestError(f"{path}: the run has diverged, and its weights are no numbers")
+        return found
 
     @cached_property
     def model(self) -> nn.Module:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
 from importlib import resources
@@ -15,6 +16,7 @@ from lab.errors import RequestError
 from lab.runs.comparison import method, numbers, words
 from lab.runs.comparison.charts import chart_data
 from lab.runs.report import report
+from lab.runs.terms import Terms
 from tests.runs.synthetic import write_ladder, write_run, write_scale, write_search
 
 NASTY = "+note=<b onclick=x>&\"'</script>"
@@ -72,6 +74,65 @@ def test_parts_of_the_measure_are_told_apart_and_named_however_narrow(tmp_path):
     assert heading.split()[-5:] == list(spans)
     assert rows.split("attention")[1].split()[:2] == ["0.5", "0.6"]
     assert all(len(line) <= 80 for line in rows.splitlines()[:4])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "labels"),
+    [
+        (["attention=mha"], ["attention=gqa", "model.layers=4"], ["attention=mha", "attention=gqa"]),
+        (
+            ["attention=mha", "optimizer.lr=1e-3"],
+            ["attention=gqa", "optimizer.lr=0.001"],
+            ["attention=mha", "attention=gqa"],
+        ),
+        (
+            ["attention=mha", "split.holdout=[a,b]"],
+            ["attention=gqa"],
+            ["attention=mha split.holdout=[a,b]", "attention=gqa"],
+        ),
+    ],
+)
+def test_what_is_written_apart_and_means_the_same_is_no_difference(tmp_path, one, other, labels):
+    for name, overrides in (("one", one), ("other", other)):
+        folder = write_run(tmp_path / name, overrides, 2.0, configuration=name)
+        path = folder / "config.yaml"
+        path.write_text(path.read_text() + "\nmodel: {layers: 4}\n" if path.exists() else "model: {layers: 4}\n")
+    made = report([tmp_path])
+    assert [each.label for each in made.results.tables[0].configurations] == labels
+    with pytest.raises(RequestError, match=r"--scale split.holdout: is no number that differs"):
+        report([tmp_path], scale=["split.holdout"])
+
+
+def test_a_moved_folder_names_its_own_files(tmp_path):
+    for seed in range(2):
+        place = tmp_path / "old" / f"{seed}" / "wandb" / "offline-run-1"
+        folder = write_run(tmp_path / "old" / f"{seed}", ["attention=mha"], 2.0, seed, wandb=str(place))
+        place.mkdir(parents=True)
+        assert folder.exists()
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert words.wandb_places(report([tmp_path / "new"]).results) == [
+        str(tmp_path / "new" / f"{seed}" / "wandb" / "offline-run-1") for seed in range(2)
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_cannot_be_written_is_reported_all_the_same(tmp_path, capfd):
+    write_run(tmp_path / "s" / "one", ["attention=mha"], 2.0)
+    (tmp_path / "s").chmod(0o500)
+    assert main(["report", str(tmp_path / "s")]) == 0
+    said = capfd.readouterr()
+    assert "--html FILE writes the page elsewhere" in said.err
+    assert "bits per byte" in said.out
+
+
+def test_the_page_of_an_experiment_stays(tmp_path):
+    for option in ("mha", "gqa"):
+        write_run(tmp_path / "q" / "compare" / option, [f"attention={option}"], 2.0, configuration=option)
+    Terms(claim=("better: attention=gqa over attention=mha",)).write(tmp_path / "q" / "compare")
+    (tmp_path / "q" / "report.html").write_text("the claim")
+    assert main(["report", str(tmp_path / "q")]) == 0
+    assert (tmp_path / "q" / "report.html").read_text() == "the claim"
+    assert (tmp_path / "q" / "comparison.html").exists()
 
 
 def test_a_sentence_says_what_was_found(ladder):

@@ -210,4 +210,5 @@ def test_the_noise_is_the_pooled_spread_and_effects_are_hedges():
     seen = noise(groups)
     assert (seen.sd, seen.freedom) == (pytest.approx(pooled**0.5), 3)
     assert seen.effect(1.0) == pytest.approx((1 - 3 / 11) / pooled**0.5)
+    assert noise([[1.0, 2.0], [3.0]]).effect(1.0) is None  # Hedges' factor is none of one degree of freedom
     assert noise([[1.0], [2.0, 2.0]]) is None

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from lab.cli.parser import Parser, print_json
+from lab.errors import RequestError
 
 HELP = {"report FOLDER ...": "compare runs: a table and a page"}
 
@@ -36,7 +37,14 @@ def main(arguments: list[str]) -> int:
     made = compare(
         options.folders, options.baseline, options.margin, options.scale, options.most_seeds, options.measure
     )
-    made.write_html(options.html or _around(options.folders) / "report.html")
+    try:
+        made.write_html(options.html or _around(options.folders) / _page(options.folders))
+    except RequestError as error:
+        if options.html:
+            raise
+        from lab.console import say
+
+        say(f"{error}; --html FILE writes the page elsewhere")
     for path in options.table:
         made.write_table(path)
     if options.wandb:
@@ -46,6 +54,15 @@ def main(arguments: list[str]) -> int:
     else:
         made.print()
     return 0
+
+
+def _page(folders: list[Path]) -> str:
+    """The page's name; that of an experiment, which begins with its claim, stays."""
+    from lab.runs.experiment import COMPARE
+    from lab.runs.terms import Terms
+
+    terms = Terms.read(folders[0] / COMPARE) if len(folders) == 1 else None
+    return "comparison.html" if terms is not None and terms.claim else "report.html"
 
 
 def _around(folders: list[Path]) -> Path:

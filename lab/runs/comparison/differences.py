@@ -124,9 +124,11 @@ class Noise:
 
         return float(stdtrit(self.freedom, (1 + confidence) / 2)) * self.sd * math.sqrt(2 / seeds)
 
-    def effect(self, mean: float) -> float:
-        """A difference in standard deviations of a run (Cohen's d), with Hedges' (1981) correction for few seeds."""
-        return mean / self.sd * (1 - 3 / (4 * self.freedom - 1))
+    def effect(self, mean: float) -> float | None:
+        """A difference in standard deviations of a run (Cohen's d), with Hedges' (1981) correction for few seeds; None where
+        they are too few for it.
+        """
+        return mean / self.sd * (1 - 3 / (4 * self.freedom - 1)) if self.freedom > 1 else None
 
 
 def noise(groups: Iterable[Iterable[float]]) -> Noise | None:

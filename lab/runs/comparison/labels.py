@@ -49,7 +49,7 @@ def varied(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """
     typed = [told(run.overrides) for run in runs]
     keys = _differing([{key: text.partition("=")[2] for key, text in setting.items()} for setting in typed])
-    return [
+    found = [
         {
             key: _value(setting[key].partition("=")[2]) if key in setting else {**run.config, **run.choices}[key]
             for key in keys
@@ -57,6 +57,8 @@ def varied(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
         }
         for run, setting in zip(runs, typed, strict=True)
     ]
+    different = _differing(found)  # two may be written apart and mean the same
+    return [{key: value for key, value in setting.items() if key in different} for setting in found]
 
 
 def _value(text: str) -> Any:
@@ -83,8 +85,8 @@ def variants_and_sizes(runs: Sequence[RunRecord], scale: Sequence[str]) -> tuple
     settings = varied(runs)
     keys = list(dict.fromkeys(key for setting in settings for key in setting))
     for key in scale:
-        numbers = {setting.get(key) for setting in settings}
-        if len(numbers) < 2 or not all(isinstance(number, int | float) for number in numbers):
+        numbers = [setting.get(key) for setting in settings]
+        if not all(isinstance(number, int | float) for number in numbers) or len(set(numbers)) < 2:
             numeric = [
                 other for other in keys if all(isinstance(setting.get(other), int | float) for setting in settings)
             ]
@@ -153,7 +155,8 @@ def _by_overrides(runs: Sequence[RunRecord]) -> list[str]:
     typed = [told(run.overrides) for run in runs]
     if len(runs) == 1:
         return [" ".join(typed[0].values()) or f"preset={runs[0].choices.get('preset', 'default')}"]
-    keys = _differing(typed)
+    meant = {key for setting in varied(runs) for key in setting}
+    keys = [key for key in _differing(typed) if key in meant]
     labels = [" ".join(text for key, text in setting.items() if key in keys) for setting in typed]
     return [label or _defaults(run, keys) for label, run in zip(labels, runs, strict=True)]
 

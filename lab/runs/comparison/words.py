@@ -7,6 +7,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, median
 
 from lab.runs.comparison.collect import NOT_STARTED, RunRecord
@@ -331,4 +332,11 @@ def wandb_runs(results: Results) -> list[str]:
 def wandb_places(results: Results) -> list[str]:
     """Folders or addresses of the runs that count, each once."""
     runs = [run for table in results.tables for each in table.configurations for run in each.runs.values()]
-    return list(dict.fromkeys(str(run.result["wandb"]) for run in runs if run.result.get("wandb")))
+    return list(dict.fromkeys(_wandb_place(run) for run in runs if run.result.get("wandb")))
+
+
+def _wandb_place(run: RunRecord) -> str:
+    """Where its folder has it now, which may have been moved since; else where it says."""
+    said = str(run.result["wandb"])
+    here = run.folder / "wandb" / Path(said).name
+    return str(here) if "://" not in said and here.exists() else said
