@@ -23,6 +23,7 @@ from lab.runs.comparison.differences import paired_difference
 from lab.runs.comparison.numbers import number, plain, signed
 from lab.runs.comparison.sequential import interval, repeated_interval
 from lab.runs.comparison.verdict import ALPHA, FEWEST_PAIRS
+from lab.values import is_number
 
 CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
 HOLDS, CONTRADICTED, OPEN = "holds", "contradicted", "open"
@@ -227,6 +228,22 @@ def judge(
         most: where seeds were added until it was decided, how many at most.
     """
     return [_judge(each, stages, margin, most, ALPHA / len(rule)) for each in rule]
+
+
+def check_measured(rule: Sequence[Statement], stages: Mapping[str | None, Sequence[RunRecord]]) -> None:
+    """See that what statements compare by is there, once all has been measured. Arguments as `judge`.
+
+    Raises:
+        RequestError: no run of either side holds it, as no other would.
+    """
+    for statement in rule:
+        sides = [_runs_of(side, stages.get(side.stage, ())) for side in (statement.left, statement.right)]
+        runs = [run for side in sides for run in side.values()]
+        if statement.measure and runs and all(run.number(statement.measure) is None for run in runs):
+            known = ", ".join(sorted(key for key, value in runs[0].result.items() if is_number(value)))
+            raise RequestError(
+                f"rule: {statement}: {statement.measure} is nothing that these runs measure; accepted: {known}"
+            )
 
 
 def _judge(

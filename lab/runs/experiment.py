@@ -18,10 +18,11 @@ from typing import Any
 import yaml
 
 from lab.atomic import write_atomically
+from lab.config import compose
 from lab.console import say
 from lab.errors import RequestError
 from lab.options import conf_folder
-from lab.runs.claim import OPEN, Found, Statement, how, judge, verdict
+from lab.runs.claim import OPEN, Found, Statement, check_measured, how, judge, verdict
 from lab.runs.comparison.collect import FINISHED, RunRecord, read_runs
 from lab.runs.comparison.configurations import key_of
 from lab.runs.decoding import Decoding, measure
@@ -30,7 +31,7 @@ from lab.runs.report import Preface, Report
 from lab.runs.sweep import Outcome, sweep
 from lab.runs.sweep.driver import PAGE
 from lab.runs.sweep.file import read_sweep, rewritten
-from lab.runs.sweep.plan import bare, plan
+from lab.runs.sweep.plan import apart, bare, plan
 from lab.runs.terms import Terms
 
 FILE, RESULT = "experiment.yaml", "result.yaml"
@@ -265,6 +266,7 @@ def run(
     for statement in experiment.rule:
         for side in (statement.left, statement.right):
             side.check(known, list(experiment.again))
+    _check_again(experiment, overrides)
     outcome = fair_sweep(
         experiment.sweep,
         overrides,
@@ -287,11 +289,27 @@ def run(
         finished = [run.folder for run in read_runs([folder / COMPARE]) if run.status == FINISHED]
         measure(finished, experiment.decoding)
     stages[None] = read_runs([folder / COMPARE])
+    check_measured(experiment.rule, stages)
     found = judge(experiment.rule, stages, experiment.terms.margin, experiment.terms.most_seeds)
     _write(experiment, found, outcome, overrides, folder)
     outcome.report.preface = _preface(experiment, found)
     outcome.report.write_html(folder / PAGE)
     return Ended(experiment, outcome, found)
+
+
+def _check_again(experiment: Experiment, overrides: Sequence[str]) -> None:
+    """See that each stage's words mean something for every configuration.
+
+    Raises:
+        RequestError: they do not.
+    """
+    given = dict.fromkeys(apart(trial.overrides) for trial in plan(read_sweep(experiment.sweep), overrides))
+    for name, words in experiment.again.items():
+        for each in given:
+            try:
+                compose(*each, *words)
+            except RequestError as error:
+                raise RequestError(f"{experiment.folder / FILE}: again: {name}: {error}") from None
 
 
 def _preface(experiment: Experiment, found: Sequence[Found]) -> Preface:

@@ -83,6 +83,13 @@ def test_a_claim_is_tested_by_one_command(lab, made, tmp_path):
     assert "confirmed" in lab("experiment", "--list").out
 
 
+def test_a_measure_that_no_run_has_is_no_open_question(lab, made):
+    made(until_decided=None, again=None, decode=None, rule=[{"better": "attention=mqa over attention=mha on nosuch"}])
+    ended = lab("experiment", "sharing")
+    assert ended.code == 2
+    assert "nosuch is nothing that these runs measure; accepted: " in ended.err
+
+
 def test_a_rule_that_changes_after_the_first_run_is_refused(lab, made, tmp_path):
     folder = made(until_decided=None, again=None, decode=None, rule=[{"equivalent": "attention=mqa to attention=mha"}])
     one = read(folder)
@@ -124,6 +131,7 @@ def test_wrong_requests(lab, made, arguments, said):
         ({"decode": {"rows": 0}}, "decode.rows: 0; a whole number, at least 1"),
         ({"decode": {"row": 1}}, "a mapping with rows, tokens and times"),
         ({"again": {"longer": "model.context=64"}}, "names of stages, each with a list of overrides"),
+        ({"again": {"longer": ["model.contex=64"]}}, "again: longer: model.contex: no such key"),
         ({"until_decided": 2}, "until-decided: 2; at least 3"),
         ({"sweep": "none.yaml"}, "can't be read"),
     ],
