@@ -128,6 +128,8 @@ def read_config(folder: Path) -> DictConfig:
         config = OmegaConf.load(path)
         if not isinstance(config, DictConfig):
             raise ValueError("not a mapping")  # noqa: TRY004, one more way to be damaged
+        if missing := [key for key in ("model", "objective", "choices") if key not in config]:
+            raise ValueError(f"without {', '.join(missing)}")
         resolved(config)
     except Exception as error:  # of the YAML parser, of OmegaConf, of a class that may not be built
         raise RequestError(f"{path}: damaged ({str(error)[:300]})") from None

@@ -284,10 +284,11 @@ def test_a_damaged_configuration(refused, stopped, tmp_path, key, value):
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "a: [", "!!python/object/apply:os.mkdir [canary]", b"\xff\x00"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "a: [", "!!python/object/apply:os.mkdir [canary]", b"\xff\x00"])
 def test_a_configuration_that_is_none(refused, stopped, tmp_path, text):
     (stopped / "config.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert "run/config.yaml: " in refused("train", "resume=run")
+    assert "run/config.yaml: " in refused("show", "run")
     assert not (tmp_path / "canary").exists()
 
 
