@@ -53,7 +53,7 @@ class Recurrent(LanguageModel):
         self.embedding = embedding(vocab_size=vocab_size, dim=dim)
 
     def hidden(self, tokens: Tensor, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
-        x = self._entering(tokens)
+        x = self.embedding.entering(tokens)
         if cache is None:
             return self.dropout(self.recurrence(x, layout)[0])
         layout = cache.advance(tokens, layout)
@@ -63,14 +63,11 @@ class Recurrent(LanguageModel):
             layer.kept = list(state)
         return self.dropout(x)
 
-    def _entering(self, tokens: Tensor) -> Tensor:
-        return self.embedding.enter(self.embedding(tokens))
-
     def exits(self, tokens: Tensor) -> list[Tensor]:
         places = [f"recurrence.layers.{number}" for number in range(len(self.recurrence.layers))]
         with record(self, *places) as seen:
             self.hidden(tokens)
-        return [self._entering(tokens), *(seen[place] for place in places)]
+        return [self.embedding.entering(tokens), *(seen[place] for place in places)]
 
     def new_cache(self, batch: int, length: int = 0) -> Cache:
         return StateCache(self.recurrence.zeros(batch), batch)

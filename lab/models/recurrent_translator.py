@@ -60,16 +60,13 @@ class RecurrentTranslator(SequenceToSequence):
         self.decoder = Recurrence(self.looks.inputs, dim, layers, cell, dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def _entering(self, tokens: Tensor) -> Tensor:
-        return self.embedding.enter(self.embedding(tokens))
-
     def begin(self, source: Tensor, source_layout: Layout | None = None, length: int = 0) -> Progress:
         layout = one_document(source, source_layout, "source")
-        encoded, states = self.encoder(self._entering(source), layout, keep=True)
+        encoded, states = self.encoder(self.embedding.entering(source), layout, keep=True)
         return self.looks.begin(encoded, layout, states)
 
     def step(self, tokens: Tensor, state: Progress) -> Tensor:
-        return self.dropout(self.looks(self.decoder, self._entering(tokens), state)[0])
+        return self.dropout(self.looks(self.decoder, self.embedding.entering(tokens), state)[0])
 
     def hidden(
         self, source: Tensor, target: Tensor, source_layout: Layout | None = None, layout: Layout | None = None
@@ -83,7 +80,7 @@ class RecurrentTranslator(SequenceToSequence):
         if layout.padded and bool(layout.padding[:, 0].any()):
             raise ValueError("a row of a target begins with a token; pad it at its end")
         progress = self.begin(source, source_layout)
-        return self.looks(self.decoder, self._entering(target), progress, layout)
+        return self.looks(self.decoder, self.embedding.entering(target), progress, layout)
 
     def exits(self, source: Tensor, target: Tensor) -> list[Tensor]:
         """As of every family; of a layer's states beside what the last layer looked at."""
@@ -93,7 +90,7 @@ class RecurrentTranslator(SequenceToSequence):
         with record(self, encoded, *places, *(["looks.weights"] if looks else [])) as seen:
             self.hidden(source, target)
         context = torch.bmm(seen["looks.weights"], seen[encoded]) if looks else None
-        x = self._entering(target)
+        x = self.embedding.entering(target)
         return [self.looks.say(states, x, context) for states in (x, *(seen[place] for place in places))]
 
     def alignment(
@@ -114,7 +111,7 @@ class RecurrentTranslator(SequenceToSequence):
 
     def vectors(self, tokens: Tensor, layout: Layout | None = None, segments: Tensor | None = None) -> Tensor:
         """The encoder's states."""
-        return self.encoder(self._entering(tokens), layout)[0]
+        return self.encoder(self.embedding.entering(tokens), layout)[0]
 
     def layers(self) -> list[Costed]:
         """Encoder and decoder, what looks from one to the other apart."""

@@ -80,6 +80,10 @@ class Embedding(nn.Module):
         """What goes into the first block of `[batch, time, dim]`: vectors of tokens, to which others may have been added."""
         return self.dropout(x)
 
+    def entering(self, tokens: Tensor) -> Tensor:
+        """What goes into a model without positions: `[batch, time]` int64 to `[batch, time, dim]`."""
+        return self.enter(self(tokens))
+
     def leave(self, x: Tensor) -> Tensor:
         """What is scored of what left the model: `[..., dim]` to the same."""
         return x if self.logit_scale == 1.0 else x * self.logit_scale

@@ -20,9 +20,10 @@ from lab.runs import folder as files
 from lab.runs.sweep.hyperband import Hyperband
 from lab.runs.sweep.plan import Plan, Point, Trial, apart
 from lab.runs.sweep.pruning import Pruning
-from lab.runs.sweep.queue import Queue, Results
+from lab.runs.sweep.queue import Queue
 from lab.runs.sweep.sampler import Sampler
 from lab.runs.sweep.storage import open_database, open_journal
+from lab.runs.sweep.trials import Results
 
 PLAN = "plan.json"
 """Every run of a sweep with its folder, as far as it is known."""

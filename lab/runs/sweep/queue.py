@@ -13,9 +13,11 @@ twins the first owns the share and the others step back, so every run is made on
 from __future__ import annotations
 
 import os
+import random
 import socket
 import statistics
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,9 +34,24 @@ from lab.runs.sweep.plan import Plan, Point
 from lab.runs.sweep.pruning import Early, Pruning, behind_over_seeds
 from lab.runs.sweep.sampler import Sampler
 from lab.runs.sweep.storage import patient
+from lab.runs.sweep.trials import (
+    Results,
+    any_failed,
+    are_alike,
+    by_point,
+    gathered,
+    has_status,
+    history_of,
+    is_run_elsewhere,
+    results_of,
+    share_of,
+    standing,
+)
 
-Results = dict[int, dict[str, Any]]
 NO_PRUNING = Pruning()
+MEETING = 0.5
+"""Seconds at most until a worker looks again that met another at the same configuration."""
+
 CRASHES = 2
 """After so many of its workers have died, a run has failed."""
 
@@ -106,14 +123,14 @@ class Queue:
     @patient
     def fill(self, retry_failed: bool = False) -> None:
         """Add what nobody has or had: shares that are new, or whose worker is gone."""
-        trials = _by_point(self._trials())
+        trials = by_point(self._trials())
         for point in self.shares:
             mine = [
                 t for t in trials.get(point.number, []) if not self.by_run or point.seeds[0] in t.user_attrs["seeds"]
             ]
             last = self._owner(mine, point.seeds)
-            results = {seed: result for seed, result in _gathered(mine).items() if seed in point.seeds}
-            failed = retry_failed and last is not None and last.state.is_finished() and _failed(results)
+            results = {seed: result for seed, result in gathered(mine).items() if seed in point.seeds}
+            failed = retry_failed and last is not None and last.state.is_finished() and any_failed(results)
             if last is None or failed:
                 self._add(point, mine, results, failed=bool(failed))
 
@@ -122,7 +139,7 @@ class Queue:
         if chosen is not None:
             results |= self.known(Point(point.number, chosen, point.seeds))
         attempt = max((t.user_attrs["attempt"] for t in before), default=0) + failed
-        results = {seed: r for seed, r in results.items() if not (failed and _is(r, "failed"))}
+        results = {seed: r for seed, r in results.items() if not (failed and has_status(r, "failed"))}
         results = {seed: r for seed, r in (self._fatal(before, attempt) | results).items() if seed in point.seeds}
         params: Mapping[str, Any] = {}
         distributions: Mapping[str, Any] = {}
@@ -159,14 +176,15 @@ class Queue:
         self._end_the_dead()
         self.fill()
         trials = self._trials()
-        by_point = _by_point(trials)
+        of_point = by_point(trials)
         waiting = [t for t in trials if t.state == TrialState.WAITING and self._is_mine(t)]
+        met = False
         for trial in sorted(waiting, key=self._turn):
             trial_id = self._id(trial)
-            number, seeds = _share(trial)
-            if _is_run_elsewhere(trial, trials):
+            number, seeds = share_of(trial)
+            if is_run_elsewhere(trial, trials):
                 continue
-            owner = self._owner(by_point[number], seeds)
+            owner = self._owner(of_point[number], seeds)
             if owner is None or owner.number != trial.number:
                 self._set(trial_id, TrialState.FAIL)  # a twin
                 continue
@@ -175,25 +193,30 @@ class Queue:
             if self._set(trial_id, TrialState.RUNNING):
                 self.storage.set_trial_user_attr(trial_id, "worker", f"{socket.gethostname()}:{os.getpid()}")
                 if "parameters" not in trial.user_attrs:
-                    if any("parameters" in t.user_attrs for t in by_point[number]):
+                    if any("parameters" in t.user_attrs for t in of_point[number]):
                         self._set(trial_id, TrialState.FAIL)  # chosen since, for other seeds: `fill` adds it anew
                         return self.claim()
                     self._choose(trial, trial_id)
+                if not self.by_run:  # a search may have chosen what another worker chose in this moment
                     trials = self._trials()
-                    if _is_run_elsewhere(self.storage.get_trial(trial_id), trials):
+                    if is_run_elsewhere(self.storage.get_trial(trial_id), trials):
                         self._set(trial_id, TrialState.WAITING)
+                        met = True
                         continue
                 mine = self.storage.get_trial(trial_id)
                 self._take_over(mine, trial_id, trials)
-                done = _results(self.storage.get_trial(trial_id))
+                done = results_of(self.storage.get_trial(trial_id))
                 missing = [seed for seed in seeds if seed not in done]
                 point = Point(number, mine.user_attrs["parameters"], seeds)
                 return Claim(trial, trial_id, point, missing[0] if missing else None)
+        if met:  # perhaps both stepped back
+            time.sleep(random.uniform(0, MEETING))
+            return self.claim()
         return None
 
     def _is_mine(self, trial: FrozenTrial) -> bool:
         """Whether it is a share of this plan; others may want more seeds in the same study."""
-        return _share(trial) in self._mine
+        return share_of(trial) in self._mine
 
     def _choose(self, trial: FrozenTrial, trial_id: int) -> None:
         """A search's next configuration."""
@@ -202,11 +225,11 @@ class Queue:
 
     def _take_over(self, trial: FrozenTrial, trial_id: int, trials: list[FrozenTrial]) -> None:
         """Results of the same configuration in other trials: one that a search chose before, or with other seeds."""
-        wanted = set(trial.user_attrs["seeds"]) - _results(trial).keys()
+        wanted = set(trial.user_attrs["seeds"]) - results_of(trial).keys()
         for other in trials:
-            if other.number != trial.number and _are_alike(other, trial):
-                for seed, result in _results(other).items():
-                    if seed in wanted and not _is(result, "failed"):
+            if other.number != trial.number and are_alike(other, trial):
+                for seed, result in results_of(other).items():
+                    if seed in wanted and not has_status(result, "failed"):
                         self.storage.set_trial_user_attr(trial_id, f"result/{seed}", result)
 
     @patient
@@ -220,12 +243,12 @@ class Queue:
     @patient
     def give_back(self, claim: Claim) -> None:
         """End a claim: the trial waits again, or has its value if no seed is left."""
-        results = _results(self.storage.get_trial(claim.trial_id))
+        results = results_of(self.storage.get_trial(claim.trial_id))
         state, value = self._judged(results, claim.point.seeds)
         waits = state == TrialState.WAITING and bool(results)
         if waits and self.pruning.over_seeds and self._is_behind(results):
             state = TrialState.PRUNED
-        if state == TrialState.PRUNED and not any(_is(result, "diverged") for result in results.values()):
+        if state == TrialState.PRUNED and not any(has_status(result, "diverged") for result in results.values()):
             self._withdraw(claim, results)
         self._set(claim.trial_id, state, None if value is None else [value])
 
@@ -239,7 +262,7 @@ class Queue:
         sign = -1 if self.maximize else 1
         mine, theirs = (
             {seed: sign * value for seed, result in each.items() if isinstance(value := result.get(self.metric), float)}
-            for each in (results, _results(best))
+            for each in (results, results_of(best))
         )
         return behind_over_seeds(mine, theirs)
 
@@ -248,7 +271,7 @@ class Queue:
         why = f"its configuration was pruned after {len(results)} of {len(claim.point.seeds)} seeds"
         with suppress(UpdateFinishedTrialError):
             for seed, result in results.items():
-                if _is(result, "finished"):
+                if has_status(result, "finished"):
                     pruned = {**result, "status": "pruned", "error": why}
                     self.storage.set_trial_user_attr(claim.trial_id, f"result/{seed}", pruned)
 
@@ -268,9 +291,9 @@ class Queue:
         @patient
         def others() -> list[list[float]]:
             others = {t.user_attrs["point"]: t for t in self._trials() if key in t.user_attrs}  # of each the last
-            return [list(_history(t, key).values()) for number, t in others.items() if number != claim.point.number]
+            return [list(history_of(t, key).values()) for number, t in others.items() if number != claim.point.number]
 
-        before = _history(self.storage.get_trial(claim.trial_id), key)
+        before = history_of(self.storage.get_trial(claim.trial_id), key)
         return Early(self.pruning.rule, self.metric, -1 if self.maximize else 1, before, remember, others)
 
     @contextmanager
@@ -325,7 +348,7 @@ class Queue:
         for trial in trials:
             mine = trial.user_attrs
             if mine["attempt"] == attempt and "worker" in mine and "blameless" not in mine and self._dead(trial):
-                done = _results(trial)
+                done = results_of(trial)
                 seed = next((seed for seed in mine["seeds"] if seed not in done), None)
                 if seed is not None:
                     deaths.setdefault(seed, []).append(mine.get("death", "gave no sign of life"))
@@ -340,13 +363,13 @@ class Queue:
     @patient
     def results(self) -> list[tuple[Point, Results]]:
         """Every configuration that is known by now, with its results as far as there are any."""
-        found, trials = [], _by_point(self._trials())
+        found, trials = [], by_point(self._trials())
         for point in self.plan.points:
             chosen = [t for t in trials.get(point.number, []) if "parameters" in t.user_attrs]
             if chosen:
                 last = max(chosen, key=lambda t: t.number)
                 known = Point(point.number, last.user_attrs["parameters"], point.seeds)
-                found.append((known, _standing([t for t in chosen if _are_alike(t, last)])))
+                found.append((known, standing([t for t in chosen if are_alike(t, last)])))
         return found
 
     @patient
@@ -359,7 +382,7 @@ class Queue:
         """Whether other workers are at what is left of these shares, so that something may come back."""
         wanted = {point.number: set(point.seeds) for point in self.plan.points}
         running = [t for t in self._trials() if t.state == TrialState.RUNNING]
-        return any(wanted.get(number, set()) & set(seeds) for number, seeds in map(_share, running))
+        return any(wanted.get(number, set()) & set(seeds) for number, seeds in map(share_of, running))
 
     @patient
     def reached(self) -> bool:
@@ -373,13 +396,13 @@ class Queue:
     def _judged(self, results: Results, seeds: tuple[int, ...]) -> tuple[TrialState, float | None]:
         """What a trial's results make of it. What diverged or was pruned teaches a search to stay away."""
         mine = [results[seed] for seed in seeds if seed in results]
-        if any(_is(result, "pruned") for result in mine):
+        if any(has_status(result, "pruned") for result in mine):
             return TrialState.PRUNED, None
         if len(mine) < len(seeds):
             return TrialState.WAITING, None
-        if any(_is(result, "diverged") for result in mine):
+        if any(has_status(result, "diverged") for result in mine):
             return TrialState.PRUNED, None
-        values = [result.get(self.metric) for result in mine if _is(result, "finished")]
+        values = [result.get(self.metric) for result in mine if has_status(result, "finished")]
         numbers = [float(value) for value in values if isinstance(value, int | float)]
         return (TrialState.COMPLETE, statistics.fmean(numbers)) if numbers else (TrialState.FAIL, None)
 
@@ -395,14 +418,14 @@ class Queue:
 
     def _dead(self, trial: FrozenTrial) -> bool:
         """Whether it ended without its answer: by its worker's death, or as a twin."""
-        answer, _ = self._judged(_results(trial), tuple(trial.user_attrs["seeds"]))
+        answer, _ = self._judged(results_of(trial), tuple(trial.user_attrs["seeds"]))
         return trial.state == TrialState.FAIL != answer
 
     def _turn(self, trial: FrozenTrial) -> tuple[int, int]:
-        number, seeds = _share(trial)
+        number, seeds = share_of(trial)
         if self.by_run:
             return self.plan.seeds.index(seeds[0]), number
-        done = len(_results(trial))
+        done = len(results_of(trial))
         breadth = self.plan.breadth_first and not self.pruning.over_seeds
         return (done if breadth else -done), number
 
@@ -418,69 +441,3 @@ class Queue:
             return self.storage.set_trial_state_values(trial_id, state, values)
         except UpdateFinishedTrialError:
             return False
-
-
-def _share(trial: FrozenTrial) -> tuple[int, tuple[int, ...]]:
-    """The number of its configuration, and its seeds."""
-    return trial.user_attrs["point"], tuple(trial.user_attrs["seeds"])
-
-
-def _are_alike(one: FrozenTrial, other: FrozenTrial) -> bool:
-    """Whether they are of the same configuration, which a search may choose twice."""
-    chosen = one.user_attrs.get("parameters")
-    return chosen is not None and chosen == other.user_attrs.get("parameters")
-
-
-def _is_run_elsewhere(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
-    """Whether a run of it is under way in another trial: of a search that chose the same, or of a worker with other seeds."""
-    seeds = set(trial.user_attrs["seeds"]) - _results(trial).keys()
-    return any(
-        t.state == TrialState.RUNNING
-        and t.number != trial.number
-        and _are_alike(t, trial)
-        and seeds & (set(t.user_attrs["seeds"]) - _results(t).keys())
-        for t in trials
-    )
-
-
-def _results(trial: FrozenTrial) -> Results:
-    return {int(k.removeprefix("result/")): v for k, v in trial.user_attrs.items() if k.startswith("result/")}
-
-
-def _history(trial: FrozenTrial, key: str) -> dict[int, float]:
-    """What a run measured on its way, in the order of its steps."""
-    return dict(sorted((int(step), value) for step, value in trial.user_attrs.get(key, {}).items()))
-
-
-def _gathered(trials: list[FrozenTrial]) -> Results:
-    """The last that is known of each seed."""
-    return {seed: result for trial in trials for seed, result in _results(trial).items()}
-
-
-def _standing(trials: list[FrozenTrial]) -> Results:
-    """The same, without failures that are tried again."""
-    latest: dict[int, int] = {}
-    for trial in trials:
-        for seed in trial.user_attrs["seeds"]:
-            latest[seed] = max(latest.get(seed, 0), trial.user_attrs["attempt"])
-    return {
-        seed: result
-        for trial in trials
-        for seed, result in _results(trial).items()
-        if not _is(result, "failed") or trial.user_attrs["attempt"] == latest.get(seed, 0)
-    }
-
-
-def _is(result: Mapping[str, Any], status: str) -> bool:
-    return result["status"] == status
-
-
-def _failed(results: Results) -> bool:
-    return any(_is(result, "failed") for result in results.values())
-
-
-def _by_point(trials: list[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
-    found: dict[int, list[FrozenTrial]] = {}
-    for trial in trials:
-        found.setdefault(trial.user_attrs["point"], []).append(trial)
-    return found

@@ -373,6 +373,25 @@ def test_workers_that_choose_the_same_run_it_once(place, tmp_path):
     assert [t.value for t in first.study.trials if t.state == TrialState.COMPLETE] == [3.5] * 6
 
 
+def test_of_two_that_choose_the_same_at_once_one_steps_back(place, tmp_path, monkeypatch):
+    narrow = SEARCH | {"run_cap": 2, "parameters": {"k": {"values": ["one", "two"]}}}
+    first, second = make(place, tmp_path, narrow), make(place, tmp_path, narrow)
+    chosen = []
+
+    def choose(self, name, storage, trial_id, number):
+        if self is first.sampler and not chosen:
+            chosen.append(second.claim())  # chooses, and begins, before the first has written its choice
+        return {"k": "one"}
+
+    monkeypatch.setattr(Sampler, "choose", choose)
+    monkeypatch.setattr("lab.runs.sweep.queue.MEETING", 0.01)
+    assert first.claim() is None
+    assert first.others_run()
+    second.tell(chosen[0], {"status": "finished", "loss": 3.0})
+    second.give_back(chosen[0])
+    assert first.claim().seed is None  # taken over
+
+
 def test_a_worker_waits_for_those_alone_that_run_what_it_wants(place, tmp_path):
     one, more = make(place, tmp_path, seeded(GRID, 0)), make(place, tmp_path, seeded(GRID, 0, 1))
     assert len(finish(one)) == 3
