@@ -1,12 +1,75 @@
-"""What the lab says to a person: notes and progress on standard error, so that standard output holds results alone."""
+"""What the lab says to a person: notes and progress on standard error, so that standard output holds results alone; and tables
+for any width.
+"""
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
+from rich.table import Column, Table
 
 notes = Console(stderr=True, highlight=False)
+
+WRAPPED = 12
+"""Characters that a column whose cells wrap is left with at least."""
+
+GAP = 3
+"""Characters between two columns."""
+
+WIDE = 10_000
+"""Characters in a terminal where everything fits."""
 
 
 def say(text: str) -> None:
     """One note."""
     notes.print(text, markup=False, soft_wrap=True)
+
+
+class Figures(Table):
+    """A table whose columns go on below where a terminal has no room for all beside each other, after the first column again:
+    no figure is cut.
+    """
+
+    def __init__(self, **settings) -> None:
+        super().__init__(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, **settings)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        """As many plain tables as it takes."""
+        for columns in self._beside(console, options):
+            heads = [column.copy() for column in columns]
+            part = Table(*heads, box=self.box, padding=self.padding, pad_edge=False, header_style=self.header_style)
+            for row, *cells in zip(self.rows, *(column.cells for column in columns), strict=True):
+                part.add_row(*cells, style=row.style)
+            yield part
+
+    def _beside(self, console: Console, options: ConsoleOptions) -> Iterator[list[Column]]:
+        """The columns of each table; the first one is in all of them."""
+        wide = options.update(max_width=WIDE)
+        own = [
+            max(Measurement.get(console, wide, cell).maximum for cell in (column.header, *column.cells))
+            for column in self.columns
+        ]
+
+        def least(wrapped: int) -> list[int]:
+            """The width of each, with its share of paddings and dividers."""
+            return [
+                GAP + (width if column.no_wrap else min(width, wrapped))
+                for column, width in zip(self.columns, own, strict=True)
+            ]
+
+        room = options.max_width
+        if sum(least(WRAPPED)) <= room:
+            yield self.columns
+            return
+        first, *others = zip(self.columns, least(max(WRAPPED, room // 4)), strict=True)
+        group, taken = [first[0]], first[1]
+        for column, width in others:
+            if len(group) > 1 and taken + width > room:
+                yield group
+                group, taken = [first[0]], first[1]
+            group.append(column)
+            taken += width
+        yield group

@@ -20,7 +20,8 @@ from lab.runs.terms import agreed, kept
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table as RichTable
+
+    from lab.console import Figures
 
 STYLES = {BETTER: "bold green", WORSE: "bold red", EQUIVALENT: "bold cyan", UNDECIDED: "yellow", TOO_FEW: "dim"}
 
@@ -236,14 +237,14 @@ def _fitting(table: Table, console: Console) -> list[RenderableType]:
     return [_rich(table, quality_columns(table, "\n")), _rich(table, cost_columns(table))]
 
 
-def _rich(table: Table, columns: Sequence[Column]) -> RichTable:
-    from rich import box
-    from rich.table import Table as RichTable
+def _rich(table: Table, columns: Sequence[Column]) -> Figures:
     from rich.text import Text
 
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="")
+    from lab.console import Figures
+
+    shown = Figures(header_style="")
     header, names = words.short_names(table)
-    shown.add_column(Text(plain(header)), overflow="fold", min_width=12)  # however many columns follow
+    shown.add_column(Text(plain(header)), overflow="fold")
     for column in columns:
         verdict = column.title == "verdict"
         shown.add_column(Text(column.title), justify="left" if verdict else "right", no_wrap=not verdict)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from rich import box
-from rich.table import Table
+from lab.console import Figures
 
 SHADES = " ░▒▓█"
 """From nothing to full."""
 
 
-def table(*headings: str, words: Collection[str] = ()) -> Table:
+def table(*headings: str, words: Collection[str] = ()) -> Figures:
     """A table of figures, aligned at the right; the columns that `words` names are aligned at the left, and wrap."""
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    made = Figures()
     for heading in headings:
         left = heading in words
         made.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")

@@ -37,7 +37,7 @@ def printed(made, width):
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_table_keeps_its_width_and_says_everything(ladder, width):
     made = report([ladder], "previous")
     text = printed(made, width)

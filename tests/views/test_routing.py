@@ -199,7 +199,7 @@ def test_an_encoder_decoder_has_layers_that_read_either_side():
     assert given.layers[0].read.words[made.tokenizer.id("end")]
 
 
-@pytest.mark.parametrize("width", ["80", "200"])
+@pytest.mark.parametrize("width", ["60", "80", "200"])
 def test_the_verb_shows_it_in_any_width_and_without_colour(run, lab, monkeypatch, width, tmp_path):
     monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setenv("NO_COLOR", "1")
