@@ -181,10 +181,17 @@ def test_a_diverged_run_is_a_result_that_no_mean_counts(lab, small, tmp_path):
     report = lab("report", "runs", "--json").json
     assert [run["status"] for run in report["not_counted"]] == ["diverged"]
     assert [len(table["configurations"]) for table in report["tables"]] == [1]
-    for words in (["probe"], ["generate", "the"], ["attention", "the"], ["embeddings", "--near", "a"]):
+    for words in (
+        ["probe"],
+        ["generate", "the"],
+        ["attention", "the"],
+        ["embeddings", "--near", "a"],
+        ["export", "out"],
+    ):
         refused = lab(words[0], "runs/high", words[1:])
         assert (refused.code, refused.out) == (2, "")
         assert "model.safetensors: the run has diverged, and its weights are no numbers" in refused.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_reader_that_leaves_is_no_failure(small, lab, tmp_path):

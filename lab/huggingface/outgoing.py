@@ -57,11 +57,14 @@ def give_out(run: Run, folder: str | Path, model_type: str | None = None, shard:
         shard: bytes of a file, at most.
 
     Raises:
-        RequestError: no family can say what the model computes, the run has no weights, or the folder holds something.
+        RequestError: no family can say what the model computes, the run has no weights or such as are no numbers, or the
+            folder holds something.
     """
     target = Path(folder).expanduser()
     if not (run.folder / files.WEIGHTS).is_file():
         raise RequestError(f"{run.folder / files.WEIGHTS}: no weights; the run is {run.status}")
+    if run.status == "diverged":
+        run.check_weights()
     model = meta_model(run.config, run.tokenizer.vocab_size)
     family, fields = _fitting(run, model, model_type)
     with Tensors(run.folder / files.WEIGHTS.parent) as tensors, made_whole(target, "FOLDER") as made:

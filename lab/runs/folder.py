@@ -263,7 +263,7 @@ class Run:
         """What the trained model holds, by name, without the head that its objective added.
 
         Raises:
-            RequestError: no weights, or damaged ones.
+            RequestError: no weights, damaged ones, or those of a diverged run that are no numbers.
         """
         return {name: weight for name, weight in self._saved().items() if not name.startswith(HEAD)}
 
@@ -272,6 +272,10 @@ class Run:
         """What the head holds that the objective added, by name; empty for none. Errors as for `weights`."""
         prefix = f"{HEAD}head."
         return {name.removeprefix(prefix): weight for name, weight in self._saved().items() if name.startswith(prefix)}
+
+    def check_weights(self) -> None:
+        """Read them and keep nothing. Errors as for `weights`."""
+        self._saved()
 
     def _saved(self) -> dict[str, Tensor]:
         from safetensors import SafetensorError

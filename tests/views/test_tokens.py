@@ -75,6 +75,9 @@ def test_any_file_will_do_with_bytes_for_what_it_does_not_know(lab, tmp_path):
     tokenizers.Tokenizer(models.BPE(names, [("a", "b")], byte_fallback=True)).save(str(tmp_path / "any.json"))
     (found,) = lab("tokens", "abcé", "--with", "any.json", "--json").json
     assert [piece["text"] for piece in found["pieces"]] == ["ab", "c", "\\xC3", "\\xA9"]
+    refused = lab("tokens", "abc", "--with", "any.json", "tokenizer.vocab_size=300")
+    assert (refused.code, refused.out) == (2, "")
+    assert "tokenizer.vocab_size=300: is for a tokenizer that is made" in refused.err
 
 
 @pytest.mark.parametrize("width", [20, 80])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lab.cli.parser import Parser, given_text, override, print_json
+from lab.errors import RequestError
 
 HELP = {"tokens TEXT [--with TOKENIZER ...]": "how tokenizers cut a text"}
 
@@ -33,6 +36,10 @@ def main(arguments: list[str]) -> int:
 
     overrides = [override(text) for text in others]
     text = given_text(options.text)
+    if overrides and options.tokenizers and all(Path(name).exists() for name in options.tokenizers):
+        raise RequestError(
+            f"{overrides[0]}: is for a tokenizer that is made, as by --with wordpiece; --with {options.tokenizers[0]} is ready"
+        )
     if options.tokenizers:
         cuts = [views.cut(views.named(name, overrides), text, name) for name in options.tokenizers]
     else:
