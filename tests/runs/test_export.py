@@ -64,7 +64,7 @@ def test_markdown_has_a_cell_for_each_column_whatever_the_names(tmp_path):
 
 
 def test_latex_escapes_what_has_a_meaning_there(tmp_path):
-    for name in ("a_b&c", "50%$#{}~^\\"):
+    for name in ("a_b&c", "50%$#{}~^\\", "[2, 4]"):
         write_run(tmp_path / name.replace("\\", "x"), [f"+note={name}"], 2.0)
     made = report(tmp_path)
     made.write_table(tmp_path / "table.tex")
@@ -74,6 +74,7 @@ def test_latex_escapes_what_has_a_meaning_there(tmp_path):
     assert r"a\_b\&c" in text
     assert r"50\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}" in text
     assert not re.search(r"[−±]", text)
+    assert "{[}2, 4]" in text  # at a line's beginning it would be an argument of the end before it
     columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1]
     assert len(columns) == rows[0].count("&") + 1
 

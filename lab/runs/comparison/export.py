@@ -158,6 +158,7 @@ TEX = {
     "−": "$-$",
     "±": r"$\pm$",
     "–": "--",
+    "[": "{[}",  # after a line's end it would begin an argument
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
