@@ -75,7 +75,6 @@ def test_each_classifier_starts_from_the_encoder_of_its_seed(verses, tmp_path, k
         ("masked_pretraining", "few_labels"),
         ("masked_pretraining_long", "few_labels_long"),
         ("masked_pretraining_long", "search_contrastive_long"),
-        ("search_contrastive_long", "search_rank_long"),
         ("search_word_vectors", "few_labels_words"),
         ("search_word_vectors", "search"),
         ("search_word_vectors_long", "search_long"),
