@@ -23,6 +23,8 @@ from lab.runs.sweep.plan import Plan, apart
 from lab.runs.sweep.storage import JOURNAL, open_database, open_journal
 
 RUNNING, INTERRUPTED, WAITING = "running", "interrupted", "waiting"
+OPEN = {RUNNING, WAITING}
+"""States of a trial that has not ended."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,11 @@ def status(target: str | Path, storage: str | None = None) -> Status:
     there = sorted(path.parent.name for path in folder.glob(f"*/{files.CONFIG}"))
     runs = [_run(folder / name, planned.get(name, []), active) for name in dict.fromkeys([*planned, *there])]
     total = len(runs)  # of a grid the plan names every run, and some of its configurations may need fewer seeds
-    if described.method == "bayes" or not planned:
-        total = max(total, sum(len(point.seeds) for point in Plan(described).points))
+    points = Plan(described).points
+    # A search may choose a configuration twice and then has fewer runs than it could have had.
+    searched = any(sum(study["trials"].values()) >= len(points) and not OPEN & set(study["trials"]) for study in studies)
+    if (described.method == "bayes" and not searched) or not planned:
+        total = max(total, sum(len(point.seeds) for point in points))
     metric, maximize = _measure(described, folder, runs)
     return Status(
         folder=str(folder),

@@ -55,6 +55,16 @@ def test_a_sweep_says_how_far_it_is(lab, asked, tmp_path):
     assert json.loads((tmp_path / "runs" / "asked" / "plan.json").read_text())
 
 
+def test_a_search_that_chose_the_same_twice_waits_for_nothing(file, change, tmp_path):
+    metric = {"name": "val/bpb"}
+    change({"optimizer.lr": {"values": [0.001, 0.01]}, "seed": {"value": 0}}, method="bayes", run_cap=5, metric=metric)
+    sweep(file, folder=tmp_path / "s")
+    done = status(tmp_path / "s")
+    assert len(done.runs) <= 4
+    assert done.counts == {"finished": len(done.runs)}
+    assert done.seconds_left == 0
+
+
 def test_a_sweep_that_is_shared_is_at_work_while_a_worker_is(asked, tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
     sweep(asked, folder=tmp_path / "s", storage=url)
