@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -88,6 +88,10 @@ class Layout:
         padded = any(total < width for total in totals)
         plain = not padded and (all(len(row) == 1 for row in lengths) or not (mask or restart))
         return cls(documents, positions, span=width, padded=padded, single=plain, plain=plain)
+
+    def afresh(self) -> Layout:
+        """The same, and nothing derived of it yet."""
+        return replace(self, _derived={})
 
     @property
     def places(self) -> Tensor:

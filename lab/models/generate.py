@@ -56,7 +56,7 @@ def collect(steps: Iterator[list[int | None]], rows: int) -> list[list[int]]:
     return answers
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def stream(
     model: LanguageModel,
     tokens: Tensor | Sequence[Sequence[int]],

@@ -15,7 +15,7 @@ from lab.models.model import SequenceToSequence
 from lab.models.sampling import Sampling
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def translate(
     model: SequenceToSequence,
     source: Tensor,
@@ -53,7 +53,7 @@ def translate(
         return _beam(model, source, source_layout, begin, end, most, beam, penalty)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def stream(
     model: SequenceToSequence,
     source: Tensor,
@@ -76,7 +76,9 @@ def stream(
     drawing = sampling.drawing(source.device)
     seen = sampling.seen([[begin]] * len(source), model.vocab_size, source.device)
     with generating(model):
-        state = model.begin(source, source_layout, max(limits, default=0))
+        # What is derived of a layout in here could not serve training.
+        own = None if source_layout is None else source_layout.afresh()
+        state = model.begin(source, own, max(limits, default=0))
         last = torch.full((len(source), 1), begin, device=source.device)
         going = [True] * len(source)
         for length in range(1, max(limits, default=0) + 1):

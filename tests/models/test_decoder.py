@@ -78,7 +78,7 @@ def holds_together(choice):
     # In double precision: without norms some compositions blow rounding up beyond what single precision can tell.
     model = build(choice).double().eval()
     tokens = torch.randint(50, (2, TIME), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    with torch.inference_mode():  # as generation has it; what it leaves behind must serve training
         logits = model(tokens)
         is_causal(model, tokens, logits)
         packed = is_sealed(model, tokens)

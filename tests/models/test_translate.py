@@ -106,3 +106,12 @@ def test_rows_of_a_table_that_are_no_tokens_are_never_written(beam):
         table.weight = torch.nn.Parameter(torch.cat([table.weight, 50 * table.weight]))
     found = translate(model, source, layout, begin=BEGIN, end=END, limits=6, beam=beam)
     assert max((token for row in found for token in row), default=0) < VOCAB
+
+
+@pytest.mark.parametrize("beam", [1, 2])
+def test_a_layout_that_translating_has_used_serves_training(beam):
+    model, (source, layout) = model_of(0), sources(0)
+    found = translate(model, source, layout, begin=BEGIN, end=END, limits=3, beam=beam)
+    target = torch.tensor([[BEGIN, *row, *[END] * (3 - len(row))] for row in found])
+    model(source, target, layout).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

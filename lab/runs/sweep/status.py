@@ -125,7 +125,9 @@ def status(target: str | Path, storage: str | None = None) -> Status:
     total = len(runs)  # of a grid the plan names every run, and some of its configurations may need fewer seeds
     points = Plan(described).points
     # A search may choose a configuration twice and then has fewer runs than it could have had.
-    searched = any(sum(study["trials"].values()) >= len(points) and not OPEN & set(study["trials"]) for study in studies)
+    searched = any(
+        sum(study["trials"].values()) >= len(points) and not OPEN & set(study["trials"]) for study in studies
+    )
     if (described.method == "bayes" and not searched) or not planned:
         total = max(total, sum(len(point.seeds) for point in points))
     metric, maximize = _measure(described, folder, runs)
