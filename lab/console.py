@@ -29,12 +29,17 @@ def say(text: str) -> None:
 
 
 class Figures(Table):
-    """A table whose columns go on below where a terminal has no room for all beside each other, after the first column again:
-    no figure is cut.
+    """A table whose columns go on below where a terminal has no room for all beside each other, after its first ones again: no
+    figure is cut.
+
+    Args:
+        names: first columns, which say what a row is of.
+        settings: of `Table`.
     """
 
-    def __init__(self, **settings) -> None:
+    def __init__(self, names: int = 1, **settings) -> None:
         super().__init__(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, **settings)
+        self.names = names
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         """As many plain tables as it takes."""
@@ -46,7 +51,7 @@ class Figures(Table):
             yield part
 
     def _beside(self, console: Console, options: ConsoleOptions) -> Iterator[list[Column]]:
-        """The columns of each table; the first one is in all of them."""
+        """The columns of each table; those that say what a row is of are in all."""
         wide = options.update(max_width=WIDE)
         own = [
             max(Measurement.get(console, wide, cell).maximum for cell in (column.header, *column.cells))
@@ -64,12 +69,13 @@ class Figures(Table):
         if sum(least(WRAPPED)) <= room:
             yield self.columns
             return
-        first, *others = zip(self.columns, least(max(WRAPPED, room // 4)), strict=True)
-        group, taken = [first[0]], first[1]
-        for column, width in others:
-            if len(group) > 1 and taken + width > room:
+        widths = least(max(WRAPPED, room // 4))
+        names, before = self.columns[: self.names], sum(widths[: self.names])
+        group, taken = list(names), before
+        for column, width in zip(self.columns[self.names :], widths[self.names :], strict=True):
+            if len(group) > self.names and taken + width > room:
                 yield group
-                group, taken = [first[0]], first[1]
+                group, taken = list(names), before
             group.append(column)
             taken += width
         yield group

@@ -69,6 +69,9 @@ def test_cfg_prints_the_configuration_and_trains_nothing(lab, tmp_path):
     assert ended.code == 0
     assert "GroupedQueryAttention" in ended.out
     part = lab("train", "--cfg", "job", "--package", "budget", "budget.steps=3").out
+    absent = lab("train", "--cfg", "job", "--package", "nosuch")
+    assert (absent.code, absent.out) == (2, "")
+    assert absent.err.startswith("lab train: --package: nosuch; no key")
     assert part == "tokens: null\nsteps: 3\nflops: null\nminutes: null\n"
     assert lab("train", "--cfg", "job", "--json", "--resolve", "attention=mqa").json["attention"]["kv_heads"] == 1
     assert not list(tmp_path.iterdir())

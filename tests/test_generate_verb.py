@@ -176,6 +176,10 @@ def test_a_writer_holds_back_what_may_change(decoder):
         (("a", "--tokens", "0"), "--tokens: 0; at least 1"),
         (("a", "--stop", ""), "--stop: is empty"),
         (("a", "--beam", "2"), "--beam: 2; at least 1, and of an encoder-decoder"),
+        (("a", "--temperature", "0", "--top-k", "5"), "--top-k: draws, and --temperature 0 takes the best token"),
+        (("-", "-"), "PROMPT: - more than once"),
+        (("a", "--steps", "--slide", "--tokens", "-10"), "--tokens, --slide: of several tokens, and --steps shows one"),
+        (("a", "--steps", "--beam", "4"), "--beam: of several tokens"),
     ],
 )
 def test_what_cannot_be_is_said(decoder, lab, words, message):

@@ -95,7 +95,10 @@ def _print_configuration(options: argparse.Namespace, as_json: bool) -> None:
     from lab.config import compose
 
     config = compose(*options.overrides)
-    shown = OmegaConf.select(config, options.package) if options.package else config
+    absent = object()
+    shown = OmegaConf.select(config, options.package, default=absent) if options.package else config
+    if shown is absent:
+        raise RequestError(f"--package: {options.package}; no key of the configuration, see `lab train --cfg job`")
     if as_json:
         plain = OmegaConf.to_container(shown, resolve=options.resolve) if isinstance(shown, Container) else shown
         print_json(plain)

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_html(self, what: str) -> None:
         """Add the flag of the verbs that write a page; `what` it shows."""
-        self.add_argument("--html", type=_page, metavar="FILE", help=what)
+        self.add_argument("--html", type=writable("--html"), metavar="FILE", help=what)
 
     def add_json(self) -> None:
         """Add the flag that every verb has."""
@@ -45,13 +45,17 @@ class Parser(argparse.ArgumentParser):
         raise RequestError(f"{message}; `{self.prog} --help` says what there is")
 
 
-def _page(given: str) -> Path:
-    """A file that a page can be, which is known before anything is computed."""
-    path = Path(given)
-    if path.is_dir() or not path.parent.is_dir():
-        why = errno.EISDIR if path.is_dir() else errno.ENOENT
-        raise RequestError(f"--html: {path} cannot be written ({os.strerror(why)})")
-    return path
+def writable(flag: str) -> Callable[[str], Path]:
+    """Makes a path of what a flag is given, if a file can be there, which is known before anything is computed."""
+
+    def path_of(given: str) -> Path:
+        path = Path(given)
+        if path.is_dir() or not path.parent.is_dir():
+            why = errno.EISDIR if path.is_dir() else errno.ENOENT
+            raise RequestError(f"{flag}: {path} cannot be written ({os.strerror(why)})")
+        return path
+
+    return path_of
 
 
 def override(text: str) -> str:

@@ -238,7 +238,7 @@ def show(maps: Maps, layer: int | None = None, head: int | None = None, token: i
 def _figures(maps: Maps, layer: int | None, head: int | None) -> Table:
     """A row for each head, of the layer or of that head of every layer."""
     within = ("distance", "on previous", "induction") if maps.within else ()
-    rows = table("layer", "head", "entropy (bits)", "on first", *within)
+    rows = table("layer", "head", "entropy (bits)", "on first", *within, names=2)
     for each in maps.heads:
         if layer in (None, each.layer) and head in (None, each.head):
             own = [f"{each.layer}", f"{each.head}", f"{each.entropy:.2f}", f"{each.first:.2f}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lab.atomic import write_atomically
+from lab.console import say
 from lab.data import readers
 from lab.errors import RequestError
 from lab.runs.folder import Run
@@ -61,13 +63,13 @@ def texts_of(path: Path) -> list[str]:
 
 
 def vocabulary(run: Run) -> Named:
-    """The rows of the model's table of embeddings, special tokens left out.
+    """The rows of the model's table of embeddings, without special tokens and the one of what is unknown.
 
     Raises:
         RequestError: the model has no table.
     """
     words = Words(run)
-    special = set(run.tokenizer.specials.values())
+    special = {*run.tokenizer.specials.values(), run.tokenizer.unknown_id}
     kept = [token for token in range(len(words.table)) if token not in special]
     return Named([run.tokenizer.spelt(token) for token in kept], words.table[kept].numpy(), "tokens")
 
@@ -81,7 +83,7 @@ def words_or_texts(run: Run, names: Sequence[str]) -> Named:
     """Words by the model's table if each is one token of it, else texts as the model reads them.
 
     Raises:
-        RequestError: as `read`, or a name that is given twice.
+        RequestError: as `read`, a name that is given twice, or one for which there is no token.
     """
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -90,6 +92,8 @@ def words_or_texts(run: Run, names: Sequence[str]) -> Named:
         words = Words(run)
         tokens = [words.token(name) for name in names]
     except RequestError:
+        for name in names:
+            check_known(run, name, "--plane")
         return read(run, names)
     return Named(list(names), words.table[tokens].numpy(), "tokens")
 
@@ -98,8 +102,8 @@ def near(run: Run, queries: Sequence[str], count: int, among: Sequence[str] | No
     """What is nearest to each query by cosine: among the words of the vocabulary, or among texts.
 
     Raises:
-        RequestError: a word that is not in the vocabulary, a text that gives no token, a count under 1, a family without
-            vectors.
+        RequestError: a word that is not in the vocabulary, a text for which there is no token, a count under 1, a family
+            without vectors.
     """
     if count < 1:
         raise RequestError(f"-k: {count}; how many neighbours, 1 or more")
@@ -110,12 +114,29 @@ def near(run: Run, queries: Sequence[str], count: int, among: Sequence[str] | No
             query: words.nearest(words.unit[token], count, {token})
             for query, token in zip(queries, tokens, strict=True)
         }
+    for query in queries:
+        check_known(run, query, "--near")
     cosines = similarities(embed(run, queries), embed(run, among))
     found = {}
     for query, row in zip(queries, cosines, strict=True):
         order = [int(i) for i in np.argsort(-row, kind="stable") if among[int(i)] != query][:count]
         found[query] = [(among[i], float(row[i])) for i in order]
     return found
+
+
+def check_known(run: Run, text: str, name: str) -> None:
+    """Say which parts of a text no token stands for.
+
+    Raises:
+        RequestError: it has no other parts.
+    """
+    unknown = run.tokenizer.unknown(text)
+    if not unknown:
+        return
+    told = f"{name}: the run's tokenizer has no token for {', '.join(map(repr, unknown))}"
+    if set(run.tokenizer.encode([text])[0].tolist()) <= {run.tokenizer.unknown_id}:
+        raise RequestError(told)
+    say(f"{told}, which count as the unknown token")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +162,12 @@ def senses(run: Run, word: str, texts: Sequence[str]) -> Senses:
     """How alike a word's vectors are in texts.
 
     Raises:
-        RequestError: as `lab.word_in`, or under two texts.
+        RequestError: as `lab.word_in`, a word for which there is no token, or under two texts.
     """
+    for text in texts:
+        if not re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text):
+            raise RequestError(f"--word: {word!r} does not stand in {text[:80]!r} as a whole word")
+    check_known(run, word, "--word")
     if len(texts) < 2:
         raise RequestError(f"--in: {len(texts)} text{'s' * (len(texts) != 1)} with {word!r}; 2 or more are compared")
     return Senses(word, list(texts), similarities(np.stack([word_in(run, text, word) for text in texts])))

@@ -97,7 +97,7 @@ def losses(run: Run, tokens: int = TOKENS, worst: int = 5, code: bool = False) -
 
     Args:
         run: of a model that predicts tokens.
-        tokens: to predict at most; of more text rows are taken evenly.
+        tokens: to predict, as many as make whole rows; of more text rows are taken evenly.
         worst: sequences to show.
         code: the text is of programs, whose parts are kinds.
 

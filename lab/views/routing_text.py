@@ -50,7 +50,7 @@ def _summary(console: Console, routes: Routes) -> None:
     if routes.changes:
         _say(console, "What an expert tells of that in the next layer, in bits (numbers are arbitrary)")
         columns = ("from", "to", "bits", "shuffled", "same number", "by chance", "")
-        changes = table(*columns, words=("from", "to", ""))
+        changes = table(*columns, words=("from", "to", ""), names=2)
         for change in routes.changes:
             same = (f"{change.stay:.1%}", f"{change.stay_by_chance:.1%}")
             said = "above chance" if change.told.above else "not above chance"

@@ -64,6 +64,7 @@ class Shown:
         tree: its parts.
         grids: one for each kind of layer.
         model: without values.
+        head: parameters that a run's objective added to it; 0 for none, or where nothing is trained.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Shown:
     tree: Node
     grids: list[Grid]
     model: Model = field(repr=False, compare=False)
+    head: int = 0
 
     @property
     def total(self) -> dict[str, float]:
@@ -95,6 +97,7 @@ class Shown:
             "choices": self.choices,
             "context": self.context,
             "total": self.total,
+            "objective_head": self.head,
             "tree": self.tree.to_json(),
             "visibility": grids,
         }
@@ -118,7 +121,12 @@ class Shown:
 
 
 def show(
-    config: DictConfig, tokens: int = GRID, context: int | None = None, name: str = "", vocab_size: int | None = None
+    config: DictConfig,
+    tokens: int = GRID,
+    context: int | None = None,
+    name: str = "",
+    vocab_size: int | None = None,
+    trained: int | None = None,
 ) -> Shown:
     """Describe the model of a configuration.
 
@@ -128,6 +136,7 @@ def show(
         context: tokens of the document that FLOPs and cache are of; by default the model's context.
         name: what was asked for.
         vocab_size: of a trained tokenizer; by default `tokenizer.vocab_size`.
+        trained: parameters that a run trained; by default those of the model.
 
     Returns:
         What is shown, a `Shown`.
@@ -136,7 +145,9 @@ def show(
 
     model = meta_model(config, vocab_size)
     length = context or model.context
-    return Shown(name, chosen(config), length, tree(model, length), _grids(model, min(tokens, model.context)), model)
+    head = 0 if trained is None else max(0, trained - model.parameters_total)
+    grids = _grids(model, min(tokens, model.context))
+    return Shown(name, chosen(config), length, tree(model, length), grids, model, head)
 
 
 def headings(root: Node) -> list[Heading]:
@@ -166,6 +177,8 @@ def said(shown: Shown) -> Iterator[str]:
     if total["flops"]:
         flops, each = scaled(total["flops"]), scaled(total["flops_per_token"])
         yield f"a document of {length} tokens: {flops} FLOPs forward, {each} a token"
+    if shown.head:
+        yield f"objective={shown.choices['objective']} added a head of {shown.head:,} parameters"
     if total["cache_bytes"]:
         yield f"cache of {length} tokens: {_bytes(total['cache_bytes'])}"
 
@@ -238,10 +251,18 @@ def _pattern(visibility: Visibility, layout: Layout) -> str:
 
 def print_grids(grids: Iterable[tuple[str, Grid]], console: Console) -> None:
     """As many beside each other as fit, each under its title with what stands before that."""
-    blocks = [[before + grid.title, *(" ".join(row) for row in grid.rows)] for before, grid in grids]
-    if not blocks:
+    grids = list(grids)
+    if not grids:
         return
+    tokens = max(len(grid.rows) for _, grid in grids)
+    between = " " if 2 * tokens <= console.width else ""
+    blocks = [
+        [before + grid.title, *(between.join(row[: console.width]) for row in grid.rows[: console.width])]
+        for before, grid in grids
+    ]
     console.print("\nRow i is what token i sees.")
+    if tokens > console.width:
+        console.print(f"{console.width} of {tokens} tokens fit; a wider terminal or --html shows all")
     wide = max(len(line) for block in blocks for line in block) + 3
     across = max(1, console.width // wide)
     for start in range(0, len(blocks), across):

@@ -10,9 +10,11 @@ SHADES = " ░▒▓█"
 """From nothing to full."""
 
 
-def table(*headings: str, words: Collection[str] = ()) -> Figures:
-    """A table of figures, aligned at the right; the columns that `words` names are aligned at the left, and wrap."""
-    made = Figures()
+def table(*headings: str, words: Collection[str] = (), names: int = 1) -> Figures:
+    """A table of figures, aligned at the right; the columns that `words` names are aligned at the left, and wrap. The first
+    `names` columns say what a row is of.
+    """
+    made = Figures(names)
     for heading in headings:
         left = heading in words
         made.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")

@@ -46,10 +46,10 @@ class Words:
 
     @cached_property
     def spelt(self) -> list[str]:
-        """Each token as a text has it, without the space that some tokenizers put before words; nothing for special tokens
-        and for bytes that are no character.
+        """Each token as a text has it, without the space that some tokenizers put before words; nothing for special tokens,
+        for the one of what is unknown, and for bytes that are no character.
         """
-        special = set(self.tokenizer.specials.values())
+        special = {*self.tokenizer.specials.values(), self.tokenizer.unknown_id}
         texts = ["" if token in special else self.tokenizer.decode([token]).strip() for token in range(len(self.unit))]
         return ["" if "\N{REPLACEMENT CHARACTER}" in text else text for text in texts]
 
@@ -59,7 +59,7 @@ class Words:
         Raises:
             RequestError: there is none; names the nearest spellings.
         """
-        special = self.tokenizer.specials.values()
+        special = {*self.tokenizer.specials.values(), self.tokenizer.unknown_id}
         for text in (f" {word}", word) if word.strip() else ():
             ids = self.tokenizer.encode([text])[0]
             if len(ids) == 1 and ids[0] not in special:

@@ -157,7 +157,12 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
         (["--plane", "square", "--method", "dance"], "argument --method: invalid choice: 'dance'"),
         (["--word", "says"], "--word, --in: go together"),
         (["--word", "says", "--in", "Document says"], "--in: 1 text with 'says'; 2 or more are compared"),
-        (["--word", "says", "--in", "Document", "--in", "says"], "word: 'says' is 0 times in 'Document'"),
+        (["--word", "says", "--in", "Document", "--in", "says"], "--word: 'says' does not stand in 'Document' as"),
+        (["--word", "Doc", "--in", "Document", "--in", "Doc"], "--word: 'Doc' does not stand in 'Document' as"),
+        (["--near", "square", "--method", "tsne"], "--method: of a --plane"),
+        (["--plane", "square", "--among", "texts.txt"], "--among: texts for --near"),
+        (["--tensorboard", "there", "--html", "page.html"], "--html: a page of what is shown"),
+        (["--near", "square", "--parquet", "."], "--parquet: . cannot be written"),
         (["--parquet", "nowhere/v.parquet"], "--parquet: nowhere/v.parquet cannot be written"),
     ],
 )
@@ -199,3 +204,23 @@ def test_a_name_neither_ends_the_script_nor_begins_a_comment(corners):
     data = script.partition(";\n")[0]
     assert not set("<>&") & set(data)
     assert [name for name, _, _ in json.loads(data)["points"]] == odd.names
+
+
+def test_what_no_token_stands_for_has_no_neighbours(lab, tmp_path):
+    """A vocabulary of symbols has a token for all that it does not know."""
+    (tmp_path / "texts.txt").write_text("s1 s2\ns2 s3\n")
+    words = "preset=translate_transformer data=reverse model.dim=32"
+    for asked, message in (
+        (("--near", "zzz"), "'zzz': not a word of this vocabulary"),
+        (("--near", "zzz yyy", "--among", "texts.txt"), "--near: the run's tokenizer has no token for 'zzz', 'yyy'"),
+        (("--word", "a", "--in", "a b", "--in", "b a"), "--word: the run's tokenizer has no token for 'a'"),
+        (("--plane", "s1", "s2", "zzz"), "--plane: the run's tokenizer has no token for 'zzz'"),
+    ):
+        refused = lab("embeddings", words, *asked)
+        assert (refused.code, refused.out) == (2, "")
+        assert message in refused.err
+    found = lab("embeddings", words, "--near", "s1 zzz", "--among", "texts.txt")
+    assert found.code == 0
+    assert "'zzz', which count as the unknown token" in found.err
+    found = lab("embeddings", words, "--near", "s1", "-k", "10000", "--json").json
+    assert "?" not in {one["text"] for one in found["near"]["s1"]}

@@ -194,6 +194,8 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
         (["RUN", "--layer", "1"], "--target, --layer, --token: go with a TEXT to look at"),
         (["RUN", "--tokens", "0"], "--tokens: 0; at least 1"),
         (["RUN", "--worst", "-1"], "--worst: -1; 0 or more"),
+        (["RUN", TEXT, "--worst", "3"], "--worst, --code: of the loss over the validation text"),
+        (["RUN", TEXT, "--code"], "--worst, --code: of the loss over the validation text"),
         (["preset=word2vec"], "preset=word2vec: objective=skip_gram predicts no tokens of a text"),
         (
             ["preset=bag_of_words", "text"],

@@ -237,6 +237,7 @@ def test_json_holds_shares_that_sum_to_one(run, lab):
         ((WORDS, ""), "TEXT: is empty"),
         ((WORDS, "abc", "--layer", "3"), "--layer: 3; layers 1, 2 have experts"),
         ((WORDS, "--tokens", "0"), "--tokens: 0; at least 1"),
+        ((WORDS, "abc", "--tokens", "2"), "--tokens: of the validation text; a TEXT is read whole"),
         ((f"{WORDS} tokenizer=word", "zyxwv"), "TEXT: the run's tokenizer has no token for 'zyxwv'"),
     ],
 )

@@ -178,6 +178,31 @@ def test_the_terminal_and_the_document_say_the_same(lab, small, monkeypatch):
         lab("show", "run", "--json").json["total"]["parameters"]
         == lab("show", small, "--json").json["total"]["parameters"]
     )
+    for words in (["run", "seed=1"], ["seed=1", "run"]):
+        refused = lab("show", *words)
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err == "lab show: seed=1: run is a run, which has its configuration; it stands alone\n"
+
+
+def test_a_head_that_an_objective_added_is_said(lab, corpus, tmp_path):
+    (tmp_path / "rows.jsonl").write_text(
+        "\n".join(json.dumps({"t": f"word {n}", "l": f"l{n % 3}"}) for n in range(400))
+    )
+    lab("train", "preset=bag_of_words", "data=labelled", "data.path=rows.jsonl", "data.text=t", "data.label=l", "tokenizer.vocab_size=40",
+        "budget.steps=2", "logger=none", "folder=bag")  # fmt: skip
+    trained = json.loads((tmp_path / "bag" / "result.json").read_text())["parameters"]
+    assert lab("show", "bag", "--json").json["objective_head"] == trained > 0
+    assert f"objective=classify added a head of {trained:,} parameters" in lab("show", "bag").out
+
+
+@pytest.mark.parametrize(("width", "fitting"), [("60", ""), ("24", "24 of 32 tokens fit; a wider terminal or --html")])
+def test_a_grid_is_narrower_before_it_is_cut(lab, monkeypatch, width, fitting):
+    monkeypatch.setenv("COLUMNS", width)
+    shown = lab("show", "preset=tiny", "model.context=32").out
+    last = [line for line in shown.splitlines() if "■" in line][-1].strip()
+    assert last == "■" * min(int(width), 32)
+    assert fitting in " ".join(shown.split())
+    assert ("tokens fit" in " ".join(shown.split())) == bool(fitting)
 
 
 class Tags(html.parser.HTMLParser):

@@ -34,13 +34,12 @@ def main(arguments: list[str]) -> int:
     parser.add_html("a page with the map of every head")
     parser.add_json()
     options = parser.parse_args(arguments)
-    if options.token is not None and None in (options.layer, options.head):
-        raise RequestError("--token: goes with --layer and --head, whose map it is a row of")
     from lab.runs.subject import subject
     from lab.views import attention as views
 
     run = subject(options.run)
-    maps = _asked(views.attention(run, given_text(options.text), options.target), options)
+    every = views.attention(run, given_text(options.text), options.target)
+    maps = _asked(every, options)
     if options.html:
         from lab.views.attention_page import to_html
         from lab.views.web import write_page
@@ -50,7 +49,7 @@ def main(arguments: list[str]) -> int:
         print(json.dumps([one.to_json() for one in maps], ensure_ascii=False))
         return 0
     for one in maps:
-        if len(maps) > 1:
+        if len(every) > 1 and options.kind is None:
             print(one.kind)
         views.show(one, options.layer, options.head, options.token)
     return 0
@@ -70,4 +69,10 @@ def _asked(every: list[Maps], options: argparse.Namespace) -> list[Maps]:
             refused.append(error)
     if not fitting:
         raise refused[0]
+    if (
+        options.token is not None
+        and None in (options.layer, options.head)
+        and any(len(maps.heads) > 1 for maps in fitting)
+    ):
+        raise RequestError("--token: goes with --layer and --head, whose map it is a row of")
     return fitting

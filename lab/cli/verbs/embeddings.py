@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab.cli.parser import Parser, print_json
+from lab.cli.parser import Parser, print_json, writable
 from lab.errors import RequestError
 
 HELP = {"embeddings RUN --near WORD ...": "neighbours, a plane of words, a word's senses, files"}
@@ -19,6 +19,14 @@ def main(arguments: list[str]) -> int:
         raise RequestError(f"what to show: one of {', '.join(f'--{ask}' for ask in ASKS)}")
     if (options.word is None) != (not options.texts):
         raise RequestError("--word, --in: go together: a word, and each text that it stands in")
+    looked_at = ("near", "analogy", "plane", "word")
+    if options.html and all(getattr(options, ask) is None for ask in looked_at):
+        raise RequestError(f"--html: a page of what is shown: {', '.join(f'--{ask}' for ask in looked_at)}")
+    if options.method is not None and options.plane is None:
+        raise RequestError("--method: of a --plane")
+    taken = options.plane == [] or any(getattr(options, ask) is not None for ask in ("near", "tensorboard", "parquet"))
+    if options.among is not None and not taken:
+        raise RequestError("--among: texts for --near, for a --plane without words, or for --tensorboard and --parquet")
     if options.plane == [] and options.among is None:
         raise RequestError("--plane: the words to lay on a plane, or --among FILE for texts")
     from lab.runs.subject import subject
@@ -36,7 +44,7 @@ def main(arguments: list[str]) -> int:
     plane = None
     if options.plane is not None:
         named = views.words_or_texts(run, options.plane) if options.plane else views.read(run, among or [])
-        plane = views.plane(named, options.method)
+        plane = views.plane(named, options.method or "pca")
     written = _write(run, among, options)
     if options.html:
         from lab.views.embeddings_page import to_html
@@ -76,15 +84,13 @@ def _parser() -> Parser:
     parser.add_argument("--among", type=Path, metavar="FILE", help="texts, one a line, in place of the vocabulary")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="neighbours of each (default: %(default)s)")
     parser.add_argument("--plane", nargs="*", metavar="WORD", help="words, or --among's texts, laid on a plane")
-    parser.add_argument(
-        "--method", choices=("pca", "tsne", "umap"), default="pca", help="of the plane (default: %(default)s)"
-    )
+    parser.add_argument("--method", choices=("pca", "tsne", "umap"), help="of the plane (default: pca)")
     parser.add_argument("--word", metavar="WORD", help="how alike it is in each text given with --in")
     parser.add_argument("--in", dest="texts", action="append", default=[], metavar="TEXT", help="a text with the word")
     parser.add_argument(
         "--tensorboard", type=Path, metavar="FOLDER", help="vectors.tsv, metadata.tsv for the projector"
     )
-    parser.add_argument("--parquet", type=Path, metavar="FILE", help="the vectors as a table")
+    parser.add_argument("--parquet", type=writable("--parquet"), metavar="FILE", help="the vectors as a table")
     parser.add_html("a page, with the plane to move about in")
     parser.add_json()
     return parser

@@ -50,9 +50,14 @@ def main(arguments: list[str]) -> int:
     from lab.runs.generate import write
     from lab.runs.subject import subject
 
+    filters = [name for name in ("top_k", "top_p", "min_p") if getattr(options, name) is not None]
+    if options.temperature == 0 and filters:
+        raise RequestError(f"--{filters[0].replace('_', '-')}: draws, and --temperature 0 takes the best token")
+    if options.prompts.count("-") > 1:
+        raise RequestError("PROMPT: - more than once; standard input is read once")
     chosen = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "min_p", "repetition")}
     if options.temperature is None:
-        chosen["temperature"] = float(any(chosen[name] is not None for name in ("top_k", "top_p", "min_p")))
+        chosen["temperature"] = float(bool(filters))
     try:
         sampling = Sampling(**chosen, seed=options.seed)
     except ValueError as error:
@@ -90,6 +95,10 @@ def _steps(options: argparse.Namespace, sampling: Any) -> int:
 
     if len(options.prompts) > 1:
         raise RequestError(f"--steps: of one prompt, and there are {len(options.prompts)}")
+    others = {"tokens": options.tokens is not None, "stop": options.stop, "slide": options.slide}
+    others |= {"no-cache": options.no_cache, "beam": options.beam is not None}
+    if given := [f"--{name}" for name, value in others.items() if value]:
+        raise RequestError(f"{', '.join(given)}: of several tokens, and --steps shows one")
     one = views.step(subject(options.run), given_text(options.prompts[0]), sampling)
     _page(options, one)
     if options.json:

@@ -23,16 +23,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--target", metavar="TEXT", help="of an encoder-decoder (default: what it writes by itself)")
     parser.add_argument("--layer", type=int, metavar="N", help="this layer alone; 0 is the embedding")
     parser.add_argument("--token", type=int, metavar="N", help="the candidates at this token, counted from 1")
-    parser.add_argument("--tokens", type=int, metavar="N", help="of the validation text to predict (default: 20000)")
-    parser.add_argument("--worst", type=int, default=5, metavar="N", help="sequences to show (default: %(default)s)")
+    parser.add_argument(
+        "--tokens", type=int, metavar="N", help="of the validation text to predict, in whole rows (default: 20000)"
+    )
+    parser.add_argument("--worst", type=int, metavar="N", help="sequences to show (default: 5)")
     parser.add_argument("--code", action="store_true", help="the text is of programs, whose parts are kinds of token")
     parser.add_html("a page")
     parser.add_json()
     options = parser.parse_args(arguments)
     if options.text is None and any(getattr(options, name) is not None for name in ("target", "layer", "token")):
         raise RequestError("--target, --layer, --token: go with a TEXT to look at")
-    if options.worst < 0:
+    if options.worst is not None and options.worst < 0:
         raise RequestError(f"--worst: {options.worst}; 0 or more")
+    if options.text is not None and options.tokens is None and (options.code or options.worst is not None):
+        raise RequestError("--worst, --code: of the loss over the validation text, which beside a TEXT takes --tokens")
     from lab.runs.subject import subject
     from lab.views import probe as views
 
@@ -44,9 +48,10 @@ def main(arguments: list[str]) -> int:
         seen = lens(run, given_text(options.text), options.target)
         seen.check(options.layer, options.token)
     if options.text is None or options.tokens is not None:
-        from lab.views.losses import TOKENS, losses
+        from lab.views.losses import losses
 
-        found = losses(run, TOKENS if options.tokens is None else options.tokens, options.worst, options.code)
+        asked = {name: getattr(options, name) for name in ("tokens", "worst") if getattr(options, name) is not None}
+        found = losses(run, code=options.code, **asked)
     if options.html:
         from lab.views.probe_page import to_html
         from lab.views.web import write_page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab.cli.parser import Parser, given_text, print_json
+from lab.errors import RequestError
 
 HELP = {"routing RUN [TEXT]": "which experts tokens go to, against chance"}
 
@@ -27,6 +28,8 @@ def main(arguments: list[str]) -> int:
     parser.add_html("a page with all of it")
     parser.add_json()
     options = parser.parse_args(arguments)
+    if options.text is not None and options.tokens is not None:
+        raise RequestError("--tokens: of the validation text; a TEXT is read whole")
     from lab.runs.subject import subject
     from lab.views.routing import TOKENS, routing
 

@@ -69,18 +69,23 @@ def _shown(words: list[str], tokens: int, context: int | None) -> Shown:
     """What is described: a run's folder alone, or overrides, several of which may be one quoted word."""
     from lab.config import compose
     from lab.effect import say_without_effect
+    from lab.runs.folder import CONFIG, TOKENIZER, read_config, read_result
     from lab.views.show import show
 
     if len(words) == 1 and not words[0].startswith("-") and ("=" not in words[0] or Path(words[0]).is_dir()):
-        from lab.runs.folder import TOKENIZER, read_config
-
         folder = Path(words[0])
         config, vocab_size = read_config(folder), None
         if (folder / TOKENIZER).is_file():
             from lab.data.tokenizers import Tokenizer
 
             vocab_size = Tokenizer.load(folder).vocab_size
-        return show(config, tokens, context, str(folder), vocab_size)
+        result = read_result(folder) or {}
+        return show(config, tokens, context, str(folder), vocab_size, result.get("parameters"))
+    if len(words) > 1 and (
+        run := next((word for word in words if "=" not in word and (Path(word) / CONFIG).is_file()), None)
+    ):
+        other = next(word for word in words if word != run)
+        raise RequestError(f"{other}: {run} is a run, which has its configuration; it stands alone")
     given = [part for word in words for part in re.split(r"\s+(?=[\w./@+~-]+=)", word.strip())]
     config = compose(*map(override, given), trained=False)
     say_without_effect([config])
