@@ -377,7 +377,9 @@ def meta_model(config: DictConfig, vocab_size: int | None = None) -> Model:
     from lab.models.shapes import without_memory
 
     with without_memory():
-        return construct(config, "model.build", vocab_size=vocab_size or int(config.tokenizer.vocab_size))
+        model = construct(config, "model.build", vocab_size=vocab_size or int(config.tokenizer.vocab_size))
+        construct(config, "init").multiply(model)
+        return model
 
 
 def identity(config: DictConfig | Mapping) -> str:

@@ -75,6 +75,8 @@ def add_head(model: Any, config: DictConfig, labels: Sequence[str]) -> None:
     known = SimpleNamespace(labels=labels, tokenizer=None)
     with without_memory():
         head = construct(config, "objective", model=model, optimizer=None, prepared=known).head
+    if head is not None:
+        construct(config, "init").multiply(head)
     attach(model, head)
 
 

@@ -56,7 +56,12 @@ OLD = {"su": "longrope"}
 
 
 def read(
-    fields: Fields, base: float, context: int, kinds: Collection[str], partial: bool = False, trained: int | None = None
+    fields: Fields,
+    base: float,
+    context: int,
+    kinds: Collection[str],
+    partial: int | None = None,
+    trained: int | None = None,
 ) -> list[str]:
     """The words for a rotary position.
 
@@ -66,7 +71,7 @@ def read(
         base: where none is given.
         context: tokens in a row.
         kinds: that the family's class has.
-        partial: the family knows rotations of a part of each head.
+        partial: width of a head, where the family knows rotations of a part of it.
         trained: the trained length of kinds that have one, where nothing outside says it.
 
     Raises:
@@ -91,9 +96,16 @@ def read(
             inner.left.setdefault("factor", context / length)
     words = [f"position={option}", f"position.base={base}"]
     share = inner.take("partial_rotary_factor", fields.take("partial_rotary_factor", 1.0) if partial else 1.0)
-    if share != 1 and not partial:
-        inner.refuse("partial_rotary_factor", share, "this family turns whole heads")
     if share != 1:
+        if partial is None:
+            inner.refuse("partial_rotary_factor", share, "this family turns whole heads")
+        if not 0 < share < 1:
+            inner.refuse("partial_rotary_factor", share, "a share over 0, at most 1")
+        # An odd number turns there as if there were one more, at other speeds.
+        if (turning := int(partial * share)) % 2 or not turning:
+            inner.refuse(
+                "partial_rotary_factor", share, f"turns {turning} of {partial} coordinates; the lab turns pairs"
+            )
         words.append(f"position.share={share}")
     for theirs, (ours, default) in settings.items():
         value = inner.left.pop(theirs, default)

@@ -50,9 +50,13 @@ class Normal:
             std /= math.sqrt(2 * layers)
         return std
 
+    def multiply(self, model: nn.Module) -> None:
+        """Set what the model multiplies scores and logits by, where that is not its own to know."""
+
     @torch.no_grad()
     def __call__(self, model: nn.Module, seed: int, layers: int) -> None:
-        """Set every parameter of the model."""
+        """Set every parameter and multiplier of the model."""
+        self.multiply(model)
         for name, parameter in model.named_parameters():
             if parameter.ndim < 2:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
@@ -123,17 +127,19 @@ class Mup(Normal):
     @torch.no_grad()
     def __call__(self, model: nn.Module, seed: int, layers: int) -> None:
         """Set every parameter and multiplier of the model."""
-        embeddings = [module for module in model.modules() if isinstance(module, Embedding)]
         tables = {module for module in model.modules() if isinstance(module, nn.Embedding)}
         self.constant = tables | set(output_heads(model))
         super().__call__(model, seed, layers)
         model.base_dim = self.base_dim  # type: ignore[assignment]
-        for embedding in embeddings:
-            shrunk = self.base_dim**-0.5 if embedding.shrunk else 1.0
-            embedding.logit_scale = shrunk * self.base_dim / embedding.table.embedding_dim
-            if embedding.scale != 1.0:
-                embedding.scale = self.base_dim**0.5
+
+    def multiply(self, model: nn.Module) -> None:
+        """As the table says."""
         for module in model.modules():
+            if isinstance(module, Embedding):
+                shrunk = self.base_dim**-0.5 if module.shrunk else 1.0
+                module.logit_scale = shrunk * self.base_dim / module.table.embedding_dim
+                if module.scale != 1.0:
+                    module.scale = self.base_dim**0.5
             if isinstance(module, Classifier):
                 module.logit_scale = self.base_dim / module.in_features
             if isinstance(module, Scored) and module.scale is None:

@@ -197,6 +197,10 @@ def test_a_composition_of_the_lab_is_a_published_class(words, model_type, tmp_pa
         (("embedding=tied_scaled",), ["embedding=tied_scaled"]),
         (("ffn=moe_deepseek",), ["ffn=moe_deepseek"]),
         (("ffn=dense_silu",), ["ffn=dense_silu"]),
+        (
+            ("init=mup", "model.heads=1", "model.kv_heads=1"),
+            ["attention=mha (scale 0.125", "embedding=tied (logit_scale"],
+        ),
     ],
     ids=str,
 )
@@ -217,6 +221,11 @@ def test_a_family_can_be_asked_for(tmp_path):
         give_out(run, tmp_path / "more", "gpt2")
     with pytest.raises(RequestError, match=r"^--family: bert5; choose from bert, "):
         give_out(run, tmp_path / "more", "bert5")
+    odd = untrained(tmp_path / "odd", "preset=tiny", "position=rope_partial", "model.heads=4", "model.head_dim=12")
+    with pytest.raises(
+        RequestError, match=r"partial_rotary_factor=0.25; turns 3 of 12 coordinates; the lab turns pairs"
+    ):
+        give_out(odd, tmp_path / "more", "phi3")
 
 
 def test_a_run_without_weights(tmp_path):

@@ -76,6 +76,14 @@ def test_a_folder_without_what_a_model_is(copied, lab):
             {"rope_parameters": {"partial_rotary_factor": 0.5}},
             r"partial_rotary_factor=0.5; this family turns whole heads",
         ),
+        (
+            {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "partial_rotary_factor": 0.4},
+            r"partial_rotary_factor=0.4; turns 3 of 8 coordinates; the lab turns pairs",
+        ),
+        (
+            {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "partial_rotary_factor": 1.5},
+            r"partial_rotary_factor=1.5; a share over 0",
+        ),
         ({"rope_parameters": 3}, r"rope_parameters=3; expected an object or null"),
         ({"vocab_size": 95}, r"tokenizer\.json: has 96 tokens, and config\.json says vocab_size=95"),
     ],

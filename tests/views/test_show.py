@@ -188,8 +188,8 @@ def test_a_head_that_an_objective_added_is_said(lab, corpus, tmp_path):
     (tmp_path / "rows.jsonl").write_text(
         "\n".join(json.dumps({"t": f"word {n}", "l": f"l{n % 3}"}) for n in range(400))
     )
-    lab("train", "preset=bag_of_words", "data=labelled", "data.path=rows.jsonl", "data.text=t", "data.label=l", "tokenizer.vocab_size=40",
-        "budget.steps=2", "logger=none", "folder=bag")  # fmt: skip
+    words = ["preset=bag_of_words", "data=labelled", "data.path=rows.jsonl", "data.text=t", "data.label=l"]
+    lab("train", words, "tokenizer.vocab_size=40", "budget.steps=2", "logger=none", "folder=bag")
     trained = json.loads((tmp_path / "bag" / "result.json").read_text())["parameters"]
     assert lab("show", "bag", "--json").json["objective_head"] == trained > 0
     assert f"objective=classify added a head of {trained:,} parameters" in lab("show", "bag").out

@@ -89,7 +89,8 @@ class Llama(Family):
             ),
             f"embedding={'tied' if fields.take('tie_word_embeddings', False) else 'untied'}",
             *rotary.read(
-                *(fields, self.defaults["rope_theta"], sizes["model.context"], self.scalings, self.partial),
+                *(fields, self.defaults["rope_theta"], sizes["model.context"], self.scalings),
+                (width or dim // heads) if self.partial else None,
                 self.defaults.get(rotary.TRAINED),
             ),
             *self.read_biases(fields),
