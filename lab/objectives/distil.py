@@ -25,6 +25,8 @@ class Distil(Masked):
     the cross-entropy of what was hidden; over all tokens, one minus the cosine of both models' last vectors, where these are
     equally wide.
 
+    The authors' code compares scores at all tokens unless told otherwise; here the head is computed at hidden ones alone.
+
     `val/loss` is the cross-entropy of what was hidden, as for other masked models.
 
     Args:

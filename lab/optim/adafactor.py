@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from lab.optim.values import above_zero, at_least_zero
+from lab.values import is_number
 
 
 class Adafactor(torch.optim.Adafactor):
@@ -47,7 +48,7 @@ class Adafactor(torch.optim.Adafactor):
             not isinstance(eps, Sequence)
             or len(eps) != 2
             or eps[1] is None
-            or not all(e is None or e >= 0 for e in eps)
+            or not all(e is None or (is_number(e) and e >= 0) for e in eps)
         ):
             raise ValueError(f"optimizer.eps: {eps}; two numbers, 0 or more, the first may be null")
         super().__init__(

@@ -15,6 +15,7 @@ from lab.parts.kernels import Scoring, attend, linear
 from lab.parts.linear import Linear, Merged
 from lab.parts.position import Position
 from lab.parts.visibility import Full, Visibility
+from lab.values import is_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ class Scored(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in {"scale": scale, "softcap": softcap}.items():
-            if value is not None and not value > 0:
+            if value is not None and not (is_number(value) and value > 0):
                 raise ValueError(f"attention.{name}: {value}; a number over 0, or null")
         if not 0 <= dropout < 1:
             raise ValueError(f"attention.dropout: {dropout}; choose from 0 to under 1")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lab.parts.activation import ACTIVATIONS
 from lab.parts.kernels import linear, linear_cross_entropy
 from lab.parts.linear import Linear
+from lab.values import is_number
 
 
 class Embedding(nn.Module):
@@ -47,7 +48,7 @@ class Embedding(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if softcap is not None and not softcap > 0:
+        if softcap is not None and not (is_number(softcap) and softcap > 0):
             raise ValueError(f"embedding.softcap: {softcap}; a number over 0, or null")
         if rows is not None and (type(rows) is not int or rows < vocab_size):
             raise ValueError(f"embedding.rows: {rows}; at least the {vocab_size} tokens of the vocabulary, or null")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.layout import Layout
+from lab.values import is_number
 
 
 class Position(nn.Module):
@@ -176,6 +177,6 @@ def over_zero(name: str, value: float) -> float:
     Raises:
         ValueError: it is not.
     """
-    if not value > 0:
+    if not (is_number(value) and value > 0):
         raise ValueError(f"position.{name}: {value}; a number over 0")
     return value
