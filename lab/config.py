@@ -287,7 +287,7 @@ def resolved(config: DictConfig, unchecked: tuple[str, ...] = ()) -> dict:
     try:
         plain: dict = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise RequestError(str(error)) from None
+        raise RequestError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     for key, value in flatten(plain).items():
         if key.endswith("_target_") and key.split(".")[0] not in unchecked:
             trusted(key, value)

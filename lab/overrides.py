@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -17,9 +18,13 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from lab.errors import RequestError
 from lab.options import flatten, groups, option_keys
 from lab.values import is_number
+from lab.words import quoted
 
 TEXTS = ("name", "folder")
 """Keys that are text, null as they stand."""
+
+PLAIN_TEXT = re.compile(r"([A-Za-z_][\w.]*)=([^\s\[{'\"].*)")
+"""A key, and a text after it that is no list, mapping or quotation."""
 
 OR_NULL = (
     "budget.tokens", "budget.steps", "budget.flops", "budget.minutes", "split.max_bytes", "trainer.clip",
@@ -29,20 +34,27 @@ OR_NULL = (
 
 
 def parse(text: str) -> Override:
-    """One override as Hydra's grammar reads it.
+    """One override as Hydra's grammar reads it; a value with signs that the grammar has no place for, as in a path, is the
+    text that stands there.
 
     Raises:
         RequestError: it is none.
     """
-    try:
-        override = _parser().parse_override(text)
-    except HydraException:
-        override = None
+    override = _read(text)
+    if override is None and (plain := PLAIN_TEXT.fullmatch(text)):
+        override = _read(f"{plain[1]}={quoted(plain[2])}")
     if override is None or not override.key_or_group:
         raise RequestError(
             f"{text}: not an override; write KEY=VALUE or GROUP=OPTION, as in attention=gqa or model.dim=256"
         )
     return override
+
+
+def _read(text: str) -> Override | None:
+    try:
+        return _parser().parse_override(text)
+    except HydraException:
+        return None
 
 
 @cache

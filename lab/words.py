@@ -110,7 +110,7 @@ def _written(place: str, value: Any) -> str:
             f"{place}: holds a mapping in a list; accepted: lists of numbers, text, true, false and null"
         )
     if isinstance(value, str):
-        return value if _is_plain(value) else _quoted(value)
+        return value if _is_plain(value) else quoted(value)
     return json.dumps(value)
 
 
@@ -122,7 +122,8 @@ def _is_plain(text: str) -> bool:
     return False
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as Hydra's grammar takes any."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(text, Quote.single).with_quotes()

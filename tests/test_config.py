@@ -29,6 +29,7 @@ from lab.errors import RequestError
 from lab.options import conf_folder, flatten, groups
 from lab.parts.attention import Attention
 from lab.parts.linear import named_matrices
+from lab.runs.folder import new_folder
 
 PRESETS = groups()["preset"]
 FAMILY = ("model", "objective", "data")  # which change together
@@ -537,3 +538,26 @@ def test_a_composed_configuration_can_still_be_changed():
     config.model.heads = 2
     model = build(config, vocab_size=300)
     assert model.blocks[0].attention.heads == model.blocks[0].attention.kv_heads == 2
+
+
+@pytest.mark.parametrize(
+    "path", ["nötizen.txt", "~/x.txt", "notes(1).txt", "it's.txt", "a&b", "#1", "é☃", "C:\\new\\x"]
+)
+def test_a_path_is_the_text_that_stands_there(path):
+    assert compose("preset=tiny", "data=files", f"data.path={path}").data.path == path
+    assert compose("preset=tiny", f"name={path}").name == path
+
+
+def test_what_is_no_text_is_still_refused():
+    for word in ("model.dim=[1", "model.dim={a", "a b=c", "=x", "x"):
+        with pytest.raises(RequestError, match="not an override"):
+            compose("preset=tiny", word)
+    with pytest.raises(RequestError, match=r"^name: Interpolation key 'x' not found$"):
+        compose("preset=tiny", "name=${x}")
+
+
+def test_a_name_with_a_slash_makes_one_folder():
+    for name in ("a/b", "../x", "a\\b"):
+        path = new_folder(compose("preset=tiny", f"name={name}"))
+        assert len(path.parts) == 3  # runs, the day, the run
+        assert ".." not in path.parts

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,7 +55,7 @@ def finite(tree: Any) -> Any:
 def new_folder(config: DictConfig) -> Path:
     """A path for a run that names none: the day, the time and what was asked, numbered if taken."""
     now = datetime.now()
-    label = config.name or "-".join([str(config.choices.preset), str(config.choices.model)])
+    label = re.sub(r"[/\\]", "-", config.name or f"{config.choices.preset}-{config.choices.model}")
     base = Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H%M%S}-{label}-seed{config.seed}"
     path, number = base, 2
     while os.path.exists(path):

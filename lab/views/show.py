@@ -196,7 +196,7 @@ def _tree_table(shown: Shown, width: int) -> Table:
     columns = headings(shown.tree)
     cells = [(guide, node, [say(node) for _, say in columns]) for guide, node in _lines(shown.tree)]
     taken = [max(len(heading), *(len(row[i]) for _, _, row in cells)) for i, (heading, _) in enumerate(columns)]
-    room = max(24, width - sum(taken) - 2 * len(taken) - 2)
+    room = max(16, width - sum(taken) - 2 * len(taken) - 2)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("part", no_wrap=True)
     for heading, _ in columns:
@@ -246,7 +246,7 @@ def _pattern(visibility: Visibility, layout: Layout) -> str:
     said = spoken(visibility) + ("" if visibility.causal else ", both sides")
     seen = visibility.sees(layout, layout)
     hidden = visibility.narrow and bool((seen == Visibility(visibility.causal).sees(layout, layout)).all())
-    return f"{said}, beyond this grid" if hidden else said
+    return f"{said}, beyond this grid: --tokens N draws more" if hidden else said
 
 
 def print_grids(grids: Iterable[tuple[str, Grid]], console: Console) -> None:

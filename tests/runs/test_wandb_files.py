@@ -1,5 +1,7 @@
 """Runs that W&B wrote down are read from its own folders, by its own reader."""
 
+import shutil
+
 import pytest
 
 from lab.errors import RequestError
@@ -38,6 +40,17 @@ def test_an_offline_run_is_a_run(offline):
     assert run.number("parameters") == 1000
     (table,) = compare([run]).tables
     assert table.configurations[0].label == "attention=mqa"
+
+
+def test_the_folder_in_a_run_that_was_killed_is_that_run(offline, tmp_path):
+    write_run(tmp_path / "done", ["attention=mha"], 2.0, seed=3)
+    killed = write_run(tmp_path / "killed", ["attention=mqa"], None, seed=4)
+    (killed / "result.json").unlink()
+    shutil.copytree(offline / "wandb", killed / "wandb")
+    made = report(tmp_path)
+    (one,) = made.to_json()["not_counted"]
+    assert (one["status"], one["seed"], one["label"]) == ("no result", 4, "attention=mqa")
+    assert len(made.results.tables) == 1
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,7 @@ def test_the_terminal_and_the_document_say_the_same(lab, small, monkeypatch):
     document = lab("show", "preset=llm_2024", "--json").json
     assert document["total"]["parameters"] == 4843776
     assert document["tree"]["parameters"] == 4843776
-    for columns in ("80", "200"):
+    for columns in ("60", "80", "200"):
         monkeypatch.setenv("COLUMNS", columns)
         printed = lab("show", "preset=llm_2024").out
         assert "4.84 M" in printed

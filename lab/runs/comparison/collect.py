@@ -84,6 +84,9 @@ class RunRecord:
     @property
     def seed(self) -> int | None:
         seed = self.number("seed")
+        if seed is None and not self.result:  # it runs, was killed or waits: what it was asked for
+            asked = [word.removeprefix("seed=") for word in self.overrides if word.startswith("seed=")]
+            return int(asked[-1]) if asked and asked[-1].isdecimal() else None
         return None if seed is None else int(seed)
 
     @property
@@ -185,7 +188,8 @@ def read_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
             if "result.json" in names or {"config.yaml", "overrides.yaml"} <= names:
                 found[path.resolve()] = _read_run(path)
     told = {Path(str(run.result.get("wandb"))).name for run in found.values()}
-    for run in read_wandb([path for path in elsewhere if path.name not in told]):
+    foreign = [path for path in elsewhere if path.name not in told and not found.keys() & set(path.resolve().parents)]
+    for run in read_wandb(foreign):
         found.setdefault(run.folder.resolve(), run)
     runs = list(found.values())
     _refuse_nothing(runs, folders)

@@ -320,6 +320,12 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
             f"{described.path}: nested parameters are run here; `wandb agent` would pass them as one text that is no override, "
             "unless the command has ${args_json}"
         )
+    headline = job.headline()["name"]
+    if described.metric not in (None, headline, "val/loss"):
+        say(
+            f"metric.name: {described.metric}; these runs are judged by {headline}, and whether they measure this is seen when "
+            "the first has ended"
+        )
     say_without_effect({one.trial.configuration: one.config for one in planned}.values())
     if not planned:
         if seconds == 0:

@@ -7,6 +7,7 @@
 `plan.plan` turns it into the list of trials. The format: https://docs.wandb.ai/guides/sweeps/sweep-config-keys
 """
 
+import difflib
 import math
 import re
 import tempfile
@@ -185,7 +186,10 @@ def _check_keys(content: dict[str, Any]) -> None:
         if key in SERVER_KEYS:
             raise RequestError(f"{key}: belongs to W&B's server, which does not take part here; leave it out")
         if key not in KEYS:
-            raise RequestError(f"{key}: {content[key]!r} is not supported; accepted keys: {', '.join(KEYS)}")
+            near = difflib.get_close_matches(str(key), KEYS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"accepted keys: {', '.join(KEYS)}"
+            value = repr(content[key])
+            raise RequestError(f"{key}: {value if len(value) < 60 else value[:57] + '...'} is not supported; {hint}")
     for key in ("method", "parameters"):
         if key not in content:
             raise RequestError(f"{key}: is missing; a sweep needs method ({' or '.join(METHODS)}) and parameters")

@@ -179,9 +179,14 @@ class Job:
         sweep = self.plan.sweep
         if sweep.metric:
             return sweep.metric, sweep.goal == "maximize"
+        headline = self.headline()
+        return headline["name"], headline["direction"] == "max"
+
+    def headline(self) -> Mapping[str, str]:
+        """What the objective is judged by: `name`, `unit`, `direction`."""
         config = self.example().config
         objective: Any = trusted("objective._target_", config.objective._target_)
-        return objective.headline["name"], objective.headline["direction"] == "max"
+        return objective.headline
 
     def check_measured(self, result: Mapping[str, Any]) -> None:
         """See that a run has measured what the file asks for, which it says itself.

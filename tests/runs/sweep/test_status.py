@@ -65,6 +65,16 @@ def test_a_search_that_chose_the_same_twice_waits_for_nothing(file, change, tmp_
     assert done.seconds_left == 0
 
 
+def test_a_metric_that_is_not_the_headline_is_said_before_the_first_run(lab, asked, change):
+    for name, said in (("val/bbp", True), ("val/loss", False), ("val/bpb", False)):
+        content = yaml.safe_load(asked.read_text())
+        content["metric"] = {"name": name, "goal": "minimize"}
+        asked.write_text(yaml.safe_dump(content, sort_keys=False))
+        planned = lab("sweep", "asked.yaml", "--plan")
+        assert planned.code == 0
+        assert (f"metric.name: {name}; these runs are judged by val/bpb" in planned.err) == said
+
+
 def test_a_sweep_that_is_shared_is_at_work_while_a_worker_is(asked, tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
     sweep(asked, folder=tmp_path / "s", storage=url)
