@@ -16,10 +16,14 @@ _open: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()
 
 @contextmanager
 def generating(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode, its weights kept in the layout that products with few rows want; after the last as it was."""
+    """In evaluation mode, its weights kept in the layout that products with few rows want, its parts at hand; after the last
+    as it was.
+    """
     users, trained = _open.get(model, (0, model.training))
     _open[model] = users + 1, trained
     model.eval()
+    if not users:
+        _put_at_hand(model)
     try:
         with repeating(model.parameters()):
             yield
@@ -28,4 +32,19 @@ def generating(model: nn.Module) -> Iterator[None]:
         if users > 1:
             _open[model] = users - 1, trained
         else:
+            _put_away(model)
             model.train(trained)
+
+
+def _put_at_hand(model: nn.Module) -> None:
+    """Make parts and weights of each module plain attributes too. Torch finds them by a function that Python calls when nothing
+    else is found, a hundred times for a token of four layers.
+    """
+    for module in model.modules():
+        vars(module).update({**module._parameters, **module._buffers, **module._modules})
+
+
+def _put_away(model: nn.Module) -> None:
+    for module in model.modules():
+        for name in (*module._parameters, *module._buffers, *module._modules):
+            vars(module).pop(name, None)
