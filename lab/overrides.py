@@ -23,8 +23,8 @@ from lab.words import quoted
 TEXTS = ("name", "folder")
 """Keys that are text, null as they stand."""
 
-PLAIN_TEXT = re.compile(r"([A-Za-z_][\w.]*)=([^\s\[{'\"].*)")
-"""A key, and a text after it that is no list, mapping or quotation."""
+PLAIN_TEXT = re.compile(r"([A-Za-z_][\w.]*)=([^\s\[{'\",][^,]*)")
+"""A key, and a text after it that is no list, mapping, quotation or several values."""
 
 OR_NULL = (
     "budget.tokens", "budget.steps", "budget.flops", "budget.minutes", "split.max_bytes", "trainer.clip",
@@ -33,15 +33,19 @@ OR_NULL = (
 """Keys that hold a value as they stand and take null. Others take it only where it is what they hold."""
 
 
-def parse(text: str) -> Override:
+def parse(text: str, exactly: bool = False) -> Override:
     """One override as Hydra's grammar reads it; a value with signs that the grammar has no place for, as in a path, is the
     text that stands there.
+
+    Args:
+        text: the override.
+        exactly: by the grammar alone.
 
     Raises:
         RequestError: it is none.
     """
     override = _read(text)
-    if override is None and (plain := PLAIN_TEXT.fullmatch(text)):
+    if override is None and not exactly and (plain := PLAIN_TEXT.fullmatch(text)):
         override = _read(f"{plain[1]}={quoted(plain[2])}")
     if override is None or not override.key_or_group:
         raise RequestError(

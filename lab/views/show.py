@@ -246,7 +246,7 @@ def _pattern(visibility: Visibility, layout: Layout) -> str:
     said = spoken(visibility) + ("" if visibility.causal else ", both sides")
     seen = visibility.sees(layout, layout)
     hidden = visibility.narrow and bool((seen == Visibility(visibility.causal).sees(layout, layout)).all())
-    return f"{said}, beyond this grid: --tokens N draws more" if hidden else said
+    return f"{said}, beyond this grid" if hidden else said
 
 
 def print_grids(grids: Iterable[tuple[str, Grid]], console: Console) -> None:

@@ -421,7 +421,7 @@ def test_a_run_without_a_result_is_listed(tmp_path):
     write_run(tmp_path / "good", ["attention=mha"], 2.0)
     killed = write_run(tmp_path / "killed", ["attention=mqa"], 2.0)
     (killed / "result.json").unlink()
-    assert "attention=mqa: no result, still running, or killed" in printed(report([tmp_path]), 200)
+    assert "attention=mqa seed 0: no result, still running, or killed" in printed(report([tmp_path]), 200)
 
 
 def test_nothing_finished_is_a_report_too(tmp_path):

@@ -165,7 +165,7 @@ def check_survives(name: str, value: Any, macro: str = "${args_no_hyphens}") -> 
         raise refuse(f"would be left out by {macro}; write {WANTED}")
     text, *others = words
     try:
-        override = parse(text)
+        override = parse(text, exactly=True)
     except RequestError as error:
         raise refuse(f"can't be read by Hydra as {text!r}; accepted: plain words, numbers, lists of them") from error
     if others or override.is_sweep_override():
