@@ -168,11 +168,12 @@ def _same_kind(key: str, value: Any, before: Any) -> Any:
     else:
         expected = None if isinstance(value, list) else "a list"
     if expected:
-        example = "" if before is None or isinstance(before, DictConfig) else f", such as {_short(before)}"
+        example = "" if before is None or isinstance(before, DictConfig) else f", such as {short(before)}"
         raise RequestError(f"{key}: {'null' if value is None else value}; expected {expected}{example}")
     return value
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value in a message."""
     text = str(value)
     return text if len(text) < 60 else text[:57] + "..."

@@ -213,6 +213,8 @@ def word_in(run: Reader, text: str, word: str, occurrence: int = 0) -> np.ndarra
         RequestError: the word is not there, or behind the tokens that the model reads; a family without vectors of tokens.
     """
     found = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
+    if not found:
+        raise RequestError(f"word: {word!r} does not stand in {text[:80]!r} as a whole word")
     if not -len(found) <= occurrence < len(found):
         raise RequestError(f"word: {word!r} is {len(found)} times in {text[:80]!r}; number {occurrence} was asked for")
     first, last = found[occurrence]

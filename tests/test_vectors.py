@@ -135,7 +135,10 @@ class Table(lab.models.model.Model):
         (lambda run: lab.embed(run, "river"), "texts: a list of texts is needed"),
         (lambda run: lab.embed(run, ["river", " "]), "texts: ' ' gives no token"),
         (lambda run: lab.embed(run, ["river " * 20, "a"], too_long="refuse"), "texts: 1 of 2 are longer than model.co"),
-        (lambda run: lab.word_in(run, TEXTS[0], "ban"), "word: 'ban' is 0 times in 'the bank of the river'; number 0"),
+        (
+            lambda run: lab.word_in(run, TEXTS[0], "ban"),
+            "word: 'ban' does not stand in 'the bank of the river' as a whole word",
+        ),
         (lambda run: lab.word_in(run, TEXTS[0], "the", 2), "word: 'the' is 2 times in"),
         (lambda run: lab.word_in(run, "river " * 20 + "king", "king"), "word: 'king' stands behind the tokens that"),
     ],

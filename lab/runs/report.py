@@ -21,7 +21,7 @@ from lab.runs.terms import agreed, kept
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from lab.console import Figures
+    from lab.figures import Figures
 
 STYLES = {BETTER: "bold green", WORSE: "bold red", EQUIVALENT: "bold cyan", UNDECIDED: "yellow", TOO_FEW: "dim"}
 
@@ -240,7 +240,7 @@ def _fitting(table: Table, console: Console) -> list[RenderableType]:
 def _rich(table: Table, columns: Sequence[Column]) -> Figures:
     from rich.text import Text
 
-    from lab.console import Figures
+    from lab.figures import Figures
 
     shown = Figures(header_style="")
     header, names = words.short_names(table)

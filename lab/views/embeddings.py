@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,13 +163,14 @@ def senses(run: Run, word: str, texts: Sequence[str]) -> Senses:
     Raises:
         RequestError: as `lab.word_in`, a word for which there is no token, or under two texts.
     """
-    for text in texts:
-        if not re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text):
-            raise RequestError(f"--word: {word!r} does not stand in {text[:80]!r} as a whole word")
     check_known(run, word, "--word")
     if len(texts) < 2:
         raise RequestError(f"--in: {len(texts)} text{'s' * (len(texts) != 1)} with {word!r}; 2 or more are compared")
-    return Senses(word, list(texts), similarities(np.stack([word_in(run, text, word) for text in texts])))
+    try:
+        vectors = [word_in(run, text, word) for text in texts]
+    except RequestError as error:
+        raise RequestError(f"--{error}" if str(error).startswith("word: ") else str(error)) from None
+    return Senses(word, list(texts), similarities(np.stack(vectors)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from lab.console import Figures
+from lab.figures import Figures
 
 SHADES = " ░▒▓█"
 """From nothing to full."""

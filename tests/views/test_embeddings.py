@@ -158,7 +158,7 @@ def test_the_verb_prints_writes_and_answers(lab, run, tmp_path, monkeypatch):
         (["--word", "says"], "--word, --in: go together"),
         (["--word", "says", "--in", "Document says"], "--in: 1 text with 'says'; 2 or more are compared"),
         (["--word", "says", "--in", "Document", "--in", "says"], "--word: 'says' does not stand in 'Document' as"),
-        (["--word", "Doc", "--in", "Document", "--in", "Doc"], "--word: 'Doc' does not stand in 'Document' as"),
+        (["--word", "Doc", "--in", "Document", "--in", "Doc"], "--word: the run's tokenizer has no token for 'Doc'"),
         (["--near", "square", "--method", "tsne"], "--method: of a --plane"),
         (["--plane", "square", "--among", "texts.txt"], "--among: texts for --near"),
         (["--tensorboard", "there", "--html", "page.html"], "--html: a page of what is shown"),

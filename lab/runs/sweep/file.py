@@ -21,6 +21,7 @@ import yaml
 
 from lab.config import SEEDS
 from lab.errors import RequestError
+from lab.overrides import short
 from lab.runs.sweep.command import JSON, arguments, check_survives, expand, override_key, read_command, train_overrides
 from lab.runs.sweep.document import Document, kind_of, read_document
 from lab.runs.sweep.hyperband import Hyperband, read_early_terminate
@@ -188,8 +189,7 @@ def _check_keys(content: dict[str, Any]) -> None:
         if key not in KEYS:
             near = difflib.get_close_matches(str(key), KEYS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"accepted keys: {', '.join(KEYS)}"
-            value = repr(content[key])
-            raise RequestError(f"{key}: {value if len(value) < 60 else value[:57] + '...'} is not supported; {hint}")
+            raise RequestError(f"{key}: {short(repr(content[key]))} is not supported; {hint}")
     for key in ("method", "parameters"):
         if key not in content:
             raise RequestError(f"{key}: is missing; a sweep needs method ({' or '.join(METHODS)}) and parameters")

@@ -123,13 +123,12 @@ def status(target: str | Path, storage: str | None = None) -> Status:
     there = sorted(path.parent.name for path in folder.glob(f"*/{files.CONFIG}"))
     runs = [_run(folder / name, planned.get(name, []), active) for name in dict.fromkeys([*planned, *there])]
     total = len(runs)  # of a grid the plan names every run, and some of its configurations may need fewer seeds
-    points = Plan(described).points
-    # A search may choose a configuration twice and then has fewer runs than it could have had.
-    searched = any(
-        sum(study["trials"].values()) >= len(points) and not OPEN & set(study["trials"]) for study in studies
-    )
-    if (described.method == "bayes" and not searched) or not planned:
-        total = max(total, sum(len(point.seeds) for point in points))
+    if described.method == "bayes" or not planned:
+        points = Plan(described).points
+        ended = [study["trials"] for study in studies if not OPEN & set(study["trials"])]
+        # A search that chose a configuration twice has fewer runs than it could have had.
+        if not planned or all(sum(trials.values()) < len(points) for trials in ended):
+            total = max(total, sum(len(point.seeds) for point in points))
     metric, maximize = _measure(described, folder, runs)
     return Status(
         folder=str(folder),

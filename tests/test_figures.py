@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from lab.console import Figures
+from lab.figures import Figures
 
 CELL = st.text("0123456789.±", min_size=1, max_size=12)
 
