@@ -175,6 +175,12 @@ def test_a_sweep_is_one_document_and_is_not_run_twice(lab, small, tmp_path):
     assert before == [path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("result.json")]
 
 
+def test_several_runs_take_a_path_as_it_stands(lab, small, tmp_path):
+    ended = lab("train", "-m", small, "name=nö(1)", "seed=0,1", "hydra.sweep.dir=all", "--json")
+    assert ended.code == 0
+    assert "nö(1)" in (tmp_path / "all" / "0" / "config.yaml").read_text("utf-8")
+
+
 def test_a_diverged_run_is_a_result_that_no_mean_counts(lab, small, tmp_path):
     ended = lab("train", small, "optimizer.lr=1e20", "trainer.clip=null", "folder=runs/high", "--json")
     assert ended.code == 0

@@ -26,6 +26,7 @@ def hydra_application(arguments: list[str], as_json: bool) -> int:
 
     from lab.config import compose
     from lab.options import conf_folder
+    from lab.overrides import parse
     from lab.runs.folder import RESULT, create, load
 
     parser = Parser("train", "", add_help=False, parents=[get_args_parser()])
@@ -40,7 +41,9 @@ def hydra_application(arguments: list[str], as_json: bool) -> int:
         return 0
     if not (options.multirun or options.cfg or options.info or options.help or options.hydra_help):
         raise RequestError("--resolve, --package: go with --cfg job, which prints the configuration")
-    given = [text for text in arguments if text not in options.overrides] + options.overrides
+    # In Hydra's grammar, which has no place for some signs of a path.
+    readable = [text if text.startswith("hydra") else str(parse(text).input_line) for text in options.overrides]
+    given = [text for text in arguments if text not in options.overrides] + readable
     folder = None
     if options.multirun:
         folder = _check_multirun(options.overrides)
