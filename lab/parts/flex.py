@@ -29,7 +29,7 @@ def mask_of(layout: Layout, visibility: Visibility) -> Callable[[Tensor, Tensor,
 
 
 def flexible_attention(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, visibility: Visibility, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, visibility: Visibility, scale: float
 ) -> Tensor:
     """Attention over the pairs that the visibility allows, within the rows of a layout.
 
@@ -38,7 +38,7 @@ def flexible_attention(
         key, value: `[batch, time, kv_heads, width]`; each serves `heads / kv_heads` query heads.
         layout: of all three.
         visibility: which pairs are scored.
-        scale: of the scores; none for `1 / sqrt(width)`.
+        scale: of the scores.
 
     Returns:
         `[batch, time, heads, width]`; zeros for padding.

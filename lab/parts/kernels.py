@@ -4,7 +4,7 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -15,13 +15,14 @@ from torch.utils.checkpoint import checkpoint
 from lab.layout import IGNORE, Layout
 from lab.parts import onednn, repeated
 from lab.parts.function import Function
+from lab.parts.short import short_attention
 from lab.parts.tiled import Piece, pieces, tiled_attention
 from lab.parts.visibility import Tile, Visibility, additive
 
-ROWS = 256
+ROWS = 512
 """Rows of logits held at a time by `linear_cross_entropy`."""
 
-PART = 64
+PART = 256
 """Of the model's width, for which the head's gradient is computed at a time there."""
 
 LARGE = 1 << 16
@@ -36,6 +37,11 @@ SLICES = 8
 QUERIES = 128
 """Queries whose scores are held at a time where attention is computed explicitly."""
 
+SHORT = 512
+"""Tokens of a row up to which all rows together may be written out: in longer ones the fused CPU kernel skips what causality
+hides, and the weights that are kept would be many.
+"""
+
 TILE_COST = 20_000
 """Pairs of query and key, over rows and heads, that the fused CPU kernel scores in the time that starting it takes."""
 
@@ -44,6 +50,9 @@ HEAD_COST = 800
 
 MASKED = 0.5
 """What a pair costs under a mask; in a causal tile, where the kernel skips what is hidden in blocks, it costs as much."""
+
+WRITTEN = 1 / 3
+"""The same where short rows are written out, hidden pairs included."""
 
 
 class Scoring(NamedTuple):
@@ -160,34 +169,43 @@ def attend(
     Returns:
         `[batch, queries, heads, value width]`. What padding gets is finite and means nothing.
     """
+    scale = query.shape[-1] ** -0.5 if scoring.scale is None else scoring.scale
+    full = layout.plain and not visibility.narrow and scoring.sink is None
+    short = keys is None and _short(query, key, value, scoring)
+    if short and not scoring.fused:
+        bias = None if scoring.bias is None else scoring.bias(layout, layout)
+        tiles = _blocks(layout, visibility)
+        return short_attention(query, key, value, tiles, scale, scoring.softcap, bias, scoring.dropout)
+    # Of a full two-sided row torch's kernel scores no pair in vain.
+    if short and (visibility.causal or not full) and _plan(layout, visibility, query.shape[2], short).together:
+        return short_attention(query, key, value, _blocks(layout, visibility), scale)
     if not scoring.fused or (scoring.sink is not None and (keys is not None or query.device.type != "cpu")):
         return explicit_attention(query, key, value, layout, visibility, scoring, keys)
     if keys is not None:
         last = layout.documents.shape[1] == 1 and visibility.causal and not visibility.narrow and keys.single
         if last and query.dtype == torch.float32 and query.device.type == "cpu" and len(key) * key.shape[1] >= MANY:
-            return _last(query, key, value, scoring.scale)
+            return _last(query, key, value, scale)
         mask = None if last else _mask(layout, keys, visibility, query.dtype)
-        return _fused(query, key, value, mask, False, scoring.scale)
-    if layout.plain and not visibility.narrow and scoring.sink is None:
-        return _fused(query, key, value, None, visibility.causal, scoring.scale)
+        return _fused(query, key, value, mask, False, scale)
+    if full:
+        return _fused(query, key, value, None, visibility.causal, scale)
     if query.device.type == "cuda":
         # Imported here: its compiler takes a second that no run on a CPU should pay.
         from lab.parts.flex import flexible_attention
 
-        return flexible_attention(query, key, value, layout, visibility, scoring.scale)
+        return flexible_attention(query, key, value, layout, visibility, scale)
     if query.device.type != "cpu":
-        return _fused(query, key, value, _mask(layout, layout, visibility, query.dtype), False, scoring.scale)
+        return _fused(query, key, value, _mask(layout, layout, visibility, query.dtype), False, scale)
     groups = query.shape[2] // key.shape[2]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
-    scale = query.shape[-1] ** -0.5 if scoring.scale is None else scoring.scale
     width = max(query.shape[-1], value.shape[-1])
     q, k, v = (F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x for x in (query, key, value))
-    plan = _plan(layout, visibility, query.shape[2])
-    return tiled_attention(q, k, v, scoring.sink, plan, scale)[..., : value.shape[-1]]
+    plan = _plan(layout, visibility, query.shape[2], short)
+    return tiled_attention(q, k, v, scoring.sink, plan.pieces, scale)[..., : value.shape[-1]]
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
     out = F.scaled_dot_product_attention(
         query.transpose(1, 2),
         key.transpose(1, 2),
@@ -200,52 +218,83 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causa
     return out.transpose(1, 2)
 
 
-def _last(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+def _last(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """Of one query a row that sees all keys: the heads that share keys as one product, where the fused kernel reads them head
     by head.
     """
     batch, _, heads, width = query.shape
     queries = query.reshape(batch * key.shape[2], -1, width)
     keys, values = key.transpose(1, 2).flatten(0, 1), value.transpose(1, 2).flatten(0, 1)
-    scores = torch.bmm(queries * (width**-0.5 if scale is None else scale), keys.mT)
+    scores = torch.bmm(queries * scale, keys.mT)
     return torch.bmm(scores.softmax(-1), values).view(batch, 1, heads, -1)
 
 
-def _plan(layout: Layout, visibility: Visibility, heads: int) -> list[Piece]:
-    """What the fused CPU kernel computes, made once for all layers that share it: document by document, or all rows at once
-    under a mask where documents are many and short.
+def _short(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> bool:
+    """Whether rows may be written out: short ones on a CPU, in one precision, that nobody looks into."""
+    precise = query.dtype == key.dtype == value.dtype and query.dtype in (torch.float32, torch.float64)
+    on_cpu = query.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return on_cpu and precise and query.shape[1] <= SHORT and scoring.sink is None and scoring.watch is None
+
+
+class _Plan(NamedTuple):
+    """What is computed on a CPU.
+
+    Attributes:
+        pieces: one after the other.
+        together: each is of all rows, and has queries of its own.
     """
 
-    def make() -> list[Piece]:
+    pieces: list[Piece]
+    together: bool
+
+
+def _plan(layout: Layout, visibility: Visibility, heads: int, short: bool) -> _Plan:
+    """The cheaper of two ways, found once for all layers that share it: document by document, or all rows at once under a mask,
+    as where documents are many and short; `short` rows would be written out.
+    """
+
+    def make() -> _Plan:
         batch, time = layout.documents.shape
         if layout.plain:
             apart = pieces(visibility, [(slice(0, batch), 0, time)])
         else:
             apart = pieces(visibility, [(slice(row, row + 1), start, stop) for row, start, stop in layout.segments])
-        together = list(_blocks(layout, visibility))
-        return min(apart, together, key=lambda plan: sum(_cost(piece, batch, heads) for piece in plan))
+        together = [Piece(slice(0, None), tile, first=True) for tile in _blocks(layout, visibility)]
+        plans = _Plan(apart, together=False), _Plan(together, together=True)
+        return min(plans, key=lambda plan: _cost(plan, batch, heads, short))
 
-    return layout.once(("plan", visibility.identity), make)
-
-
-def _cost(piece: Piece, batch: int, heads: int) -> float:
-    """Of one tile, in pairs scored. Under a mask hidden pairs are scored too."""
-    tile, rows = piece.tile, len(range(batch)[piece.rows])
-    queries, keys = (len(range(x.start, x.stop, x.step or 1)) for x in (tile.queries, tile.keys))
-    pairs = queries * keys * (0.5 if tile.causal else 1.0 if tile.mask is None else MASKED)
-    return rows * heads * tile.columns * (pairs + HEAD_COST) + TILE_COST
+    return layout.once(("plan", visibility.identity, short), make)
 
 
-def _blocks(layout: Layout, visibility: Visibility) -> Iterator[Piece]:
+def _cost(plan: _Plan, batch: int, heads: int, short: bool) -> float:
+    """In pairs scored. Under a mask hidden pairs are scored too."""
+    # The kernel called once, as of rows of one document each, has no start beside it.
+    total = float((len(plan.pieces) - (not plan.together)) * TILE_COST)
+    for piece in plan.pieces:
+        tile, rows = piece.tile, len(range(batch)[piece.rows])
+        queries, keys = (len(range(x.start, x.stop, x.step or 1)) for x in (tile.queries, tile.keys))
+        fused = 0.5 if tile.causal else 1.0 if tile.mask is None else MASKED
+        pairs = queries * keys * (WRITTEN if short and plan.together else fused)
+        total += rows * heads * tile.columns * (pairs + HEAD_COST)
+    return total
+
+
+def _blocks(layout: Layout, visibility: Visibility) -> list[Tile]:
     """All rows at once: blocks of queries against what their tokens could reach, documents and pattern in a mask."""
-    time = layout.documents.shape[1]
-    rows = Layout.full(1, time, layout.documents.device) if layout.plain else layout
-    block = max(QUERIES // 2, -(-time // 8))
-    for start in range(0, time, block):
-        stop = min(start + block, time)
-        first, last = visibility.reach(start, stop, time)
-        mask = additive(_seen(rows.part(start, stop), rows.part(first, last), visibility)).unsqueeze(1)
-        yield Piece(slice(0, None), Tile(slice(start, stop), slice(first, last), mask=mask), first=True)
+
+    def make() -> list[Tile]:
+        time = layout.documents.shape[1]
+        rows = Layout.full(1, time, layout.documents.device) if layout.plain else layout
+        block, tiles = max(QUERIES // 2, -(-time // 8)), []
+        for start in range(0, time, block):
+            stop = min(start + block, time)
+            first, last = visibility.reach(start, stop, time)
+            seen = _seen(rows.part(start, stop), rows.part(first, last), visibility)
+            mask = None if seen.all() else additive(seen).unsqueeze(1)
+            tiles.append(Tile(slice(start, stop), slice(first, last), mask=mask))
+        return tiles
+
+    return layout.once(("blocks", visibility.identity), make)
 
 
 def _mask(query: Layout, key: Layout, visibility: Visibility, dtype: torch.dtype) -> Tensor:

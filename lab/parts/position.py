@@ -30,7 +30,9 @@ class Position(nn.Module):
     """It turns queries and keys."""
 
     distances = False
-    """It reads the distance of two tokens off their positions, which must not restart where attention goes on."""
+    """It reads the distance of two tokens off their positions, which rise by one in a document, and must not restart where
+    attention goes on.
+    """
 
     def __init__(self, dim: int, head_dim: int, context: int, heads: int = 1, causal: bool = True) -> None:
         super().__init__()
@@ -53,7 +55,9 @@ class Position(nn.Module):
         return False
 
     def bias(self, query: Layout, key: Layout) -> Tensor | None:
-        """What is added to scores, broadcastable to `[batch, heads, queries, keys]`; none for nothing."""
+        """What is added to scores, broadcastable to `[batch, heads, queries, keys]`, finite for hidden pairs too; none for
+        nothing.
+        """
         return None
 
 

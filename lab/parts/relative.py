@@ -88,6 +88,9 @@ class T5Bias(Position):
 
 
 def _distance(query: Layout, key: Layout) -> Tensor:
-    """`[1 or batch, queries, keys]`: positions of queries less those of keys."""
+    """`[1 or batch, queries, keys]`: positions of queries less those of keys, where both are of one document."""
+    if query is key:  # a document lies in one piece, so that its tokens' positions differ as their places in the row do
+        index = torch.arange(query.documents.shape[1], device=query.documents.device)
+        return (index.unsqueeze(1) - index).unsqueeze(0)
     i, j = (x.positions[:1] if x.single and not x.padded else x.positions for x in (query, key))
     return i.unsqueeze(2) - j.unsqueeze(1)

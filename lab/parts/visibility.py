@@ -50,7 +50,8 @@ class Visibility:
         self.layer = layer
 
     def near(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """Which of the allowed pairs the pattern keeps, from the places of both in their document; none for all.
+        """Which of the allowed pairs the pattern keeps, from the places of both in their document; none for all. A token keeps
+        itself.
 
         Shapes: anything that broadcasts, such as `[batch, queries, 1]` and `[batch, 1, keys]`.
         """

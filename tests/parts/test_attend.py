@@ -12,7 +12,8 @@ from lab.layout import Layout
 from lab.parts import kernels
 from lab.parts.flex import mask_of
 from lab.parts.kernels import Scoring, attend, explicit_attention
-from lab.parts.tiled import pieces, tiled_attention
+from lab.parts.short import short_attention
+from lab.parts.tiled import Piece, pieces, tiled_attention
 from lab.parts.visibility import Fixed, Full, Sliding, Strided, Visibility
 from tests.parts.test_visibility import patterns, rows, slow
 
@@ -50,7 +51,16 @@ def document_by_document(query, key, value, layout, visibility, sink):
 
 
 def all_rows_under_a_mask(query, key, value, layout, visibility, sink):
-    return _tiled(query, key, value, sink, list(kernels._blocks(layout, visibility)))
+    plan = [Piece(slice(0, None), tile, first=True) for tile in kernels._blocks(layout, visibility)]
+    return _tiled(query, key, value, sink, plan)
+
+
+def written_out(query, key, value, layout, visibility, sink):
+    if sink is not None:  # the fused kernel's
+        return all_rows_under_a_mask(query, key, value, layout, visibility, sink)
+    with patch.object(kernels, "QUERIES", 4):  # blocks of two
+        plan = kernels._blocks(layout, visibility)
+    return short_attention(query, key, value, plan, query.shape[-1] ** -0.5)
 
 
 def explicitly(query, key, value, layout, visibility, sink):
@@ -67,7 +77,7 @@ def _tiled(query, key, value, sink, plan):
     return tiled_attention(query, key, value, sink, plan, query.shape[-1] ** -0.5)
 
 
-@pytest.mark.parametrize("way", [as_chosen, document_by_document, all_rows_under_a_mask, explicitly])
+@pytest.mark.parametrize("way", [as_chosen, document_by_document, all_rows_under_a_mask, written_out, explicitly])
 @settings(max_examples=60)
 @given(patterns, layouts, sinks)
 def test_output_and_gradients_are_those_of_the_equation(way, pattern, drawn, with_sink):
@@ -98,10 +108,39 @@ def test_long_rows_are_the_same_in_single_precision(pattern, lengths):
     assert torch.allclose(attend(query, key, value, layout, pattern), expected(query, key, value, seen), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("batch", "time", "scoring", "pattern", "dtype", "written"),
+    [
+        (8, 200, kernels.PLAIN, Full(), torch.float32, True),
+        (8, 200, kernels.PLAIN, Sliding(20, causal=False), torch.float32, True),
+        (1, 20, kernels.PLAIN, Full(), torch.float32, False),
+        (8, 200, kernels.PLAIN, Full(causal=False), torch.float32, False),
+        (8, 200, kernels.PLAIN, Full(), torch.bfloat16, False),
+        (8, 200, Scoring(sink=torch.zeros(4)), Full(), torch.float32, False),
+        (1, 600, kernels.PLAIN, Full(), torch.float32, False),
+    ],
+)
+def test_many_short_rows_are_written_out(batch, time, scoring, pattern, dtype, written):
+    layout = Layout.full(batch, time)
+    query, key, value = (x.detach().to(dtype).requires_grad_() for x in tensors(layout))
+    with patch.object(kernels, "short_attention", wraps=short_attention) as short:
+        got = attend(query, key, value, layout, pattern, scoring)
+    assert short.called == written
+    if scoring.sink is None:
+        wanted = expected(query.double(), key.double(), value.double(), pattern.sees(layout, layout))
+        upstream = torch.randn(got.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        close = 1e-5 if dtype == torch.float32 else 0.05
+        assert torch.allclose(got.double(), wanted, atol=close)
+        ours = torch.autograd.grad(got, (query, key, value), upstream)
+        for mine, other in zip(ours, torch.autograd.grad(wanted, (query, key, value), upstream.double()), strict=True):
+            assert torch.allclose(mine.double(), other.double(), atol=10 * close)
+
+
+@pytest.mark.parametrize("way", [attend, explicit_attention])
 @pytest.mark.parametrize("block", [2, 128])
 @given(pattern=patterns, lengths=rows)
 @settings(max_examples=30)
-def test_soft_caps_scales_and_biases(block, pattern, lengths):
+def test_soft_caps_scales_and_biases(way, block, pattern, lengths):
     layout = Layout.packed(lengths)
     query, key, value = tensors(layout)
     weight = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
@@ -111,7 +150,7 @@ def test_soft_caps_scales_and_biases(block, pattern, lengths):
 
     before, kernels.QUERIES = kernels.QUERIES, block
     try:
-        got = attend(query, key, value, layout, pattern, Scoring(scale=0.7, softcap=2.0, bias=bias))
+        got = way(query, key, value, layout, pattern, Scoring(scale=0.7, softcap=2.0, bias=bias))
         real = ~layout.padding
         ours = torch.autograd.grad(got[real].square().sum(), (query, key, value, weight))
     finally:
@@ -123,12 +162,70 @@ def test_soft_caps_scales_and_biases(block, pattern, lengths):
         assert torch.allclose(mine, other, atol=1e-9)
 
 
-def test_dropout_drops_its_share_and_keeps_the_mean():
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1), (4, 70, 70), (70, 70), (2, 1, 70, 1), (1, 4, 1, 70)])
+@pytest.mark.parametrize("way", [attend, explicit_attention])
+def test_a_bias_is_broadcast(way, shape):
+    layout = Layout.full(2, 70)
+    query, key, value = tensors(layout)
+    bias = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    wanted = expected(query, key, value, Full().sees(layout, layout), bias=bias)
+
+    with patch.object(kernels, "QUERIES", 70):  # so that both ask for the whole row
+        got = way(query, key, value, layout, Full(), Scoring(bias=lambda queries, keys: bias))
+    assert torch.allclose(got, wanted, atol=1e-9)
+    for mine, other in zip(
+        torch.autograd.grad(got.square().sum(), (query, bias)),
+        torch.autograd.grad(wanted.square().sum(), (query, bias)),
+        strict=True,
+    ):
+        assert torch.allclose(mine, other, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "scoring", [kernels.PLAIN, Scoring(softcap=2.0), Scoring(bias=lambda *_: torch.zeros(4, 1, 1))]
+)
+@pytest.mark.parametrize("precisions", [(torch.float32,) * 3, (torch.float32, torch.float32, torch.bfloat16)])
+def test_mixed_precision_has_a_gradient(scoring, precisions):
+    layout = Layout.full(8, 80)
+    inputs = [x.detach().to(dtype).requires_grad_() for x, dtype in zip(tensors(layout), precisions, strict=True)]
+    if scoring is kernels.PLAIN:
+        inputs[2] = inputs[2].detach().float().requires_grad_()  # torch's kernel takes one precision
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = attend(*inputs, layout, Full(), scoring)
+    assert all(x.isfinite().all() for x in torch.autograd.grad(got.float().sum(), inputs))
+
+
+@pytest.mark.parametrize("scoring", [kernels.PLAIN, Scoring(softcap=2.0, dropout=0.1)])
+def test_no_rows_give_none(scoring):
+    layout = Layout.full(0, 100)
+    inputs = tensors(layout)
+    got = attend(*inputs, layout, Full(), scoring)
+    assert got.shape == (0, 100, 4, 8)
+    assert all(x.shape == y.shape for x, y in zip(torch.autograd.grad(got.sum(), inputs), inputs, strict=True))
+
+
+def test_what_was_dropped_is_dropped_from_gradients():
+    layout = Layout.full(2, 6)
+    bias = torch.randn(1, 4, 6, 6, dtype=torch.float64, requires_grad=True)
+
+    def drawn(query, key, value, bias):
+        torch.manual_seed(0)
+        scoring = Scoring(softcap=2.0, bias=lambda queries, keys: bias, dropout=0.5)
+        with patch.object(kernels, "QUERIES", 4):
+            return attend(query, key, value, layout, Full(), scoring)
+
+    inputs = (*tensors(layout, value_width=3), bias)
+    assert torch.autograd.gradcheck(drawn, inputs)
+    assert not torch.allclose(drawn(*inputs), attend(*inputs[:3], layout, Full(), Scoring(softcap=2.0)))
+
+
+@pytest.mark.parametrize("way", [attend, explicit_attention])
+def test_dropout_drops_its_share_and_keeps_the_mean(way):
     layout = Layout.full(1, 64)
     query, key = torch.zeros(2, 1, 64, 1, 4)
     value = torch.ones(1, 64, 1, 4)
     torch.manual_seed(0)
-    out = torch.stack([attend(query, key, value, layout, Full(causal=False), Scoring(dropout=0.25)) for _ in range(50)])
+    out = torch.stack([way(query, key, value, layout, Full(causal=False), Scoring(dropout=0.25)) for _ in range(50)])
     assert out.mean().item() == pytest.approx(1.0, abs=0.01)
     # Of 64 equal weights each is kept with probability 3/4 and scaled by 4/3.
     assert out[..., 0].std().item() == pytest.approx((0.25 / 0.75 / 64) ** 0.5, rel=0.1)

@@ -254,9 +254,11 @@ def test_the_bias_of_t5_is_looked_up_for_each_head():
     position = T5Bias(dim=8, head_dim=4, context=8, heads=2)
     layout = Layout.packed([[5, 3], [8]])
     bias = position.bias(layout, layout)
-    assert bias.shape == (2, 2, 8, 8)
+    assert bias.shape == (1, 2, 8, 8)  # tokens that meet are as far apart in every row
     assert torch.equal(bias[0, :, 7, 5], position.table.weight[2])
-    assert torch.equal(bias[1, :, 7, 0], position.table.weight[7])
+    assert torch.equal(bias[0, :, 7, 0], position.table.weight[7])
+    later = layout.part(5, 8)
+    assert torch.equal(position.bias(later, layout)[:, :, 2, 5:], bias[:, :, 7, 5:].expand(2, -1, -1))
 
 
 def test_layers_may_differ():
