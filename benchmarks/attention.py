@@ -12,7 +12,8 @@ import torch
 
 from benchmarks.measure import Finding, finding, main, take_turns
 from lab.layout import Layout
-from lab.parts.kernels import PLAIN, Scoring, attend
+from lab.parts.explicit import PLAIN, Scoring
+from lab.parts.kernels import attend
 from lab.parts.visibility import Fixed, Full, Sliding, Strided, Visibility
 
 HEADS, WIDTH = 8, 32

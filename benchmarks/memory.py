@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.measure import Finding, finding, main, prepare_machine
-from lab.parts.kernels import ROWS, linear_cross_entropy
+from lab.parts.cross_entropy import ROWS, linear_cross_entropy
 from lab.runs import machine
 
 TOKENS, DIM, VOCABULARY = 4096, 256, 32_768

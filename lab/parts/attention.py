@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.parts.cache import LayerCache
-from lab.parts.kernels import Scoring, attend, linear
+from lab.parts.explicit import Scoring
+from lab.parts.kernels import attend, linear
 from lab.parts.linear import Linear, Merged
 from lab.parts.position import Position
 from lab.parts.visibility import Full, Visibility

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lab.parts.activation import ACTIVATIONS
-from lab.parts.kernels import linear, linear_cross_entropy
+from lab.parts.cross_entropy import linear_cross_entropy
+from lab.parts.kernels import linear
 from lab.parts.linear import Linear
 from lab.values import is_number
 

@@ -1,29 +1,19 @@
-"""The hot loops: matrix products, attention over a visibility, and the loss over a large vocabulary. Chosen here, nowhere
-else.
-"""
+"""Matrix products and attention over a visibility: which kernel computes them is chosen here, nowhere else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from lab.layout import IGNORE, Layout
+from lab.layout import Layout
 from lab.parts import onednn, repeated
-from lab.parts.function import Function
+from lab.parts.explicit import PLAIN, Scoring, explicit_attention, seen_pairs
 from lab.parts.short import short_attention
 from lab.parts.tiled import Piece, pieces, tiled_attention
-from lab.parts.visibility import Tile, Visibility, additive
-
-ROWS = 512
-"""Rows of logits held at a time by `linear_cross_entropy`."""
-
-PART = 256
-"""Of the model's width, for which the head's gradient is computed at a time there."""
+from lab.parts.visibility import BLOCK, Tile, Visibility, additive
 
 LARGE = 1 << 16
 """Numbers in a weight from which on a product with few rows is sliced."""
@@ -33,9 +23,6 @@ MANY = 256
 
 SLICES = 8
 """Of such a weight; as many whatever the number of threads, which therefore changes no result."""
-
-QUERIES = 128
-"""Queries whose scores are held at a time where attention is computed explicitly."""
 
 SHORT = 512
 """Tokens of a row up to which all rows together may be written out: in longer ones the fused CPU kernel skips what causality
@@ -53,34 +40,6 @@ MASKED = 0.5
 
 WRITTEN = 1 / 3
 """The same where short rows are written out, hidden pairs included."""
-
-
-class Scoring(NamedTuple):
-    """How a pair of query and key is scored.
-
-    Attributes:
-        scale: of the product; none for `1 / sqrt(width)`.
-        softcap: scores are squeezed into plus and minus this by `tanh` (Gemma 2, 2024, section 2); none for no limit.
-        bias: what a position adds to the scaled scores, from the layouts of queries and keys; gives none for nothing.
-        sink: `[heads]`, a score that every query has besides those of its keys, without a value (gpt-oss, 2025).
-        dropout: share of the weights that are dropped.
-        watch: called with the weights that were used, `[batch, heads, queries, keys]`; none where nobody asks for them.
-    """
-
-    scale: float | None = None
-    softcap: float | None = None
-    bias: Callable[[Layout, Layout], Tensor | None] | None = None
-    sink: Tensor | None = None
-    dropout: float = 0.0
-    watch: Callable[[Tensor], object] | None = None
-
-    @property
-    def fused(self) -> bool:
-        """Whether torch's fused CPU kernel can compute it."""
-        return self.softcap is None and self.bias is None and not self.dropout and self.watch is None
-
-
-PLAIN = Scoring()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -285,11 +244,11 @@ def _blocks(layout: Layout, visibility: Visibility) -> list[Tile]:
     def make() -> list[Tile]:
         time = layout.documents.shape[1]
         rows = Layout.full(1, time, layout.documents.device) if layout.plain else layout
-        block, tiles = max(QUERIES // 2, -(-time // 8)), []
+        block, tiles = max(BLOCK, -(-time // 8)), []
         for start in range(0, time, block):
             stop = min(start + block, time)
             first, last = visibility.reach(start, stop, time)
-            seen = _seen(rows.part(start, stop), rows.part(first, last), visibility)
+            seen = seen_pairs(rows.part(start, stop), rows.part(first, last), visibility)
             mask = None if seen.all() else additive(seen).unsqueeze(1)
             tiles.append(Tile(slice(start, stop), slice(first, last), mask=mask))
         return tiles
@@ -299,187 +258,13 @@ def _blocks(layout: Layout, visibility: Visibility) -> list[Tile]:
 
 def _mask(query: Layout, key: Layout, visibility: Visibility, dtype: torch.dtype) -> Tensor:
     """`[1 or batch, 1, queries, keys]`, added to scores: 0 where a pair is seen, else minus infinity; made once for all layers
-    that share it. Padding sees everything, or its softmax would have nothing to sum over.
+    that share it.
     """
 
     def make() -> Tensor:
         mine, other = query, key
         if query is key and query.plain:
             mine = other = Layout.full(1, query.documents.shape[1], query.documents.device)
-        return additive(_seen(mine, other, visibility)).to(dtype).unsqueeze(1)
+        return additive(seen_pairs(mine, other, visibility)).to(dtype).unsqueeze(1)
 
     return query.once(("mask", visibility.identity, None if key is query else key, dtype), make)
-
-
-def _seen(query: Layout, key: Layout, visibility: Visibility) -> Tensor:
-    seen = visibility.sees(query, key)
-    return seen | query.padding.unsqueeze(-1) if query.padded else seen
-
-
-def explicit_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    visibility: Visibility,
-    scoring: Scoring = PLAIN,
-    keys: Layout | None = None,
-) -> Tensor:
-    """What `attend` computes, written out, by blocks of queries: memory grows with the length, not with its square.
-
-    Each block's scores are made again for its gradient.
-    """
-    groups = query.shape[2] // key.shape[2]
-    key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
-    if scoring.watch is not None:  # whole, for whoever looks at it
-        return _explicit(query, key, value, layout, layout if keys is None else keys, visibility, scoring)
-    queries, length = query.shape[1], key.shape[1]
-    done = []
-    for start in range(0, queries, QUERIES):
-        stop = min(start + QUERIES, queries)
-        # Places in a document only bound places in a row where both are of the same tokens.
-        first, last = visibility.reach(start, stop, length) if keys is None else (0, length)
-        block = (
-            query[:, start:stop],
-            key[:, first:last],
-            value[:, first:last],
-            layout.part(start, stop),
-            (layout if keys is None else keys).part(first, last),
-            visibility,
-            scoring,
-        )
-        again = torch.is_grad_enabled() and queries > QUERIES
-        done.append(checkpoint(_explicit, *block, use_reentrant=False) if again else _explicit(*block))
-    return torch.cat(done, dim=1)
-
-
-def _explicit(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, keys: Layout, visibility: Visibility, scoring: Scoring
-) -> Tensor:
-    weights = attention_weights(query, key, layout, keys, visibility, scoring).to(value.dtype)
-    if scoring.dropout:
-        weights = F.dropout(weights, scoring.dropout)
-    if scoring.watch is not None:
-        scoring.watch(weights)
-    return torch.einsum("bhij,bjhd->bihd", weights, value)
-
-
-def attention_weights(
-    query: Tensor, key: Tensor, layout: Layout, keys: Layout, visibility: Visibility, scoring: Scoring = PLAIN
-) -> Tensor:
-    """The softmax over what each query sees: `[batch, heads, queries, keys]` float32, at least; a sink's share is left out."""
-    scale = query.shape[-1] ** -0.5 if scoring.scale is None else scoring.scale
-    scores = torch.einsum("bihd,bjhd->bhij", query * scale, key)
-    scores = scores if scores.dtype == torch.float64 else scores.float()
-    if scoring.softcap is not None:
-        scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
-    bias = None if scoring.bias is None else scoring.bias(layout, keys)
-    if bias is not None:
-        scores = scores + bias
-    scores = scores.masked_fill(~_seen(layout, keys, visibility).unsqueeze(1), -torch.inf)
-    if scoring.sink is None:
-        return scores.softmax(dim=-1)
-    sink = scoring.sink.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
-    return torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
-
-
-def linear_cross_entropy(
-    x: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    softcap: float | None = None,
-    smoothing: float = 0.0,
-    bias: Tensor | None = None,
-) -> Tensor:
-    """Sum over rows of the cross-entropy of `softmax(x @ weight.T + bias)`, in nats, never holding more than a few hundred
-    rows of logits. Gradients are computed in the same pass, so each piece of logits is made once.
-
-    Args:
-        x: `[rows, dim]`.
-        weight: `[vocab, dim]`.
-        targets: `[rows]` int64; `IGNORE` where nothing is to be predicted.
-        softcap: logits are squeezed into plus and minus this by `tanh`; none for no limit.
-        smoothing: share of the target's probability that all tokens get alike (Szegedy et al. 2016, section 7).
-        bias: `[vocab]`; none for none.
-    """
-    x, weight, bias = in_precision(x, weight, bias)
-    spare = spare_rows(len(x) % ROWS, x)
-    if spare:
-        x, targets = F.pad(x, (0, 0, 0, spare)), F.pad(targets, (0, spare), value=IGNORE)
-    return _LinearCrossEntropy.run(x, weight, bias, targets, softcap, smoothing, torch.is_grad_enabled())
-
-
-def _loss_of(
-    logits: Tensor, targets: Tensor, softcap: float | None, smoothing: float, learn: bool
-) -> tuple[Tensor, Tensor]:
-    """Summed cross-entropy of a piece, and its gradient, `[rows, vocab]` as the logits, whose place it takes."""
-    dtype, slope = logits.dtype, None
-    logits = logits.to(torch.promote_types(dtype, torch.float32))
-    if softcap is not None:
-        squeezed = logits.div_(softcap).tanh_()
-        logits, slope = softcap * squeezed, squeezed
-    asked, index = (targets != IGNORE).unsqueeze(1), targets.clamp_min(0).unsqueeze(1)
-    score, top = logits.gather(1, index), logits.amax(1, keepdim=True)
-    if smoothing:
-        score = torch.lerp(score, logits.mean(1, keepdim=True), smoothing)
-    shares = torch.softmax(logits, dim=1, out=logits)
-    # The largest share is exp(top - normaliser), so the normaliser is known without a second piece.
-    normaliser = top - shares.amax(1, keepdim=True).log()
-    loss = ((normaliser - score) * asked).sum()
-    if learn:
-        shares.scatter_add_(1, index, torch.full_like(score, smoothing - 1))
-        if smoothing:
-            shares.sub_(smoothing / shares.shape[1])
-        if shares.device.type != "cpu" or not asked.all():  # elsewhere to look costs more than to fill
-            shares.masked_fill_(~asked, 0)
-        if slope is not None:
-            shares.addcmul_(shares, slope.square_(), value=-1)
-    return loss, shares.to(dtype)
-
-
-class _LinearCrossEntropy(Function):
-    @staticmethod
-    def forward(
-        ctx,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        softcap: float | None,
-        smoothing: float,
-        learn: bool,
-    ) -> Tensor:
-        precise = torch.promote_types(x.dtype, torch.float32)  # pieces are many, and bfloat16 holds 3 digits
-        total = torch.zeros((), dtype=precise, device=x.device)
-        fast = onednn.fits(x, weight)
-        product = onednn.product if fast else F.linear
-        if not learn:
-            for start in range(0, len(x), ROWS):
-                piece = slice(start, start + ROWS)
-                total += _loss_of(product(x[piece], weight, bias), targets[piece], softcap, smoothing, learn)[0]
-            return total
-        to_x = torch.empty_like(x)
-        to_weight = x.new_zeros(x.shape[1], len(weight)) if fast else torch.zeros_like(weight, dtype=precise)
-        to_bias = None if bias is None else torch.zeros_like(bias, dtype=precise)
-        for start in range(0, len(x), ROWS):
-            piece = slice(start, start + ROWS)
-            loss, gradient = _loss_of(product(x[piece], weight, bias), targets[piece], softcap, smoothing, learn)
-            total += loss
-            if to_bias is not None:
-                to_bias += gradient.sum(0, dtype=precise)
-            to_x[piece] = product(gradient, weight.T)
-            if fast:  # turned, since oneDNN copies a first operand whose rows are not contiguous
-                for part, into in zip(x[piece].T.contiguous().split(PART), to_weight.split(PART), strict=True):
-                    into += product(part, gradient.T)
-            else:
-                to_weight += gradient.T @ x[piece]
-            del gradient  # before the next piece takes its place
-        to_bias = None if bias is None or to_bias is None else to_bias.to(bias.dtype)
-        ctx.save_for_backward(to_x, to_weight.T if fast else to_weight.to(weight.dtype), to_bias)
-        return total
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        # In place, since a copy would hold the head's gradient twice; a second backward pass is refused by torch.
-        to_x, to_weight, to_bias = (None if saved is None else saved.mul_(gradient) for saved in ctx.saved_tensors)
-        return to_x, to_weight, to_bias, None, None, None, None

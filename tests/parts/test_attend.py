@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_mask
 
 from lab.layout import Layout
-from lab.parts import kernels
+from lab.parts import explicit, kernels
+from lab.parts.explicit import PLAIN, Scoring, explicit_attention
 from lab.parts.flex import mask_of
-from lab.parts.kernels import Scoring, attend, explicit_attention
+from lab.parts.kernels import attend
 from lab.parts.short import short_attention
 from lab.parts.tiled import Piece, pieces, tiled_attention
 from lab.parts.visibility import Fixed, Full, Sliding, Strided, Visibility
@@ -58,7 +59,7 @@ def all_rows_under_a_mask(query, key, value, layout, visibility, sink):
 def written_out(query, key, value, layout, visibility, sink):
     if sink is not None:  # the fused kernel's
         return all_rows_under_a_mask(query, key, value, layout, visibility, sink)
-    with patch.object(kernels, "QUERIES", 4):  # blocks of two
+    with patch.object(kernels, "BLOCK", 2):
         plan = kernels._blocks(layout, visibility)
     return short_attention(query, key, value, plan, query.shape[-1] ** -0.5)
 
@@ -111,13 +112,13 @@ def test_long_rows_are_the_same_in_single_precision(pattern, lengths):
 @pytest.mark.parametrize(
     ("batch", "time", "scoring", "pattern", "dtype", "written"),
     [
-        (8, 200, kernels.PLAIN, Full(), torch.float32, True),
-        (8, 200, kernels.PLAIN, Sliding(20, causal=False), torch.float32, True),
-        (1, 20, kernels.PLAIN, Full(), torch.float32, False),
-        (8, 200, kernels.PLAIN, Full(causal=False), torch.float32, False),
-        (8, 200, kernels.PLAIN, Full(), torch.bfloat16, False),
+        (8, 200, PLAIN, Full(), torch.float32, True),
+        (8, 200, PLAIN, Sliding(20, causal=False), torch.float32, True),
+        (1, 20, PLAIN, Full(), torch.float32, False),
+        (8, 200, PLAIN, Full(causal=False), torch.float32, False),
+        (8, 200, PLAIN, Full(), torch.bfloat16, False),
         (8, 200, Scoring(sink=torch.zeros(4)), Full(), torch.float32, False),
-        (1, 600, kernels.PLAIN, Full(), torch.float32, False),
+        (1, 600, PLAIN, Full(), torch.float32, False),
     ],
 )
 def test_many_short_rows_are_written_out(batch, time, scoring, pattern, dtype, written):
@@ -148,13 +149,10 @@ def test_soft_caps_scales_and_biases(way, block, pattern, lengths):
     def bias(queries, keys):
         return weight * (queries.positions.unsqueeze(2) - keys.positions.unsqueeze(1)).unsqueeze(1)
 
-    before, kernels.QUERIES = kernels.QUERIES, block
-    try:
+    with patch.object(explicit, "QUERIES", block), patch.object(kernels, "BLOCK", block):
         got = way(query, key, value, layout, pattern, Scoring(scale=0.7, softcap=2.0, bias=bias))
         real = ~layout.padding
         ours = torch.autograd.grad(got[real].square().sum(), (query, key, value, weight))
-    finally:
-        kernels.QUERIES = before
     seen = torch.from_numpy(slow(pattern, lengths, layout.documents.shape[1])).double()
     wanted = expected(query, key, value, seen, softcap=2.0, bias=bias(layout, layout), scale=0.7)[real]
     assert torch.allclose(got[real], wanted, atol=1e-9)
@@ -170,7 +168,7 @@ def test_a_bias_is_broadcast(way, shape):
     bias = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     wanted = expected(query, key, value, Full().sees(layout, layout), bias=bias)
 
-    with patch.object(kernels, "QUERIES", 70):  # so that both ask for the whole row
+    with patch.object(explicit, "QUERIES", 70):  # so that both ask for the whole row
         got = way(query, key, value, layout, Full(), Scoring(bias=lambda queries, keys: bias))
     assert torch.allclose(got, wanted, atol=1e-9)
     for mine, other in zip(
@@ -181,21 +179,19 @@ def test_a_bias_is_broadcast(way, shape):
         assert torch.allclose(mine, other, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "scoring", [kernels.PLAIN, Scoring(softcap=2.0), Scoring(bias=lambda *_: torch.zeros(4, 1, 1))]
-)
+@pytest.mark.parametrize("scoring", [PLAIN, Scoring(softcap=2.0), Scoring(bias=lambda *_: torch.zeros(4, 1, 1))])
 @pytest.mark.parametrize("precisions", [(torch.float32,) * 3, (torch.float32, torch.float32, torch.bfloat16)])
 def test_mixed_precision_has_a_gradient(scoring, precisions):
     layout = Layout.full(8, 80)
     inputs = [x.detach().to(dtype).requires_grad_() for x, dtype in zip(tensors(layout), precisions, strict=True)]
-    if scoring is kernels.PLAIN:
+    if scoring is PLAIN:
         inputs[2] = inputs[2].detach().float().requires_grad_()  # torch's kernel takes one precision
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = attend(*inputs, layout, Full(), scoring)
     assert all(x.isfinite().all() for x in torch.autograd.grad(got.float().sum(), inputs))
 
 
-@pytest.mark.parametrize("scoring", [kernels.PLAIN, Scoring(softcap=2.0, dropout=0.1)])
+@pytest.mark.parametrize("scoring", [PLAIN, Scoring(softcap=2.0, dropout=0.1)])
 def test_no_rows_give_none(scoring):
     layout = Layout.full(0, 100)
     inputs = tensors(layout)
@@ -211,7 +207,7 @@ def test_what_was_dropped_is_dropped_from_gradients():
     def drawn(query, key, value, bias):
         torch.manual_seed(0)
         scoring = Scoring(softcap=2.0, bias=lambda queries, keys: bias, dropout=0.5)
-        with patch.object(kernels, "QUERIES", 4):
+        with patch.object(kernels, "BLOCK", 2):
             return attend(query, key, value, layout, Full(), scoring)
 
     inputs = (*tensors(layout, value_width=3), bias)

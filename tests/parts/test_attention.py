@@ -11,7 +11,7 @@ from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Atten
 
 from lab.layout import Layout
 from lab.parts.attention import Attention, GroupedQueryAttention, Memory
-from lab.parts.kernels import explicit_attention
+from lab.parts.explicit import explicit_attention
 from lab.parts.latent import LatentAttention
 from lab.parts.norm import RMSNorm
 from lab.parts.position import Position

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.layout import IGNORE
-from lab.parts import kernels, onednn
-from lab.parts.kernels import linear, linear_cross_entropy
+from lab.parts import cross_entropy, kernels, onednn
+from lab.parts.cross_entropy import linear_cross_entropy
+from lab.parts.kernels import linear
 
 
 @settings(max_examples=40)
@@ -97,7 +98,7 @@ def test_loss_and_gradients_are_those_of_the_whole(rows, vocab, piece, ignored, 
     learnt = [tensor for tensor in (x, weight, bias) if tensor is not None]
     targets = torch.randint(vocab, (rows,), generator=generator)
     targets[torch.rand(rows, generator=generator) < ignored] = IGNORE
-    with patch.multiple(kernels, ROWS=piece, spare_rows=lambda rows, like: rows % 3):
+    with patch.multiple(cross_entropy, ROWS=piece, spare_rows=lambda rows, like: rows % 3):
         loss = linear_cross_entropy(x, weight, targets, softcap, smoothing, bias)
         got = torch.autograd.grad(loss * 3, learnt)
     logits = F.linear(x, weight, bias)
