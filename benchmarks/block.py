@@ -1,7 +1,8 @@
-"""Where the time of a block goes: matrix products, the attention kernel, and the rest (norms, rotation, activation, sums)."""
+"""Where the time of a block goes: matrix products, attention, and the rest (norms, rotation, activation, sums)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -13,15 +14,20 @@ from benchmarks.measure import Finding, finding, main
 from lab.layout import Layout
 
 ROWS = 8
-PRODUCTS = ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm", "aten::addmm_")
-ATTENTION = (
-    "aten::_scaled_dot_product_flash_attention_for_cpu",
-    "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
-)
+KINDS = {
+    "products": {"mkldnn::_linear_pointwise", "aten::mm", "aten::addmm", "aten::addmm_"},
+    "attention": {
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+        "_Short",
+        "_ShortBackward",
+    },
+}
+"""Operations of each, and all that they call."""
 
 
 def shares(overrides: list[str], steps: int = 30) -> tuple[float, float, list[tuple[str, float]]]:
-    """Of forward and backward of the second block: products, attention kernel, and the largest of the rest by name."""
+    """Of forward and backward of the second block: products, attention, and the rest by name, the largest first."""
     model: Any = lab.build(lab.compose(*overrides)).train()
     block, layout = model.blocks[1], Layout.full(ROWS, peers.TIME)
     x = torch.randn(ROWS, peers.TIME, peers.DIM, requires_grad=True)
@@ -35,15 +41,23 @@ def shares(overrides: list[str], steps: int = 30) -> tuple[float, float, list[tu
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         for _ in range(steps):
             step()
-    events = seen.key_averages()
-    total = sum(event.self_cpu_time_total for event in events)
-    products = sum(event.cpu_time_total for event in events if event.key in PRODUCTS)
-    attention = sum(event.cpu_time_total for event in events if event.key in ATTENTION)
-    rest = sorted(
-        ((event.key, event.self_cpu_time_total / total) for event in events if event.key not in PRODUCTS + ATTENTION),
-        key=lambda pair: -pair[1],
-    )
-    return products / total, attention / total, rest
+    spent = Counter[str]()
+    for event in seen.events() or ():
+        spent[_kind(event)] += event.self_cpu_time_total
+    total = sum(spent.values())
+    rest = [(name, time / total) for name, time in spent.most_common() if name not in KINDS]
+    return spent["products"] / total, spent["attention"] / total, rest
+
+
+def _kind(event: Any) -> str:
+    """The kind of an operation or of what called it; its own name for none."""
+    inside = event
+    while inside is not None:
+        for kind, names in KINDS.items():
+            if inside.name in names:
+                return kind
+        inside = inside.cpu_parent
+    return event.name
 
 
 def run() -> list[Finding]:
