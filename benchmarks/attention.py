@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from benchmarks.measure import Finding, finding, main, take_turns
 from lab.layout import Layout
@@ -47,9 +48,25 @@ def beside_full(what: str, ours: Callable[[], None], rows: int, time: int, at_le
     return finding("attention", what, turns.ratios, at_least=at_least, detail=turns.words(theirs="full"))
 
 
+def fused(rows: int, time: int) -> Callable[[], None]:
+    """Forward and backward of full causal attention by torch's own kernel."""
+    inputs = [torch.randn(rows, time, HEADS, WIDTH, requires_grad=True) for _ in range(3)]
+    upstream = torch.randn(rows, time, HEADS, WIDTH)
+
+    def run() -> None:
+        query, key, value = (x.transpose(1, 2) for x in inputs)
+        out = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        torch.autograd.grad(out.transpose(1, 2), inputs, upstream)
+
+    return run
+
+
 def run() -> list[Finding]:
-    """Patterns, then documents, then what no fused kernel computes."""
+    """Short rows beside torch's kernel, patterns, documents, then what no fused kernel computes."""
     found = []
+    for time, rows in ((128, 16), (256, 8), (512, 4)):
+        turns = take_turns(step(Layout.full(rows, time), Full()), fused(rows, time), pairs=40, warm_up=2)
+        found.append(finding("attention", f"full, {time} tokens: torch's kernel", turns.ratios, detail=turns.words()))
     for time, rows in ((8192, 1), (1024, 2)):
         for pattern, goal in (
             (Sliding(time // 64), 4.0 if time == 8192 else 1.0),

@@ -118,7 +118,7 @@ def test_long_rows_are_the_same_in_single_precision(pattern, lengths):
         (8, 200, PLAIN, Full(causal=False), torch.float32, False),
         (8, 200, PLAIN, Full(), torch.bfloat16, False),
         (8, 200, Scoring(sink=torch.zeros(4)), Full(), torch.float32, False),
-        (1, 600, PLAIN, Full(), torch.float32, False),
+        (8, 600, PLAIN, Full(), torch.float32, False),
     ],
 )
 def test_many_short_rows_are_written_out(batch, time, scoring, pattern, dtype, written):
@@ -135,6 +135,13 @@ def test_many_short_rows_are_written_out(batch, time, scoring, pattern, dtype, w
         ours = torch.autograd.grad(got, (query, key, value), upstream)
         for mine, other in zip(ours, torch.autograd.grad(wanted, (query, key, value), upstream.double()), strict=True):
             assert torch.allclose(mine.double(), other.double(), atol=10 * close)
+
+
+def test_rows_that_are_not_written_out_are_not_priced_so():
+    """Of two documents in a row a fused kernel computes each by itself sooner than all rows under a mask."""
+    layout = Layout.packed([[256, 256]] * 8)
+    assert not kernels._plan(layout, Full(), heads=4, short=False).together
+    assert kernels._plan(layout, Full(), heads=4, short=True).together
 
 
 @pytest.mark.parametrize("way", [attend, explicit_attention])
@@ -179,13 +186,19 @@ def test_a_bias_is_broadcast(way, shape):
         assert torch.allclose(mine, other, atol=1e-9)
 
 
-@pytest.mark.parametrize("scoring", [PLAIN, Scoring(softcap=2.0), Scoring(bias=lambda *_: torch.zeros(4, 1, 1))])
-@pytest.mark.parametrize("precisions", [(torch.float32,) * 3, (torch.float32, torch.float32, torch.bfloat16)])
-def test_mixed_precision_has_a_gradient(scoring, precisions):
+@pytest.mark.parametrize(
+    ("scoring", "values"),
+    [
+        (PLAIN, torch.float32),
+        (Scoring(softcap=2.0), torch.float32),
+        (Scoring(softcap=2.0), torch.bfloat16),
+        (Scoring(bias=lambda *_: torch.zeros(4, 1, 1)), torch.bfloat16),
+    ],
+)
+def test_mixed_precision_has_a_gradient(scoring, values):
     layout = Layout.full(8, 80)
+    precisions = torch.float32, torch.float32, values
     inputs = [x.detach().to(dtype).requires_grad_() for x, dtype in zip(tensors(layout), precisions, strict=True)]
-    if scoring is PLAIN:
-        inputs[2] = inputs[2].detach().float().requires_grad_()  # torch's kernel takes one precision
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = attend(*inputs, layout, Full(), scoring)
     assert all(x.isfinite().all() for x in torch.autograd.grad(got.float().sum(), inputs))
