@@ -243,7 +243,7 @@ def _rich(table: Table, columns: Sequence[Column]) -> Figures:
     from lab.figures import Figures
 
     shown = Figures(header_style="")
-    header, names = words.short_names(table)
+    header, names = words.column_names(table)
     shown.add_column(Text(plain(header)), overflow="fold")
     for column in columns:
         verdict = column.title == "verdict"

@@ -46,6 +46,29 @@ def test_parquet_and_csv_hold_the_same_numbers(made, tmp_path):
     assert (row["pairs"], row["verdict"], row["p_equivalent"]) == (4, "better", comparison.corrected.equivalent)
 
 
+@pytest.mark.parametrize(
+    ("settings", "heading", "names"),
+    [
+        (
+            (("attention=mha", "model.dim=64"), ("attention=gqa", "model.dim=128")),
+            "attention, dim",
+            {"mha, 64", "gqa, 128"},
+        ),
+        ((("a.x=1", "b.x=2"), ("a.x=2", "b.x=1")), "a.x, b.x", {"1, 2", "2, 1"}),
+        ((("attention=mha",), ("attention=gqa",)), "attention", {"mha", "gqa"}),
+        ((("attention=gqa",), ("model.dim=128",)), "configuration", {"attention=gqa", "model.dim=128"}),
+    ],
+)
+def test_keys_that_all_set_are_the_heading(tmp_path, settings, heading, names):
+    for place, overrides in enumerate(settings):
+        for seed in range(2):
+            write_run(tmp_path / f"{place}-{seed}", overrides, 2.0 + place + seed / 100, seed)
+    report(tmp_path).write_table(tmp_path / "table.md")
+    table = [line for line in (tmp_path / "table.md").read_text("utf-8").splitlines() if line.startswith("|")]
+    assert cells(table[0])[0].strip() == heading
+    assert {cells(line)[0].strip() for line in table[2:]} == names
+
+
 def cells(line):
     return re.split(r"(?<!\\)\|", line)[1:-1]
 

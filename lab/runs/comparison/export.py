@@ -183,7 +183,7 @@ def as_latex(results: Results) -> str:
 
 
 def _readable(table: Table) -> tuple[str, list[str], list[Column]]:
-    header, names = words.short_names(table)
+    header, names = words.column_names(table)
     return header, names, [*quality_columns(table, " "), *cost_columns(table)]
 
 

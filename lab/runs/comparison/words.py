@@ -48,6 +48,21 @@ def short_names(table: Table) -> tuple[str, list[str]]:
     return "configuration", labels
 
 
+def column_names(table: Table) -> tuple[str, list[str]]:
+    """The same for a column of text, where room is short: keys that all labels set, in one order, are the heading, by their
+    last parts where those tell them apart.
+    """
+    header, names = short_names(table)
+    labels = [name.split(" ") for name in names]
+    keys = {tuple(word.partition("=")[0] for word in label) for label in labels}
+    if len(keys) > 1 or not all("=" in word for label in labels for word in label):
+        return header, names
+    heads = keys.pop()
+    lasts = [key.rpartition(".")[2] for key in heads]
+    values = [", ".join(word.partition("=")[2] for word in label) for label in labels]
+    return ", ".join(lasts if len(set(lasts)) == len(lasts) else heads), values
+
+
 def interval(comparison: Comparison, digits: int) -> str:
     """[low, high], empty under 2 pairs."""
     low, high = comparison.difference.low, comparison.difference.high

@@ -95,12 +95,11 @@ class Live:
         )
 
     def label(self, number: int) -> str:
-        """What tells a configuration from the others: its overrides that not all of them have."""
-        common = (
-            set.intersection(*map(set, self.words.values())) if len(self.words) > 1 else set(self.job.plan.overrides)
-        )
-        words = [word for word in self.words[number] if word not in common]
-        return " ".join(words) if words and len(self.words) > 1 else "all"
+        """What tells a configuration from the others: its overrides of what the sweep varies, and those that not all have."""
+        varied = self.job.plan.varied
+        shared = set.intersection(*map(set, self.words.values()))
+        words = (w for w in self.words[number] if w not in shared or w.lstrip("+").partition("=")[0] in varied)
+        return " ".join(words) or "all"
 
     @property
     def left(self) -> float | None:

@@ -150,3 +150,12 @@ def test_the_live_table_shows_what_the_server_chose(online, tmp_path):
     lines = console.export_text().splitlines()
     assert any("2.5000" in line and "1/2" in line for line in lines)
     assert any("optimizer.lr=0.003" in line and "2.2500" in line for line in lines), lines
+
+
+def test_the_first_configuration_of_a_search_has_its_name(online, change, tmp_path):
+    change({"optimizer": {"parameters": {"lr": {"values": [0.001, 0.002]}}}})
+    job = Job(Plan(read_sweep(online)), tmp_path / "s")
+    first = job.all_planned()[0]
+    with Live("tests", job, [], [], None, maximize=False) as live:
+        live.begin(first)
+        assert live.label(first.trial.configuration).split() == ["attention=mha", "optimizer.lr=0.001"]
