@@ -47,7 +47,7 @@ def made(roles: Iterable[str]) -> list[str]:
     asked = list(roles)
     wrong = [role for role in asked if role not in ROLES or asked.count(role) > 1]
     if wrong:
-        raise RequestError(f"tokenizer.special={asked}: each once from {', '.join(ROLES)}")
+        raise RequestError(f"model.special={asked}: each once from {', '.join(ROLES)}")
     begin = SPELLINGS["cls"][0] if "cls" in asked else DOCUMENT
     singles = [SPELLINGS[role][0] for role in asked if role not in ("cls", "sentinels")]
     return [begin, *singles, *(SENTINELS if "sentinels" in asked else ())]

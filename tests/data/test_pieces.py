@@ -165,7 +165,7 @@ def test_the_size_counts_special_tokens():
     assert Unigram(70, special=["cls", "mask"]).train(iter(TEXTS)).vocab_size <= 70
     with pytest.raises(RequestError, match=r"vocab_size=50: tokenizer=bpe_word needs 103 or more with .* sentinels"):
         BPEWord(50, special=["sentinels"])
-    with pytest.raises(RequestError, match=r"tokenizer.special=\['cls', 'masc'\]: each once from cls, sep, mask"):
+    with pytest.raises(RequestError, match=r"model.special=\['cls', 'masc'\]: each once from cls, sep, mask"):
         Char(50, special=["cls", "masc"])
 
 
