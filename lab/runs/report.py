@@ -61,7 +61,8 @@ def report(
     before = agreed(terms, paths)
     if baseline is None and not (scale and before.baseline == PREVIOUS):
         baseline = before.baseline
-    results = compare(runs, baseline, before.rule(margin, most_seeds), scale, searched(paths))
+    given = {word for each in terms.values() for word in each.given}
+    results = compare(runs, baseline, before.rule(margin, most_seeds), scale, searched(paths), given)
     said = [note for folder, each in terms.items() for note in each.notes(results, folder)]
     return Report(paths, replace(results, notes=[*said, *results.notes]))
 

@@ -53,6 +53,11 @@ class Terms:
     choices: dict[str, Choice] = field(default_factory=dict)
 
     @property
+    def given(self) -> set[str]:
+        """The overrides by which variants were matched and tuned."""
+        return {word for words in self.words.values() for word in words}
+
+    @property
     def asked(self) -> dict[str, Any]:
         """What was fixed beforehand, where it is."""
         return {
@@ -124,7 +129,7 @@ class Terms:
             cost = _cost(each, str(self.match))
             here = any(run.folder.resolve().is_relative_to(folder.resolve()) for run in each.all)
             if here and each is not baseline and own and cost is not None:
-                ratios[each.label] = cost / own
+                ratios[" ".join([each.label, *self._matching(each)])] = cost / own
         if not ratios:
             return ""
         by = f" by {self.size}" if self.size else ""
@@ -132,6 +137,13 @@ class Terms:
         missed = [label for label, ratio in ratios.items() if abs(ratio - 1) > MISSED]
         far = f" Farther than {MISSED:.0%}, so that they do not count as matched: {listing(missed)}." if missed else ""
         return f"{said}of those of {baseline.label}.{far}"
+
+    def _matching(self, configuration: Configuration) -> list[str]:
+        """The overrides that made it cost as much, which are no part of its name."""
+        tuned = Tuning.read(self.tune).key if self.tune else None
+        return [
+            word for word in configuration.first.overrides if word in self.given and word.partition("=")[0] != tuned
+        ]
 
     def _tuned(self) -> str:
         tuning = Tuning.read(str(self.tune))

@@ -60,7 +60,12 @@ def test_matched_and_tuned_each_with_words_of_its_own(file, tmp_path):
     ratio = compared["mqa"].result["parameters"] / compared["mha"].result["parameters"]
     assert ratio == pytest.approx(1, abs=0.02)
     notes = " ".join(outcome.report.results.notes)
-    assert f"{ratio:.3f} of those of attention=mha" in notes
+    inner = compared["mqa"].config["model.inner"]
+    assert f"attention=mqa model.inner={inner} {ratio:.3f} of those of attention=mha" in notes
+    assert {each.label for each in outcome.report.results.tables[0].configurations} == {
+        "attention=mha",
+        "attention=mqa",
+    }
     assert "optimizer.lr was tuned for each by the same 3 trials (0.0001, 0.01, 0.02)" in notes
     assert notes == " ".join(report(tmp_path / "s").results.notes)
 

@@ -498,3 +498,11 @@ def test_a_measure_is_escaped_on_its_page(tmp_path):
         write_run(tmp_path / str(number), [f"optimizer.lr={number + 1}"], 2.0, **{measure: 2.0 + number})
     report(tmp_path, measure=measure).write_html(tmp_path / "page.html")
     assert "<img" not in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(("sizes", "warns"), [((512, 2048), True), ((512, 512), False)])
+def test_losses_over_other_tokens_are_said_not_to_compare(tmp_path, sizes, warns):
+    for place, size in enumerate(sizes):
+        write_run(tmp_path / str(place), [f"model.dim={place}"], 2.0, vocab_size=size)
+    report(tmp_path).write_html(tmp_path / "page.html")
+    assert ("do not compare" in (tmp_path / "page.html").read_text("utf-8")) is warns

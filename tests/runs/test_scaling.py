@@ -13,6 +13,8 @@ from lab.runs.comparison.compare import compare
 from lab.runs.comparison.scaling import fit, scaling
 from lab.runs.comparison.trends import CHANGES, GROWS, SHRINKS
 from lab.runs.comparison.verdict import EQUIVALENT, UNDECIDED, WORSE, Rule
+from lab.runs.report import report
+from lab.runs.terms import Terms
 from tests.runs.synthetic import write_run, write_scale
 
 COSTS = np.geomspace(1e12, 1e15, 6)
@@ -133,6 +135,26 @@ def test_three_sizes_have_a_trend_and_no_curve(tmp_path):
     found = scaling(compare(read_runs([tmp_path]), scale=["model.dim"]).tables[0])
     assert [each.curve for each in found.variants] == [None, None]
     assert found.trends[0].verdict == SHRINKS
+
+
+def test_a_variant_with_a_tuned_value_for_each_size_is_one_variant(tmp_path):
+    """By the report of the folder, whose terms say which words the tuning gave."""
+    words = {}
+    for dim in (32, 64, 128):
+        for attention, effect in (("mha", 0.0), ("mqa", 0.05)):
+            own, tuned = (f"model.dim={dim}", f"attention={attention}"), f"optimizer.lr={0.1 / dim + effect}"
+            words[" ".join(own)] = [tuned]
+            for seed in range(3):
+                value = 2 - dim / 1000 + effect + seed / 100 * (1 + effect)
+                write_run(tmp_path / f"{dim}{attention}{seed}", [*own, tuned], value, seed, parameters=48 * dim**2)
+    Terms(tune="optimizer.lr=0.001,0.003", words=words).write(tmp_path)
+    (table,) = report(tmp_path, scale=["model.dim"]).results.tables
+    assert {len(sizes) for sizes in table.grid.values()} == {3}
+    assert set(table.grid) == {"attention=mha", "attention=mqa"}
+    assert len(table.comparisons) == 3
+    assert not any("lr" in each.label for each in table.configurations)
+    (plain,) = report(tmp_path).results.tables
+    assert {"model.dim=32 attention=mha", "model.dim=128 attention=mqa"} < {each.label for each in plain.configurations}
 
 
 def test_a_key_that_sets_no_size_is_refused(tmp_path):

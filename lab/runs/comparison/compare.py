@@ -8,7 +8,7 @@ and in `sequential` where seeds are added until it is decided.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -202,6 +202,7 @@ def compare(
     rule: Rule | None = None,
     scale: Sequence[str] = (),
     searched: bool = False,
+    given: Collection[str] = (),
 ) -> Results:
     """Compare configurations over paired seeds.
 
@@ -212,6 +213,7 @@ def compare(
         rule: of the verdicts; without one, the t-test with Holm's correction.
         scale: keys that set the size, like `model.dim`: variants are compared within each size.
         searched: the best was looked for, rather than a few swaps compared.
+        given: overrides by which variants were matched and tuned, which are no part of their names.
 
     Raises:
         RequestError: `baseline` means no configuration, several, or one without a finished run; a key of `scale` does
@@ -225,12 +227,12 @@ def compare(
     for run in runs:
         if run.result:
             groups.setdefault(key_of(run), run)
-    names = dict(zip(groups, labels.label_all(list(groups.values())), strict=True))
+    names = dict(zip(groups, labels.label_all(list(groups.values()), given), strict=True))
     counted, not_counted, notes = count(runs, names)
     chosen = None if baseline in (None, "first") or ladder else _named(str(baseline), groups, names, counted)
     sorts = comparable(counted, names)
     if scale:
-        tables = [_scaled(sort, configurations, chosen, tuple(scale)) for sort, configurations in sorts.items()]
+        tables = [_scaled(sort, configurations, chosen, tuple(scale), given) for sort, configurations in sorts.items()]
     else:
         tables = [_table(sort, configurations, chosen, ladder) for sort, configurations in sorts.items()]
     tables = [replace(table, searched=searched) for table in _judge(tables, rule)]
@@ -266,10 +268,12 @@ def _table(sort: Sort, configurations: list[Configuration], chosen: str | None, 
     return Table(measure, data, tokenizer, baseline, ordered, comparisons)
 
 
-def _scaled(sort: Sort, configurations: list[Configuration], chosen: str | None, scale: tuple[str, ...]) -> Table:
+def _scaled(
+    sort: Sort, configurations: list[Configuration], chosen: str | None, scale: tuple[str, ...], given: Collection[str]
+) -> Table:
     """The same variants at several sizes: each against the baseline's variant at its own size."""
     data, measure, tokenizer = sort
-    variants, sizes = labels.variants_and_sizes([each.first for each in configurations], scale)
+    variants, sizes = labels.variants_and_sizes([each.first for each in configurations], scale, given)
     met: dict[tuple[str, tuple[float, ...]], Configuration] = {}
     for variant, size, each in zip(variants, sizes, configurations, strict=True):
         other = met.setdefault((variant, size), each)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lab.errors import RequestError
@@ -20,13 +21,13 @@ def told(overrides: Iterable[str]) -> dict[str, str]:
     return {key: text for key, text in keyed.items() if not _silent(key)}
 
 
-def label_all(runs: Sequence[RunRecord]) -> list[str]:
+def label_all(runs: Sequence[RunRecord], given: Collection[str] = ()) -> list[str]:
     """A label for each of these runs, one of each configuration; no two alike.
 
-    The overrides that differ among them. Where those leave some alike, the chosen options that differ among
-    these are added; else the configured values; else the configuration's hash.
+    The overrides that differ among them, but for those `given` to make a comparison fair. Where these leave some alike, the
+    chosen options that differ among these are added; else the configured values; else the configuration's hash.
     """
-    labels = [""] * len(runs)
+    runs, labels = _without(runs, given), [""] * len(runs)
     for words in (_by_overrides, _by_choices, _by_config, _by_hash):
         for group in _alike(labels):
             for place, more in zip(group, words([runs[place] for place in group]), strict=True):
@@ -76,13 +77,20 @@ def _value(text: str) -> Any:
     return value if isinstance(value, int | float) and math.isfinite(value) else text
 
 
-def variants_and_sizes(runs: Sequence[RunRecord], scale: Sequence[str]) -> tuple[list[str], list[tuple[float, ...]]]:
-    """Of each of these runs, one of each configuration: what it is apart from its size, and the size.
+def _without(runs: Sequence[RunRecord], given: Collection[str]) -> list[RunRecord]:
+    return [replace(run, overrides=tuple(word for word in run.overrides if word not in given)) for run in runs]
+
+
+def variants_and_sizes(
+    runs: Sequence[RunRecord], scale: Sequence[str], given: Collection[str] = ()
+) -> tuple[list[str], list[tuple[float, ...]]]:
+    """Of each of these runs, one of each configuration: what it is apart from its size and from what was `given` to make a
+    comparison fair, and the size.
 
     Raises:
         RequestError: a key of `scale` does not vary among them, or is no number.
     """
-    settings = varied(runs)
+    settings = varied(_without(runs, given))
     keys = list(dict.fromkeys(key for setting in settings for key in setting))
     for key in scale:
         numbers = [setting.get(key) for setting in settings]

@@ -172,7 +172,15 @@ def _curves_chart(number: int, table: Table) -> str:
         f"{_switch(number, 'y', curves)}{_switch(number, 'x', axes)}</div>"
         '<div class="chart" data-chart="curves"></div>'
         '<p class="caption">Line: mean over seeds. Band: from the lowest to the highest seed. '
-        "Drag to zoom in; a double click shows all.</p></div>"
+        f"Drag to zoom in; a double click shows all.{_tokens_differ(table)}</p></div>"
+    )
+
+
+def _tokens_differ(table: Table) -> str:
+    """A warning where a loss of one run and of another are means over other things."""
+    tokenizers = {(run.choices.get("tokenizer"), run.result.get("vocab_size")) for run in table.firsts}
+    return " These models have different tokens, so that their losses, which are per token, do not compare." * (
+        len(tokenizers) > 1
     )
 
 
