@@ -506,3 +506,16 @@ def test_losses_over_other_tokens_are_said_not_to_compare(tmp_path, sizes, warns
         write_run(tmp_path / str(place), [f"model.dim={place}"], 2.0, vocab_size=size)
     report(tmp_path).write_html(tmp_path / "page.html")
     assert ("do not compare" in (tmp_path / "page.html").read_text("utf-8")) is warns
+
+
+def test_a_number_has_its_key_where_no_heading_says_it(tmp_path):
+    for size in (512, 2048):
+        for seed in range(3):
+            write_run(
+                tmp_path / f"{size}-{seed}", [f"tokenizer.vocab_size={size}"], 2.0 + size / 4096 + seed / 100, seed
+            )
+    report(tmp_path).write_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8").replace("<wbr>", "")
+    assert page.count('<span class="key">vocab_size=</span>2048') >= 2
+    table = page[page.index(">tokenizer.vocab_size</th>") :]
+    assert "vocab_size=" not in table[: table.index("</table>")].split("data-command")[0]

@@ -14,11 +14,17 @@ from lab.runs.comparison.trends import Trend
 from lab.runs.comparison.verdict import FEWEST_PAIRS, TOO_FEW, UNDECIDED, VERDICTS
 
 MOST_NAMED, MOST_ROWS = 8, 24
+NUMBER = re.compile(r"[-+.\d]+(e[-+]?\d+)?")
 
 
-def name(configuration: Configuration, table: Table) -> str:
-    """The short name, its keys held back so that the options stand out; it may break within a word."""
-    short = words.short_names(table)[1][table.configurations.index(configuration)]
+def name(configuration: Configuration, table: Table, headed: bool = False) -> str:
+    """The short name, its keys held back so that the options stand out; it may break within a word. A number alone says its
+    key, unless it is `headed` by it.
+    """
+    header, names = words.short_names(table)
+    short = names[table.configurations.index(configuration)]
+    if not headed and NUMBER.fullmatch(short):
+        short = f"{header.rpartition('.')[2]}={short}"
     breakable = re.sub(r"([_.])(?=[A-Za-z])", r"\1<wbr>", escape(short))
     parts = (word.partition("=") for word in breakable.split(" "))
     return " ".join(f'<span class="key">{key}=</span>{value}' if equals else key for key, equals, value in parts)

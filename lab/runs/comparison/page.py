@@ -255,7 +255,7 @@ def _full_table(table: Table) -> str:
         cells = "".join(_cell(column, place) for column in columns)
         number = f'<i class="number" style="background:var(--c{place % COLOURS})">{place + 1}</i>'
         copy = f"<td>{_copy(words.command(configuration.all))}</td>"
-        own = name(configuration, table)
+        own = name(configuration, table, headed=True)
         rows.append(f'<tr><th scope="row" data-value="{place}">{number}{own}</th>{cells}{copy}</tr>')
     verdicts = [verdict for verdict in VERDICTS if verdict in {each.verdict for each in table.comparisons}]
     narrow = "".join(f'<button class="narrow" data-word="{each}">{badge(each)}</button>' for each in verdicts)
