@@ -25,8 +25,11 @@ from tests.runs.sweep.conftest import apart, at_work, results, statuses, until
 pytestmark = pytest.mark.skipif(shutil.which("initdb") is None, reason="no PostgreSQL on this machine")
 
 
+WORKERS = 4
+
+
 def join_study(file, url, log):
-    """One more worker, whose runs sleep."""
+    """One more worker, whose runs sleep: the first until each worker has one, however late it came."""
     storage.HEARTBEAT = 1
     queue = Queue(open_database(url), "study", Sampler(Plan(read_sweep(file))), "loss", False, lambda point: {})
     queue.fill()
@@ -42,6 +45,7 @@ def join_study(file, url, log):
                 a = claim.point.parameters["a"]
                 with open(log, "a") as out:
                     out.write(f"{os.getpid()} {a} {claim.seed}\n")
+                until(lambda: len({pid for pid, _, _ in ran(log)}) == WORKERS)
                 time.sleep(0.1)
                 queue.tell(claim, {"status": "finished", "loss": a + claim.seed / 10})
 
@@ -88,7 +92,7 @@ def test_every_result_is_counted_once_though_workers_are_killed(server, tmp_path
     command = ["lab", "train", "${args}"]
     file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": parameters}))
     with ExitStack() as ending:
-        workers = [ending.enter_context(apart(join_study, file, server, log)) for _ in range(4)]
+        workers = [ending.enter_context(apart(join_study, file, server, log)) for _ in range(WORKERS)]
         for worker in workers[:2]:
             until(lambda worker=worker: worker.pid in {pid for pid, _, _ in ran(log)} or not worker.is_alive())
             worker.kill()
