@@ -8,6 +8,7 @@ trained: parameters and FLOPs on a model without memory, tokens from the rows of
 from __future__ import annotations
 
 import difflib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -243,7 +244,7 @@ class Costs:
             raise RequestError(
                 f"budget.minutes={budget.amount:g}: what it comes to is not known; set tokens, steps or flops"
             )
-        of_step = {"steps": 1.0, "tokens": self.step_tokens, "flops": 3 * self._forward(self.config)}[budget.unit]
+        of_step = {"steps": 1.0, "tokens": self.step_tokens, "flops": self.step_flops}[budget.unit]
         return max(1, -int(-budget.amount // of_step))
 
     @cached_property
@@ -255,6 +256,11 @@ class Costs:
     def step_tokens(self) -> float:
         """Tokens of an optimizer step, on average; each of its micro-batches says those of the whole step."""
         return sum(batch.read for batch in self.batches) / len(self.batches)
+
+    @cached_property
+    def step_flops(self) -> float:
+        """FLOPs of an optimizer step, on average."""
+        return 3 * self._forward(self.config)
 
     def _forward(self, config: DictConfig) -> float:
         """FLOPs of an optimizer step's forward passes, on average."""
@@ -296,7 +302,7 @@ def _by_budget(variants: Sequence[Sequence[str]], baseline: int, what: str) -> l
         fits = [_budgeted(c.config, "tokens", tokens, c.step_tokens) for c in costs]
     elif what == "flops":
         flops = costs[baseline].of("flops")
-        fits = [_budgeted(c.config, "flops", flops, flops / steps) for c in costs]
+        fits = [_budgeted(c.config, "flops", flops, c.step_flops) for c in costs]
     else:
         fits = _by_time(costs, baseline, tokens)
     fits[baseline] = Fit((), fits[baseline].wanted, fits[baseline].wanted)
@@ -304,10 +310,11 @@ def _by_budget(variants: Sequence[Sequence[str]], baseline: int, what: str) -> l
 
 
 def _budgeted(config: DictConfig, unit: str, amount: float, step: float) -> Fit:
-    """The budget in this unit, which a run meets to within a step."""
+    """The budget in this unit, of which a run ends with the first whole step that reaches it."""
     own = Budget.of(config)
     same = own.unit == unit and abs(own.amount - amount) < step
-    return Fit(() if same else (f"budget.{unit}={amount:.12g}",), amount, amount)
+    reached = step * max(1, math.ceil(round((own.amount if same else amount) / step, 6)))
+    return Fit(() if same else (f"budget.{unit}={amount:.12g}",), reached, amount)
 
 
 def _by_time(costs: Sequence[Costs], baseline: int, tokens: float) -> list[Fit]:

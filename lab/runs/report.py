@@ -16,7 +16,7 @@ from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.numbers import plain
 from lab.runs.comparison.scaling import Scaling, scaling
 from lab.runs.comparison.verdict import BETTER, EQUIVALENT, TOO_FEW, UNDECIDED, WORSE
-from lab.runs.terms import agreed, kept
+from lab.runs.terms import agreed, given, kept
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -61,8 +61,8 @@ def report(
     before = agreed(terms, paths)
     if baseline is None and not (scale and before.baseline == PREVIOUS):
         baseline = before.baseline
-    given = {word for each in terms.values() for word in each.given}
-    results = compare(runs, baseline, before.rule(margin, most_seeds), scale, searched(paths), given)
+    apart = {word for word in given(terms, runs) if word.partition("=")[0] not in scale}
+    results = compare(runs, baseline, before.rule(margin, most_seeds), scale, searched(paths), apart)
     said = [note for folder, each in terms.items() for note in each.notes(results, folder)]
     return Report(paths, replace(results, notes=[*said, *results.notes]))
 

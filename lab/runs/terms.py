@@ -12,6 +12,7 @@ from typing import Any
 from lab.atomic import write_atomically
 from lab.errors import RequestError
 from lab.runs import folder as files
+from lab.runs.comparison.collect import RunRecord
 from lab.runs.comparison.compare import Configuration, Results, Table
 from lab.runs.comparison.labels import listing
 from lab.runs.comparison.verdict import Rule
@@ -101,12 +102,32 @@ class Terms:
             held = json.loads(path.read_text(encoding="utf-8"))
             held["choices"] = {name: Choice(**each) for name, each in held["choices"].items()}
             terms = cls(**held)
-            Rule(terms.margin, terms.most_seeds)
+            terms._check()
             return terms
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, RequestError) as error:
             raise RequestError(f"{path}: damaged ({error}); delete it, or name another folder") from None
+
+    def _check(self) -> None:
+        """Refuse what no sweep writes.
+
+        Raises:
+            ValueError, RequestError: a value of another kind.
+        """
+        Rule(self.margin, self.most_seeds)
+        if self.tune is not None:
+            Tuning.read(str(self.tune))
+        texts = (self.baseline, self.match, self.size, self.tune, *(self.claim or ()))
+        if not all(each is None or isinstance(each, str) for each in texts):
+            raise ValueError("a term is no text")
+        if not (self.most_seeds is None or type(self.most_seeds) is int):
+            raise ValueError("most_seeds is no whole number")
+        if self.match not in (None, "time", *KEPT):
+            raise ValueError(f"{self.match!r} can't be matched")
+        for own in self.words.values():
+            if not (isinstance(own, list) and all(isinstance(word, str) for word in own)):
+                raise ValueError("words are no lists of overrides")
 
     def rule(self, margin: float | None = None, most_seeds: int | None = None) -> Rule:
         """That of the verdicts, where a margin and a largest number of seeds may be given in place of those kept."""
@@ -142,7 +163,9 @@ class Terms:
         """The overrides that made it cost as much, which are no part of its name."""
         tuned = Tuning.read(self.tune).key if self.tune else None
         return [
-            word for word in configuration.first.overrides if word in self.given and word.partition("=")[0] != tuned
+            word
+            for word in configuration.first.overrides
+            if word in self.given and word.partition("=")[0] != tuned and word not in configuration.label.split()
         ]
 
     def _tuned(self) -> str:
@@ -172,6 +195,19 @@ def kept(folders: Sequence[Path]) -> dict[Path, Terms]:
     for place in (*folders, *below, *(folder.resolve().parent for folder in folders)):
         places.setdefault(place.resolve(), place)
     return {place: terms for place in places.values() if (terms := Terms.read(place)) is not None}
+
+
+def given(found: Mapping[Path, Terms], runs: Sequence[RunRecord]) -> set[str]:
+    """The overrides by which these runs were matched and tuned; none unless all of them were, on the same terms, since names
+    must tell those that were from those that were not.
+    """
+    fair = {folder.resolve(): terms for folder, terms in found.items() if terms.given}
+    of_each = [
+        next((terms for folder, terms in fair.items() if run.folder.resolve().is_relative_to(folder)), None)
+        for run in runs
+    ]
+    same = {None if terms is None else (terms.match, terms.size, terms.tune) for terms in of_each}
+    return set() if None in same or len(same) > 1 else {word for terms in fair.values() for word in terms.given}
 
 
 def agreed(found: Mapping[Path, Terms], folders: Sequence[Path]) -> Terms:

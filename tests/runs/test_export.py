@@ -69,6 +69,15 @@ def test_keys_that_all_set_are_the_heading(tmp_path, settings, heading, names):
     assert {cells(line)[0].strip() for line in table[2:]} == names
 
 
+def test_a_value_with_spaces_is_no_row_of_words(tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, [f"data.path=/my x=1/{name}.csv"], 2.0)
+    report(tmp_path).write_table(tmp_path / "table.md")
+    table = [line for line in (tmp_path / "table.md").read_text("utf-8").splitlines() if line.startswith("|")]
+    assert cells(table[0])[0].strip() == "configuration"
+    assert {cells(line)[0].strip() for line in table[2:]} == {"data.path=/my x=1/a.csv", "data.path=/my x=1/b.csv"}
+
+
 def cells(line):
     return re.split(r"(?<!\\)\|", line)[1:-1]
 

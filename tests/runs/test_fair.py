@@ -275,3 +275,27 @@ def test_damaged_terms_are_named(tmp_path):
     (tmp_path / "terms.json").write_text(json.dumps({"match": 1}))
     with pytest.raises(RequestError, match=r"terms\.json: damaged"):
         report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"words": None},
+        {"words": []},
+        {"words": {"x": 5}},
+        {"words": {"x": "abc"}},
+        {"words": {"x": [["a"]]}},
+        {"match": "zzz"},
+        {"most_seeds": "9"},
+        {"baseline": ["a"]},
+        {"tune": "garbage"},
+    ],
+)
+def test_terms_of_another_kind_are_damaged(tmp_path, wrong):
+    write_run(tmp_path / "a", ["attention=mha"], 2.0)
+    Terms().write(tmp_path)
+    report(tmp_path)
+    held = json.loads((tmp_path / "terms.json").read_text())
+    (tmp_path / "terms.json").write_text(json.dumps(held | wrong))
+    with pytest.raises(RequestError, match=r"terms\.json: damaged"):
+        report(tmp_path)

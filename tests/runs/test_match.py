@@ -93,7 +93,9 @@ def test_flops_by_the_budget_come_to_within_a_step(small, tmp_path):
     assert fits[0].words == ()
     assert results[0]["flops"] == pytest.approx(fits[0].cost, rel=0.05)
     assert results[1]["steps"] < 20
-    assert 0 <= results[1]["flops"] - fits[1].cost < step
+    assert 0 <= results[1]["flops"] - fits[1].wanted < step
+    assert results[1]["flops"] == pytest.approx(fits[1].cost, rel=0.02)
+    assert fits[1].ratio > 1.02  # a few steps of a larger model do not come out even, and it is said beforehand
 
 
 def test_flops_by_a_width(plain):

@@ -405,6 +405,8 @@ def test_a_damaged_run_among_others_is_listed_and_the_rest_reported(ladder, tmp_
         ("cut", '{"status": "fin'),
         ("list", "[]"),
         ("bytes", b"\xff\xfe".decode("latin1")),
+        ("deep", "[" * 100_000),
+        ("half", '{"status": "finished", "overrides": ["ffn=\\ud800"]}'),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(content, encoding="latin1")
@@ -414,7 +416,17 @@ def test_a_damaged_run_among_others_is_listed_and_the_rest_reported(ladder, tmp_
         ("cut", "unreadable"),
         ("list", "unreadable"),
         ("bytes", "unreadable"),
+        ("deep", "unreadable"),
+        ("half", "unreadable"),
     }
+
+
+def test_numbers_that_no_run_has_do_no_harm(tmp_path):
+    write_run(tmp_path / "huge", ["attention=mha"], 2.0, flops=10**400, vocab_size=[3])
+    write_run(tmp_path / "usual", ["attention=mqa"], 2.0)
+    made = report(tmp_path)
+    made.write_html(tmp_path / "page.html")
+    assert made.results.tables[0].configurations[0].average("flops") is None
 
 
 def test_a_run_without_a_result_is_listed(tmp_path):

@@ -157,6 +157,26 @@ def test_a_variant_with_a_tuned_value_for_each_size_is_one_variant(tmp_path):
     assert {"model.dim=32 attention=mha", "model.dim=128 attention=mqa"} < {each.label for each in plain.configurations}
 
 
+def test_what_was_tuned_and_what_was_not_are_two_variants(tmp_path):
+    for name, rate in (("tuned", "0.01"), ("plain", "0.002")):
+        for attention in ("mha", "mqa"):
+            for seed in range(3):
+                place, words = (
+                    tmp_path / name / f"{attention}{seed}",
+                    [f"attention={attention}", f"optimizer.lr={rate}"],
+                )
+                write_run(place, words, 2 + seed / 100 + (attention == "mqa") / 10, seed)
+    words = {f"attention={each}": ["optimizer.lr=0.01"] for each in ("mha", "mqa")}
+    Terms(tune="optimizer.lr=0.001,0.01", words=words).write(tmp_path / "tuned")
+    (alone,), (both,) = (
+        report(folders).results.tables for folders in (tmp_path / "tuned", [tmp_path / "tuned", tmp_path / "plain"])
+    )
+    assert {each.label for each in alone.configurations} == {"attention=mha", "attention=mqa"}
+    assert {each.label for each in both.configurations} == {
+        f"attention={attention} optimizer.lr={rate}" for attention in ("mha", "mqa") for rate in (0.01, 0.002)
+    }
+
+
 def test_a_key_that_sets_no_size_is_refused(tmp_path):
     for attention in ("mha", "mqa"):
         write_run(tmp_path / attention, [f"attention={attention}", "model.dim=32"], 2.0)

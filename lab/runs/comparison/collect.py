@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -77,7 +78,7 @@ class RunRecord:
     def number(self, key: str) -> float | None:
         """The finite number under this key of `result.json`, else None."""
         value = self.result.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             return None
         return value
 
@@ -267,9 +268,10 @@ def _read_run(folder: Path) -> RunRecord:
         return RunRecord(folder, NO_RESULT, "still running, or killed", overrides=_typed(folder))
     try:
         result = json.loads(path.read_text("utf-8"))
+        json.dumps(result, ensure_ascii=False).encode()  # half a character can be read, and written nowhere
     except OSError as error:
         return RunRecord(folder, UNREADABLE, f"result.json: {error.strerror or error}")
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         return RunRecord(folder, UNREADABLE, f"result.json: damaged, {error}", overrides=_typed(folder))
     if not isinstance(result, dict) or not isinstance(result.get("status"), str):
         return RunRecord(folder, UNREADABLE, "result.json: damaged, it holds no status", overrides=_typed(folder))

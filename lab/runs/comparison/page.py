@@ -178,7 +178,7 @@ def _curves_chart(number: int, table: Table) -> str:
 
 def _tokens_differ(table: Table) -> str:
     """A warning where a loss of one run and of another are means over other things."""
-    tokenizers = {(run.choices.get("tokenizer"), run.result.get("vocab_size")) for run in table.firsts}
+    tokenizers = {(run.choices.get("tokenizer"), run.number("vocab_size")) for run in table.firsts}
     return " These models have different tokens, so that their losses, which are per token, do not compare." * (
         len(tokenizers) > 1
     )

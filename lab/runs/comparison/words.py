@@ -55,12 +55,20 @@ def column_names(table: Table) -> tuple[str, list[str]]:
     header, names = short_names(table)
     labels = [name.split(" ") for name in names]
     keys = {tuple(word.partition("=")[0] for word in label) for label in labels}
-    if len(keys) > 1 or not all("=" in word for label in labels for word in label):
+    whole = all("=" in word for label in labels for word in label) and all(map(_is_of_words, table.configurations))
+    if len(keys) > 1 or not whole:
         return header, names
     heads = keys.pop()
     lasts = [key.rpartition(".")[2] for key in heads]
     values = [", ".join(word.partition("=")[2] for word in label) for label in labels]
     return ", ".join(lasts if len(set(lasts)) == len(lasts) else heads), values
+
+
+def _is_of_words(configuration: Configuration) -> bool:
+    """Whether spaces in its label stand between overrides alone, and not in a value."""
+    run = configuration.first
+    known = {*told(run.overrides).values(), *(f"{key}={value}" for key, value in {**run.config, **run.choices}.items())}
+    return known.issuperset(configuration.label.split(" "))
 
 
 def interval(comparison: Comparison, digits: int) -> str:

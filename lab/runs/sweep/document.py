@@ -60,6 +60,8 @@ def read_document(path: Path) -> Document:
         in_question = text.splitlines()[line : line + 1]
         hint = ' (inside [ ] write "${...}" with its quotes)' if "${" in "".join(in_question) else ""
         raise RequestError(f"line {line + 1} is not YAML: {error.problem}{hint}") from error
+    except RecursionError:
+        raise RequestError("holds itself, or is nested too deeply to be read") from None
     except (yaml.YAMLError, ValueError) as error:
         raise RequestError(f"is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -114,7 +114,7 @@ class Live:
         means = {number: self._mean(number) for number in self.words}
         known = [mean for mean in means.values() if mean is not None]
         best = (max if self.maximize else min)(known, default=None)
-        table = Table(title=self.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table = Table(title=Text(self.title), title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in ("configuration", "seeds", "mean"):
             table.add_column(column, justify="left" if column == "configuration" else "right")
         for number in self._shown(means):

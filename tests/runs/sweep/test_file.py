@@ -551,6 +551,7 @@ def test_an_error_says_its_line(tmp_path):
         (b"- grid", "list"),
         (b"method: grid\nparameters:\n\ta: 1", "line 3"),
         (b"method: grid\nmethod: random", "line 2 is not YAML: method is given twice"),
+        (b"method: grid\nparameters: &a {ffn: *a}", "holds itself, or is nested too deeply"),
         (b"method: grid\ncommand: [${env}, lab]", "quotes"),
         (b"name: 2024-13-45", "month"),
         (b"name: \xff", "UTF-8"),

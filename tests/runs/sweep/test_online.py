@@ -159,3 +159,12 @@ def test_the_first_configuration_of_a_search_has_its_name(online, change, tmp_pa
     with Live("tests", job, [], [], None, maximize=False) as live:
         live.begin(first)
         assert live.label(first.trial.configuration).split() == ["attention=mha", "optimizer.lr=0.001"]
+
+
+def test_a_title_is_no_markup(online, tmp_path):
+    job = Job(Plan(read_sweep(online)), tmp_path / "s")
+    with Live("half [/b] of [size]", job, [], [], None, maximize=False) as live:
+        live.begin(job.all_planned()[0])
+        console = Console(width=120, record=True, file=io.StringIO())
+        console.print(live.draw())
+    assert "half [/b] of [size]" in console.export_text()
