@@ -45,7 +45,7 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
     groups: dict[tuple[str, float], list[nn.Parameter]] = defaultdict(list)
     for parameter in model.parameters():
-        width = parameter.shape[-1] / base if base and id(parameter) not in scores else 1.0
+        width = parameter.shape[-1] / base if base and parameter.ndim and id(parameter) not in scores else 1.0
         groups[role(parameter), width].append(parameter)
 
     matrices = _matrices(model)

@@ -29,7 +29,7 @@ def generator(seed: int, name: str, shape: torch.Size) -> torch.Generator:
 
 class Normal:
     """Every matrix normal with one standard deviation (GPT-2, section 2.3; BERT; Llama), times the gain that its block asks
-    for; norms 1, biases and attention sinks 0.
+    for; biases 0. Another parameter that is no matrix, such as a norm's gain, keeps what its class gave it.
 
     Args:
         std: the standard deviation; null for `1 / sqrt(inputs)`, which keeps the size of activations at any width.
@@ -58,8 +58,8 @@ class Normal:
         """Set every parameter and multiplier of the model."""
         self.multiply(model)
         for name, parameter in model.named_parameters():
-            if parameter.ndim < 2:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+            if parameter.ndim < 2 and name.rpartition(".")[2].startswith("bias"):
+                parameter.zero_()
         for module in model.modules():
             start: Any = getattr(module, "start_values", None)
             if start is not None:  # of its own, such as a forget gate's bias

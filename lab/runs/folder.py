@@ -89,13 +89,17 @@ def take_up(folder: Path, step: int) -> None:
     Killed before it leaves another result, it counts as killed, and continues from its checkpoint.
 
     Raises:
-        RequestError: the folder cannot be written.
+        RequestError: the folder cannot be written, or its measurements can't be read; then nothing of it has changed.
     """
     try:
-        (folder / RESULT).unlink(missing_ok=True)
         MetricsFile(folder / METRICS).keep_until(step)
+        (folder / RESULT).unlink(missing_ok=True)
     except OSError as error:
         raise RequestError(f"resume: {folder} cannot be written ({error.strerror or error})") from None
+    except (ValueError, KeyError, TypeError) as error:  # bytes that are no text are a ValueError too
+        raise RequestError(
+            f"resume: {folder / METRICS} is damaged ({type(error).__name__}: {error}); delete it to go on without what it held"
+        ) from None
 
 
 def write_config(folder: Path, config: DictConfig) -> None:

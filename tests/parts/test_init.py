@@ -214,3 +214,23 @@ def test_muon_of_the_spectral_scale_needs_no_rates():
     words = ("init=mup", "optimizer=muon_2024", "optimizer.rest=1")
     assert steepest(growth(*words)) < 0.13
     assert growth(*words) == growth(*words, rates=False)
+
+
+@pytest.mark.parametrize("init", ["normal", "xavier", "mup"])
+def test_what_is_no_matrix_keeps_what_its_class_gave_it_and_a_bias_is_zero(init):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.full((16,), 0.25))
+            self.weight = nn.Parameter(torch.full((16,), 0.5))
+            self.alpha = nn.Parameter(torch.tensor(3.0))
+            self.linear = nn.Linear(16, 8)
+
+    config = lab.compose("preset=tiny", f"init={init}")
+    own = Own()
+    before = own.linear.weight.clone()
+    construct(config, "init")(own, seed=0, layers=2)
+    assert [own.gain[0].item(), own.weight[0].item(), own.alpha.item()] == [0.25, 0.5, 3.0]
+    assert not own.linear.bias.any()
+    assert not torch.equal(own.linear.weight, before)
+    assert sum(len(group["params"]) for group in parameter_groups(own)) == 5

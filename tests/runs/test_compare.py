@@ -198,6 +198,24 @@ def test_the_plan_gives_the_order_and_names_what_has_not_started(tmp_path):
     assert [run.status for _, run, _ in results.not_counted] == ["not started"]
 
 
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_run_without_a_result_moves_neither_baseline_nor_order(tmp_path, content):
+    """A first run that is killed, still running, or damaged."""
+    plan = []
+    for seed in range(3):
+        for place, dim in enumerate((32, 48, 16)):
+            folder = tmp_path / f"{place}-{seed}"
+            write_run(folder, [f"model.dim={dim}"], 2.0 + place / 10 + seed / 50 + seed * place / 200, seed)
+            plan.append({"folder": folder.name, "overrides": [f"model.dim={dim}", f"seed={seed}"]})
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "0-0" / "result.json").unlink()
+    if content is not None:
+        (tmp_path / "0-0" / "result.json").write_text(content)
+    assert compare(read_runs([tmp_path])).tables[0].baseline.label == "model.dim=32"
+    ladder = compare(read_runs([tmp_path]), "previous").tables[0]
+    assert [each.label for each in ladder.configurations] == ["model.dim=32", "model.dim=48", "model.dim=16"]
+
+
 def test_labels_hold_what_differs_and_nothing_else(tmp_path):
     common = ["data=stdlib", "trainer.threads=2", "logger=none", "logger.project=x", "name=trial"]
     write_run(tmp_path / "a", [*common, "attention=mha"], 2.0)

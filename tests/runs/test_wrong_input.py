@@ -22,7 +22,9 @@ import torch
 import yaml
 
 from lab.data import store
+from lab.errors import RequestError
 from lab.options import groups
+from lab.runs import folder as run_folder
 from lab.runs.folder import MetricsFile
 
 
@@ -465,3 +467,13 @@ def test_a_disk_that_is_full_at_a_checkpoint(lab, stopped, monkeypatch, tmp_path
     assert [path.name for path in (stopped / "checkpoints").iterdir()] == ["last.ckpt"]
     assert (stopped / "checkpoints/last.ckpt").read_bytes() == before
     assert lab("train", "resume=run").code == 0
+
+
+@pytest.mark.parametrize("content", [b"garbage\n1,2\n", b"step,val/bpb\nx,2\n", b"\xff\xfe\x00", b"step\n\xff\n"])
+def test_a_run_with_damaged_measurements_is_not_resumed_and_nothing_is_lost(tmp_path, content):
+    (tmp_path / run_folder.RESULT).write_text('{"status": "stopped"}')
+    (tmp_path / run_folder.METRICS).write_bytes(content)
+    with pytest.raises(RequestError, match=r"metrics\.csv is damaged"):
+        run_folder.take_up(tmp_path, 3)
+    assert (tmp_path / run_folder.METRICS).read_bytes() == content
+    assert run_folder.read_result(tmp_path) == {"status": "stopped"}

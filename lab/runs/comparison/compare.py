@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 
 from lab.errors import RequestError
 from lab.runs.comparison import cautions, labels, pareto, power
@@ -223,10 +224,7 @@ def compare(
     ladder = baseline == PREVIOUS
     if ladder and scale:
         raise RequestError("--scale compares variants within a size, --baseline previous along a ladder: choose one")
-    groups: dict[str, RunRecord] = {}
-    for run in runs:
-        if run.result:
-            groups.setdefault(key_of(run), run)
+    groups = _in_order(runs)
     names = dict(zip(groups, labels.label_all(list(groups.values()), given), strict=True))
     counted, not_counted, notes = count(runs, names)
     chosen = None if baseline in (None, "first") or ladder else _named(str(baseline), groups, names, counted)
@@ -238,6 +236,21 @@ def compare(
     tables = [replace(table, searched=searched) for table in _judge(tables, rule)]
     notes += cautions.missing(tables, names, chosen, ladder) + cautions.cautions(tables, counted)
     return Results(tables, ladder, not_counted, notes, rule)
+
+
+def _in_order(runs: Sequence[RunRecord]) -> dict[str, RunRecord]:
+    """A run with a result of each configuration, by its key, in the order in which the configurations were asked for: that of
+    their first run, though it may be killed, damaged or still running.
+    """
+    asked: dict[tuple[Path, frozenset[str]], int] = {}
+    places: dict[str, int] = {}
+    groups: dict[str, RunRecord] = {}
+    for place, run in enumerate(runs):
+        words = frozenset(word for word in run.overrides if not word.startswith("seed="))
+        first = asked.setdefault((run.folder.parent, words), place) if run.overrides else place
+        if run.result and key_of(run) not in groups:
+            groups[key_of(run)], places[key_of(run)] = run, first
+    return dict(sorted(groups.items(), key=lambda item: places[item[0]]))
 
 
 def _named(baseline: str, groups: dict[str, RunRecord], names: dict[str, str], counted: list[RunRecord]) -> str:
