@@ -17,6 +17,8 @@ from lab.layout import Layout
 
 BLOCK = 64
 """Queries in a tile of a narrow pattern, at least: smaller ones keep a core busy with starting."""
+DERIVED = 256
+"""Queries in a tile that follows from `near` alone."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Tile:
 class Visibility:
     """Full attention: within its document a token sees every earlier one and itself (or every one, if not causal).
 
-    A pattern narrows that down: it overrides `near`, which defines it, and what follows from that: `pairs`, `tiles`, `reach`.
+    A pattern narrows that down: it overrides `near`, which defines it. `pairs` and `tiles` follow from that, at the price of
+    looking at every allowed pair; a pattern that leaves most of them out overrides these and `reach` too, to be fast.
     """
 
     by_layer = True
@@ -74,11 +77,32 @@ class Visibility:
     def pairs(self, lengths: np.ndarray) -> np.ndarray:
         """How many pairs of query and key are visible in documents of these lengths."""
         lengths = np.asarray(lengths, dtype=np.int64)
+        if self.narrow:
+            each, places = np.unique(lengths, return_inverse=True)
+            seen = [
+                sum(int(tile.mask.isfinite().sum()) for tile in self._masked(length) if tile.mask is not None)
+                for length in each.tolist()
+            ]
+            return np.array(seen, dtype=np.int64)[places].reshape(lengths.shape)
         return lengths * (lengths + 1) // 2 if self.causal else lengths**2
 
     def tiles(self, length: int) -> Iterator[Tile]:
         """Tiles that together hold each visible pair of a document of so many tokens once."""
+        yield from self._masked(length) if self.narrow else self._whole(length)
+
+    def _whole(self, length: int) -> Iterator[Tile]:
+        """All allowed pairs as one tile."""
         yield Tile(slice(0, length), slice(0, length), causal=self.causal)
+
+    def _masked(self, length: int) -> Iterator[Tile]:
+        """Blocks of queries with all their keys, of which `near` says which are seen."""
+        for start in range(0, length, DERIVED):
+            stop = min(start + DERIVED, length)
+            first, last = self.reach(start, stop, length)
+            i, j = torch.arange(start, stop).unsqueeze(1), torch.arange(first, last)
+            seen = self.near(i, j)
+            assert seen is not None, "a pattern's `near` says which pairs it keeps"
+            yield Tile(slice(start, stop), slice(first, last), mask=additive(seen & (j <= i) if self.causal else seen))
 
     def reach(self, start: int, stop: int, length: int) -> tuple[int, int]:
         """Bounds of the tokens that tokens `start` to `stop` of a row of `length` can see."""
@@ -141,7 +165,7 @@ class Sliding(Visibility):
     def tiles(self, length: int) -> Iterator[Tile]:
         """Blocks of queries, each with the keys that one of them can see."""
         if length <= self.window:
-            yield from super().tiles(length)
+            yield from self._whole(length)
             return
         masks: dict[tuple[int, int, int], Tensor] = {}
         block = max(BLOCK, self.window // 2)

@@ -16,7 +16,7 @@ from lab.parts.kernels import attend
 from lab.parts.short import short_attention
 from lab.parts.tiled import Piece, pieces, tiled_attention
 from lab.parts.visibility import Fixed, Full, Sliding, Strided, Visibility
-from tests.parts.test_visibility import patterns, rows, slow
+from tests.parts.test_visibility import Dilated, patterns, rows, slow
 
 layouts = st.one_of(st.tuples(st.just(True), st.just([[9], [9]])), st.tuples(st.just(False), rows))
 sinks = st.booleans()
@@ -100,7 +100,9 @@ def test_output_and_gradients_are_those_of_the_equation(way, pattern, drawn, wit
         assert torch.allclose(mine, other, atol=1e-9)
 
 
-@pytest.mark.parametrize("pattern", [Full(), Sliding(70), Strided(30, 40), Fixed(48), Strided(5, 3, causal=False)])
+@pytest.mark.parametrize(
+    "pattern", [Full(), Sliding(70), Strided(30, 40), Fixed(48), Strided(5, 3, causal=False), Dilated(3)]
+)
 @pytest.mark.parametrize("lengths", [[[300]], [[40, 120, 140], [299, 1]]])
 def test_long_rows_are_the_same_in_single_precision(pattern, lengths):
     layout = Layout.packed(lengths)
@@ -311,7 +313,7 @@ def test_flexattention_is_asked_for_what_is_seen(pattern, drawn):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("pattern", [Full(), Sliding(70), Strided(30, 40), Fixed(48), Full(causal=False)])
+@pytest.mark.parametrize("pattern", [Full(), Sliding(70), Strided(30, 40), Fixed(48), Full(causal=False), Dilated(3)])
 @pytest.mark.parametrize("lengths", [[[300], [300]], [[40, 120, 140], [299]]])
 def test_cuda_gives_output_and_gradients_of_the_equation(pattern, lengths):
     layout = Layout.packed(lengths)

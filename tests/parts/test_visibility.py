@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.layout import Layout
-from lab.parts.visibility import Fixed, Full, Sliding, Strided
+from lab.parts.visibility import Fixed, Full, Sliding, Strided, Visibility
+
+
+class Dilated(Visibility):
+    """A pattern of one's own, by `near` alone."""
+
+    def __init__(self, step, causal=True, layer=0):
+        super().__init__(causal, layer)
+        self.step = step
+
+    def near(self, query, key):
+        return (query - key).abs() % self.step == 0
+
 
 small = st.integers(1, 9)
 rows = st.lists(st.lists(st.integers(1, 7), min_size=1, max_size=3), min_size=1, max_size=3)
@@ -16,6 +28,7 @@ patterns = st.one_of(
     st.builds(Sliding, window=small, causal=st.booleans()),
     st.builds(Strided, window=small, stride=small, causal=st.booleans()),
     st.builds(Fixed, stride=small, causal=st.booleans()),
+    st.builds(Dilated, step=small, causal=st.booleans()),
 )
 
 
@@ -23,6 +36,8 @@ def defined(pattern, i, j):
     """May token i see token j of its document, counted from 1: the words of the papers."""
     if pattern.causal and j > i:
         return False
+    if isinstance(pattern, Dilated):
+        return abs(i - j) % pattern.step == 0
     if isinstance(pattern, Sliding):
         return abs(i - j) < pattern.window
     if isinstance(pattern, Strided):
