@@ -226,7 +226,7 @@ class Costs:
         """Parameters, or FLOPs of a training of the configuration's budget; by default of its own size."""
         config = config or self.config
         if what == "flops":
-            return 3 * self._forward(config) * self.steps
+            return (self.step_flops if config is self.config else 3 * self._forward(config)) * self.steps
         model = meta_model(config, self.data.prepared.tokenizer.vocab_size)
         objective = make_objective(config, model, self.data.prepared, None)
         head = 0 if objective.head is None else count(objective.head)
