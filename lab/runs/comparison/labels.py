@@ -77,7 +77,9 @@ def _value(text: str) -> Any:
     return value if isinstance(value, int | float) and math.isfinite(value) else text
 
 
-def _without(runs: Sequence[RunRecord], given: Collection[str]) -> list[RunRecord]:
+def _without(runs: Sequence[RunRecord], given: Collection[str]) -> Sequence[RunRecord]:
+    if not given:
+        return runs  # which know their files already
     return [replace(run, overrides=tuple(word for word in run.overrides if word not in given)) for run in runs]
 
 

@@ -55,8 +55,8 @@ def column_names(table: Table) -> tuple[str, list[str]]:
     header, names = short_names(table)
     labels = [name.split(" ") for name in names]
     keys = {tuple(word.partition("=")[0] for word in label) for label in labels}
-    whole = all("=" in word for label in labels for word in label) and all(map(_is_of_words, table.configurations))
-    if len(keys) > 1 or not whole:
+    keyed = len(keys) == 1 and all("=" in word for label in labels for word in label)
+    if not (keyed and all(map(_is_of_words, table.configurations))):
         return header, names
     heads = keys.pop()
     lasts = [key.rpartition(".")[2] for key in heads]
@@ -67,8 +67,9 @@ def column_names(table: Table) -> tuple[str, list[str]]:
 def _is_of_words(configuration: Configuration) -> bool:
     """Whether spaces in its label stand between overrides alone, and not in a value."""
     run = configuration.first
-    known = {*told(run.overrides).values(), *(f"{key}={value}" for key, value in {**run.config, **run.choices}.items())}
-    return known.issuperset(configuration.label.split(" "))
+    rest = set(configuration.label.split(" ")).difference(told(run.overrides).values())
+    # The configuration is a file to be read: only for words that nobody typed.
+    return not rest or rest.issubset(f"{key}={value}" for key, value in {**run.config, **run.choices}.items())
 
 
 def interval(comparison: Comparison, digits: int) -> str:
