@@ -151,6 +151,8 @@ def _same_kind(key: str, value: Any, before: Any) -> Any:
         expected = "a word" if isinstance(value, list | Mapping) else None
     elif isinstance(value, float) and not math.isfinite(value):
         expected = "a finite number"
+    elif before is None and key in OR_NULL and isinstance(value, float) and value.is_integer():
+        return int(value)  # 1e6 tokens are 1000000, and the same configuration
     elif before is None or value is None or (isinstance(value, str) and "${" in value):
         return value
     elif isinstance(before, bool):

@@ -307,6 +307,8 @@ def test_a_value_keeps_its_kind():
     assert isinstance(compose("model.dim=64.0").model.dim, int)
     assert isinstance(compose("optimizer.lr=1").optimizer.lr, float)
     assert identity(compose("optimizer.lr=1")) == identity(compose("optimizer.lr=1.0"))
+    for unit in ("steps", "tokens", "minutes"):
+        assert identity(compose(f"budget.{unit}=20")) == identity(compose(f"budget.{unit}=2e1"))
     assert compose("name=2017").name == "2017"
 
 

@@ -8,6 +8,7 @@ asks for that. Text that spells a special token out is text and never that token
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from abc import ABC, abstractmethod
@@ -340,8 +341,19 @@ class Recipe(ABC):
         """The tokenizer for these texts: the same for the same texts."""
 
     def fingerprint(self) -> str:
-        """Changes with the recipe, its settings and the version of the library."""
-        return digest(type(self).__name__, tuple(asdict(self).items()), tokenizers.__version__)
+        """Changes with the recipe's settings, the code of its class and those that it builds on, and the version of the
+        library; functions elsewhere that it calls are not looked into.
+        """
+        classes = [kind for kind in type(self).__mro__ if issubclass(kind, Recipe) and kind is not Recipe]
+        return digest(tuple(map(_code, classes)), tuple(asdict(self).items()), tokenizers.__version__)
+
+
+def _code(kind: type) -> str:
+    """The code of a class, where there is a file of it, else its name."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return kind.__qualname__
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lab.atomic import append_whole, write_atomically
 from lab.config import resolved
@@ -36,6 +36,11 @@ CONFIG, OVERRIDES, RESULT, METRICS, TOKENIZER = (
 )
 WEIGHTS, CHECKPOINT = Path("checkpoints/model.safetensors"), Path("checkpoints/last.ckpt")
 HEAD = "objective."
+NEEDED = {
+    "choices": DictConfig, "model.build._target_": str, "model.layers": int, "init._target_": str, "objective._target_": str,
+    "tokenizer.vocab_size": int, "seed": int, "overrides": ListConfig,
+}  # fmt: skip
+"""What whoever opens a run asks of its configuration: keys, and the kind of their values."""
 
 
 def saved_name(name: str) -> str:
@@ -133,9 +138,12 @@ def read_config(folder: Path) -> DictConfig:
         config = OmegaConf.load(path)
         if not isinstance(config, DictConfig):
             raise ValueError("not a mapping")  # noqa: TRY004, one more way to be damaged
-        if missing := [key for key in ("model", "objective", "choices") if key not in config]:
-            raise ValueError(f"without {', '.join(missing)}")
         resolved(config)
+        for key, kind in NEEDED.items():
+            if not isinstance(found := OmegaConf.select(config, key), kind):
+                raise ValueError(f"without {key}" if found is None else f"{key}: {found}")  # noqa: TRY004
+        if not all(isinstance(word, str) for word in config.overrides):
+            raise ValueError(f"overrides: {config.overrides}")
     except Exception as error:  # of the YAML parser, of OmegaConf, of a class that may not be built
         raise RequestError(f"{path}: damaged ({str(error)[:300]})") from None
     OmegaConf.set_struct(config, True)

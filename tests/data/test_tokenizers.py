@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,3 +124,16 @@ def test_damaged_files(tmp_path, content):
         Tokenizer.load(tmp_path)
     with pytest.raises(RequestError, match=r"missing.json"):
         Tokenizer.load(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize("edited", ["plain", "other"])
+def test_an_edit_of_ones_own_recipe_is_another_recipe(tmp_path, monkeypatch, edited):
+    """Its tokens in the cache would be those of the code before."""
+    monkeypatch.syspath_prepend(tmp_path)
+    prints = set()
+    for number, word in enumerate(("plain", edited)):
+        name = f"recipe_{edited}_{number}"
+        code = f"from lab.data.tokenizers import Byte\nclass Mine(Byte):\n    def train(self, texts): '{word}'\n"
+        (tmp_path / f"{name}.py").write_text(code)
+        prints.add(importlib.import_module(name).Mine().fingerprint())
+    assert len(prints) == (1 if edited == "plain" else 2)

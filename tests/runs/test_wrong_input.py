@@ -298,6 +298,20 @@ def test_a_configuration_that_is_none(refused, stopped, tmp_path, text):
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model", None), ("model", [1]), ("init", {"a": 1}), ("tokenizer", 0.5), ("tokenizer", {"vocab_size": "x"}),
+        ("overrides", 0.5), ("overrides", [1]), ("seed", None),
+    ],
+)  # fmt: skip
+def test_a_damaged_configuration_that_is_shown(refused, stopped, key, value):
+    path = stopped / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {key: value}))
+    for verb in (["show", "run"], ["generate", "run", "Once"]):
+        assert "run/config.yaml: damaged" in refused(*verb)
+
+
 def test_a_run_that_was_killed_before_it_saved(refused, stopped):
     (stopped / "checkpoints/last.ckpt").unlink()
     assert "run left no checkpoints/last.ckpt; start it anew in another folder" in refused("train", "resume=run")
