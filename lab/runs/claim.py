@@ -25,7 +25,7 @@ from lab.runs.comparison.sequential import interval, repeated_interval
 from lab.runs.comparison.verdict import ALPHA, FEWEST_PAIRS
 from lab.values import is_number
 
-CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
+VERDICTS = CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
 HOLDS, CONTRADICTED, OPEN = "holds", "contradicted", "open"
 
 FORMS = {"better": "over", "worse": "than", "equivalent": "to", "not worse": "than"}
@@ -131,7 +131,10 @@ class Statement:
         found = re.fullmatch(rf"(.+?) {FORMS[form]} (.+?)(?: on (\S+))?", str(text).strip())
         if found is None:
             raise RequestError(f"rule: {form}: {text!r} names no two configurations; {example}")
-        return cls(form, Side.read(found[1]), Side.read(found[2]), found[3])
+        left, right = Side.read(found[1]), Side.read(found[2])
+        if left.stage == right.stage and set(map(_word, left.words.split())) == set(map(_word, right.words.split())):
+            raise RequestError(f"rule: {form}: {text!r} says {left} twice; {example}")
+        return cls(form, left, right, found[3])
 
     def __str__(self) -> str:
         on = f" on {self.measure}" if self.measure else ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from lab.config import compose
 from lab.console import say
 from lab.errors import RequestError
 from lab.options import conf_folder
-from lab.runs.claim import OPEN, Found, Statement, check_measured, how, judge, verdict
+from lab.runs.claim import OPEN, VERDICTS, Found, Statement, check_measured, how, judge, verdict
 from lab.runs.comparison.collect import FINISHED, RunRecord, read_runs
 from lab.runs.comparison.configurations import key_of
 from lab.runs.decoding import Decoding, measure
@@ -30,7 +31,7 @@ from lab.runs.fair import Left, fair_sweep, records
 from lab.runs.report import Preface, Report
 from lab.runs.sweep import Outcome, sweep
 from lab.runs.sweep.driver import PAGE
-from lab.runs.sweep.file import read_sweep, rewritten
+from lab.runs.sweep.file import read_sweep
 from lab.runs.sweep.plan import apart, bare, plan
 from lab.runs.terms import Terms
 
@@ -82,7 +83,7 @@ class Experiment:
         if not path.is_file():
             return {}
         found = _load(path)
-        if not isinstance(found.get("verdict"), str):
+        if found.get("verdict") not in VERDICTS:
             raise RequestError(f"{path}: damaged, it holds no verdict; run the experiment again")
         return found
 
@@ -235,8 +236,11 @@ def _stages(written: Any) -> dict[str, list[str]]:
     good = isinstance(written, dict) and all(
         isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in written.values()
     )
-    if not good or COMPARE in written:
-        raise RequestError(f"again: {written!r}; names of stages, each with a list of overrides")
+    named = good and all(re.fullmatch(r"[\w-]+", str(name)) and name != COMPARE for name in written)
+    if not named:
+        raise RequestError(
+            f"again: {written!r}; stages, each a name of letters, digits, - and _ other than {COMPARE} with a list of overrides"
+        )
     return {str(name): words for name, words in written.items()}
 
 
@@ -366,9 +370,9 @@ def _again(
         return [*own, *words, *unset, "budget.steps=0", f"start={compared}"]
 
     say(f"{name}: every run again with {' '.join(words)}")
-    with rewritten(experiment.sweep, {"seed": {"values": seeds}}) as file:
-        own = {bare(t.overrides): more(t.overrides) for t in plan(read_sweep(file), overrides)}
-        return driver(file, overrides, folder / name, experiment.terms.baseline, False, False, None, jobs, own)
+    judged = read_sweep(experiment.sweep).changed({"seed": {"values": seeds}})
+    own = {bare(trial.overrides): more(trial.overrides) for trial in plan(judged, overrides)}
+    return driver(judged, overrides, folder / name, experiment.terms.baseline, False, False, None, jobs, own)
 
 
 def _write(

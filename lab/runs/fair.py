@@ -20,7 +20,7 @@ from lab.runs.match import SIZES, match
 from lab.runs.report import Report, report
 from lab.runs.sweep import Outcome, sweep
 from lab.runs.sweep.driver import PAGE
-from lab.runs.sweep.file import SweepFile, read_sweep, rewritten
+from lab.runs.sweep.file import SweepFile, read_sweep
 from lab.runs.sweep.job import PLAN
 from lab.runs.sweep.plan import apart, bare, plan
 from lab.runs.terms import Terms
@@ -46,7 +46,7 @@ class Variant:
 
 
 def fair_sweep(
-    file: str | Path,
+    file: str | Path | SweepFile,
     overrides: Sequence[str] = (),
     folder: str | Path | None = None,
     terms: Terms | None = None,
@@ -69,8 +69,8 @@ def fair_sweep(
     Raises:
         RequestError: as `lab.sweep`; or terms that contradict the file, each other, or those of the sweep so far.
     """
-    folder = Path(folder or Path("runs") / Path(file).stem)
-    described = read_sweep(file)
+    described = file if isinstance(file, SweepFile) else read_sweep(file)
+    folder = Path(folder or Path("runs") / described.path.stem)
     asked = terms or Terms()
     _check(described, overrides, asked)
     asked = replace(asked, size=asked.size or SIZES.get(asked.match or ""))
@@ -82,7 +82,7 @@ def fair_sweep(
         )
 
     def go(
-        file: Path,
+        file: SweepFile,
         folder: Path,
         words: Sequence[str],
         own: Words,
@@ -109,7 +109,7 @@ def fair_sweep(
     if before is None and found.asked and not plan_only:
         found.write(folder)
 
-    def one(file: Path, fewer: Mapping[str, int] | None = None) -> Outcome:
+    def one(file: SweepFile, fewer: Mapping[str, int] | None = None) -> Outcome:
         try:
             return go(file, folder, overrides, found.words, found.baseline, fewer)
         except RequestError:
@@ -118,7 +118,7 @@ def fair_sweep(
             raise
 
     if found.most_seeds is None:
-        outcome = one(Path(file))
+        outcome = one(described)
     else:
         outcome = _until_decided(described, overrides, found, one, enough or undecided)
     if outcome.report is not None and found.asked:
@@ -148,7 +148,7 @@ def _record(words: Sequence[str]) -> RunRecord:
 
 def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None:
     """Refuse terms that contradict the file, what was typed, or each other."""
-    Rule(terms.margin)
+    Rule(terms.margin, terms.most_seeds)
     seeds = described.seeds or []
     typed = {word.lstrip("+").partition("=")[0] for word in overrides}
     if terms.size and not terms.match:
@@ -218,11 +218,11 @@ def _tuned(
     place = folder.with_name(folder.name + TUNING)
     say(f"tuning {tuning.key}: {len(tuning.words)} trials of each variant, with seed {SEED}")
     tried = {"seed": {"values": [SEED]}, tuning.key: {"values": [float(word) for word in tuning.words]}}
-    with rewritten(described.path, tried) as file:
-        mine = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
-        trials = plan(read_sweep(file), apart(overrides))
-        own = {bare(trial.overrides): mine[_bare(trial.overrides, tuning.key)] for trial in trials}
-        outcome = go(file, place, apart(overrides), own)
+    tuned = described.changed(tried)
+    mine = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
+    trials = plan(tuned, apart(overrides))
+    own = {bare(trial.overrides): mine[_bare(trial.overrides, tuning.key)] for trial in trials}
+    outcome = go(tuned, place, apart(overrides), own)
     if outcome.report is None or outcome.stopped:
         return outcome, terms
     called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each.label for each in variants}
@@ -267,7 +267,7 @@ def _until_decided(
     described: SweepFile,
     overrides: Sequence[str],
     terms: Terms,
-    go: Callable[[Path, Mapping[str, int]], Outcome],
+    go: Callable[[SweepFile, Mapping[str, int]], Outcome],
     enough: Callable[[Report], Left | None],
 ) -> Outcome:
     """One seed more for what is undecided, until nothing is or the most is reached."""
@@ -277,8 +277,7 @@ def _until_decided(
     seeds += range(after, after + most)
     fewer: dict[str, int] = {}
     for count in range(FEWEST_PAIRS, most + 1):
-        with rewritten(described.path, {"seed": {"values": seeds[:count]}}) as file:
-            outcome = go(file, fewer)
+        outcome = go(described.changed({"seed": {"values": seeds[:count]}}), fewer)
         if outcome.stopped or outcome.report is None:
             break
         left = enough(outcome.report)

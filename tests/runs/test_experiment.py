@@ -130,9 +130,12 @@ def test_wrong_requests(lab, made, arguments, said):
         ({"margin": "wide"}, "margin: 'wide'; a number above 0"),
         ({"decode": {"rows": 0}}, "decode.rows: 0; a whole number, at least 1"),
         ({"decode": {"row": 1}}, "a mapping with rows, tokens and times"),
-        ({"again": {"longer": "model.context=64"}}, "names of stages, each with a list of overrides"),
+        ({"again": {"longer": "model.context=64"}}, "stages, each a name of letters"),
+        ({"again": {"../longer": ["model.context=64"]}}, "stages, each a name of letters"),
         ({"again": {"longer": ["model.contex=64"]}}, "again: longer: model.contex: no such key"),
         ({"until_decided": 2}, "until-decided: 2; at least 3"),
+        ({"until_decided": 10**9}, "at most 1000"),
+        ({"rule": [{"better": "attention=mqa over attention=mqa"}]}, "says attention=mqa twice"),
         ({"sweep": "none.yaml"}, "can't be read"),
     ],
 )

@@ -125,7 +125,7 @@ class Simulated:
 
     def __call__(self, file, overrides, folder, baseline, plan_only, retry_failed, storage, jobs, own, fewer):
         self.calls += 1
-        for trial in Plan(read_sweep(file), overrides, own, fewer).trials:
+        for trial in Plan(file, overrides, own, fewer).trials:
             name = trial.parameters["attention"]
             if not (folder / f"{name}{trial.seed}").exists():
                 noise = np.random.default_rng([trial.seed, ("mha", "mqa", "gqa").index(name)]).normal(0, 0.01)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -51,9 +50,10 @@ def main(arguments: list[str]) -> int:
         return _status(options, words)
     if options.slurm is not None:
         return _slurm(options, arguments)
-    from lab.runs.sweep.file import read_sweep, rewritten
+    from lab.runs.sweep.file import read_sweep
 
-    read_sweep(options.file, options.count)  # what is wrong with it is said before anything heavy is imported
+    # What is wrong with it is said before anything heavy is imported.
+    described = read_sweep(options.file, options.count)
     if options.jobs and not options.plan:
         from lab.runs.sweep import processes
 
@@ -67,18 +67,17 @@ def main(arguments: list[str]) -> int:
         options.baseline, options.margin, options.until_decided, options.match, options.match_size, options.tune
     )
     _check(options, terms.most_seeds is not None, bool(terms.match or terms.tune))
-    with rewritten(options.file, run_cap=options.count) if options.count else nullcontext(options.file) as file:
-        outcome = fair_sweep(
-            file,
-            words,
-            options.folder,
-            terms,
-            options.plan,
-            options.retry_failed,
-            options.storage,
-            options.jobs,
-            run=partial(sweep, prune=options.prune, online=options.online, join=options.join),
-        )
+    outcome = fair_sweep(
+        described,
+        words,
+        options.folder,
+        terms,
+        options.plan,
+        options.retry_failed,
+        options.storage,
+        options.jobs,
+        run=partial(sweep, prune=options.prune, online=options.online, join=options.join),
+    )
     if options.json:
         print_json(outcome.to_json())
     else:

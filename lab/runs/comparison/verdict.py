@@ -16,6 +16,7 @@ from lab.errors import RequestError
 from lab.runs.comparison.differences import Difference
 
 FEWEST_PAIRS = 3
+MOST_PAIRS = 1000  # that looks are planned for, whose levels take ten seconds
 ALPHA = 0.05
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED, TOO_FEW = "better", "worse", "equivalent", "undecided", "too few seeds"
@@ -32,7 +33,7 @@ class Rule:
         beforehand: the margin is known to have been fixed before the first run, as a sweep keeps it.
 
     Raises:
-        RequestError: a margin that is not above 0.
+        RequestError: a margin that is not above 0, or a number of seeds out of range.
     """
 
     margin: float | None = None
@@ -42,6 +43,8 @@ class Rule:
     def __post_init__(self) -> None:
         if self.margin is not None and not 0 < self.margin < float("inf"):
             raise RequestError(f"--margin {self.margin}: a margin is a number above 0, in the unit of the measure")
+        if self.most_seeds is not None and not FEWEST_PAIRS <= self.most_seeds <= MOST_PAIRS:
+            raise RequestError(f"until-decided: {self.most_seeds}; at least {FEWEST_PAIRS} seeds, at most {MOST_PAIRS}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,17 @@ class Document:
     Attributes:
         content: its mapping.
         lines: where each key stands, counted from 1, by its dotted path.
+        text: all of it.
     """
 
     content: dict[str, Any]
     lines: dict[str, int]
+    text: str
+
+    def changed(self, **values: Any) -> Document:
+        """With other values under some keys."""
+        content = {**self.content, **values}
+        return replace(self, content=content, text=yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def located(self, error: RequestError) -> str:
         """What an error says, with the line of the key that it begins with, as far as that key exists."""
@@ -66,7 +73,7 @@ def read_document(path: Path) -> Document:
         raise RequestError(f"is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise RequestError(f"holds {kind_of(content)}; accepted: a mapping with method and parameters")
-    return Document(content, lines)
+    return Document(content, lines, text)
 
 
 def _lines(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:

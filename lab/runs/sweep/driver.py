@@ -19,7 +19,7 @@ from lab.runs import folder as files
 from lab.runs import machine
 from lab.runs.report import Report, report
 from lab.runs.sweep.engine import work
-from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.file import SweepFile, read_sweep
 from lab.runs.sweep.job import ENDED, PLAN, Job, Planned
 from lab.runs.sweep.live import Live, spoken_time
 from lab.runs.sweep.plan import Plan, apart, bare
@@ -87,7 +87,7 @@ class Outcome:
 
 
 def sweep(
-    file: str | Path,
+    file: str | Path | SweepFile,
     overrides: Sequence[str] = (),
     folder: str | Path | None = None,
     baseline: str | None = None,
@@ -104,7 +104,7 @@ def sweep(
     """Run what is missing of a sweep, and compare all its trials.
 
     Args:
-        file: a sweep file in W&B's format.
+        file: a sweep file in W&B's format, or one that was read.
         overrides: for every trial.
         folder: by default `runs/` and the file's name.
         baseline: what the report compares with; see `lab.report`.
@@ -131,8 +131,8 @@ def sweep(
         raise RequestError(
             "--online: W&B's server says what runs; --storage, --jobs, --prune and --retry-failed go without"
         )
-    described = read_sweep(file)
-    folder = Path(folder or Path("runs") / Path(file).stem)
+    described = file if isinstance(file, SweepFile) else read_sweep(file)
+    folder = Path(folder or Path("runs") / described.path.stem)
     plan = Plan(described, overrides, own, fewer)
     most = len(shares(plan, Pruning.of(described, prune)))
     if jobs is not None and jobs > most:
@@ -365,7 +365,7 @@ def _write_plan(job: Job, planned: Sequence[Planned]) -> None:
     ]
     folder = job.folder
     try:
-        write_atomically(folder / SWEEP, job.plan.sweep.path.read_text(encoding="utf-8"))
+        write_atomically(folder / SWEEP, job.plan.sweep.document.text)
         write_atomically(folder / PLAN, json.dumps(trials, indent=1) + "\n")
     except OSError as error:
         raise RequestError(f"{folder}: cannot be written ({error.strerror or error})") from None

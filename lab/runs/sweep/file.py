@@ -9,15 +9,10 @@
 
 import difflib
 import math
-import re
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from lab.config import SEEDS
 from lab.errors import RequestError
@@ -34,10 +29,6 @@ SERVER_KEYS = ("controller", "scheduler", "metrics", "job", "image_uri")
 METRIC_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
 IMPUTED = {"impute": "worst", "impute_while_running": "false"}
 """What a search takes for runs without a value here, which is W&B's default."""
-
-
-LINE = re.compile(r" \(line \d+\)$")
-"""What `Document.located` adds."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +79,11 @@ class SweepFile:
         """The Hydra overrides that follow `lab train` in that argument list."""
         return train_overrides(self.argv(parameters))
 
+    def changed(self, parameters: Mapping[str, Any]) -> "SweepFile":
+        """With other or further parameters, as the file would give them. Errors as of `read_sweep`."""
+        together = {**self.document.content["parameters"], **parameters}
+        return _checked(self.path, self.document.changed(parameters=together))
+
 
 def read_sweep(path: str | Path, count: int | None = None) -> SweepFile:
     """Read and check a sweep file; nothing in what it returns can fail later but an override typed beside it.
@@ -103,12 +99,7 @@ def read_sweep(path: str | Path, count: int | None = None) -> SweepFile:
         document = read_document(path)
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error.__cause__
-    if count is not None:
-        document = _counted(path, document, count)
-    try:
-        return _check(path, document)
-    except RequestError as error:
-        raise RequestError(f"{path}: {document.located(error)}") from error.__cause__
+    return _checked(path, document if count is None else _counted(path, document, count))
 
 
 def _counted(path: Path, document: Document, count: int) -> Document:
@@ -118,32 +109,14 @@ def _counted(path: Path, document: Document, count: int) -> Document:
         raise RequestError(
             f"--count: {count}, and {path} says run_cap: {document.content['run_cap']}; leave one of them out"
         )
-    return replace(document, content={**document.content, "run_cap": count})
+    return document.changed(run_cap=count)
 
 
-@contextmanager
-def rewritten(
-    path: str | Path, parameters: Mapping[str, Any] | None = None, run_cap: int | None = None
-) -> Iterator[Path]:
-    """A copy of a file that can be read, with other or further parameters or a `run_cap`, for as long as it is needed. What is
-    refused meanwhile is said of the file itself.
-    """
-    path = Path(path)
-    document = read_document(path)
-    content = dict(document.content)
-    content["parameters"] = {**content["parameters"], **(parameters or {})}
-    if run_cap is not None:
-        content["run_cap"] = run_cap
-    with tempfile.TemporaryDirectory() as place:
-        copy = Path(place) / path.name
-        copy.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        try:
-            yield copy
-        except RequestError as error:
-            place, _, said = str(error).partition(f"{copy}: ")
-            if place or not said:
-                raise
-            raise RequestError(f"{path}: {document.located(RequestError(LINE.sub('', said)))}") from None
+def _checked(path: Path, document: Document) -> SweepFile:
+    try:
+        return _check(path, document)
+    except RequestError as error:
+        raise RequestError(f"{path}: {document.located(error)}") from error.__cause__
 
 
 def _check(path: Path, document: Document) -> SweepFile:
