@@ -1,7 +1,8 @@
 """Masking: which tokens of a row a model has to guess, and what stands in their place (BERT, Devlin et al. 2019, section 3.1).
 
 What is drawn depends on the seed, the step and the row's number alone: devices, micro-batches and resumed runs see the same.
-How many tokens a row hides depends on its length alone, so every rank knows how many the whole step has.
+How many tokens a row hides depends on its length alone, so every rank knows how many the whole step has. What training hides
+is a choice; validation hides as BERT does whatever was chosen, so that all answer the same questions.
 """
 
 from __future__ import annotations
@@ -57,14 +58,15 @@ class Masking:
         return np.where(tokens > 0, np.maximum(1, np.rint(self.share * tokens)), 0).astype(np.int64)
 
     def rows(self, prepared: Prepared, part: str, packing: Packing, context: int, seed: int) -> MaskedRows:
-        """The rows of a part, `train` or `validation`; what validation hides is always the same."""
+        """The rows of a part, `train` or `validation`; what validation hides is always the same, and as `Masking()` says."""
         training, tokenizer = part == "train", prepared.tokenizer
         tokens = closed(getattr(prepared, part), tokenizer.id("sep"))
         laid = packing.rows(tokens, context, training)
         # Each document has its first and its last token, which are not guessed, in some rows.
         begins = _inside(tokens.offsets[:-1], laid.starts, laid.lengths)
         ends = _inside(tokens.offsets[1:] - 1, laid.starts, laid.lengths)
-        return MaskedRows(self, laid, laid.lengths - begins - ends, tokenizer, (seed,) if training else ())
+        hidden = self if training else Masking()
+        return MaskedRows(hidden, laid, laid.lengths - begins - ends, tokenizer, (seed,) if training else ())
 
 
 def _inside(places: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -213,14 +215,37 @@ class NextSentence(Masking):
     """Two pieces of text a row, with tokens hidden: half of the time the second follows the first, else it is of another
     document (BERT, section 3.1, task 2): `[CLS] first [SEP] second [SEP]`.
 
-    A document is cut into chunks that fill a row, and a chunk in its middle. Another packing than that has no place here.
+    A document is cut into chunks that fill a row, and a chunk in its middle. Another packing than that has no place here. The
+    second piece is as long as the shorter one of the two that it is drawn from, so that no length tells which it is.
     """
 
     def rows(self, prepared: Prepared, part: str, packing: Packing, context: int, seed: int) -> PairedRows:  # type: ignore[override]
-        """The rows of a part, `train` or `validation`; what validation draws is always the same."""
-        return PairedRows(
-            self, getattr(prepared, part), prepared.tokenizer, context, (seed,) if part == "train" else ()
-        )
+        """The rows of a part, `train` or `validation`; what validation draws is always the same, as `Masking.rows`."""
+        hidden, key = (self, (seed,)) if part == "train" else (NextSentence(), ())
+        return PairedRows(hidden, getattr(prepared, part), prepared.tokenizer, context, key)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What a row of two pieces is made of.
+
+    Attributes:
+        draws: of what is hidden in it.
+        first, second: tokens of the pieces.
+        begins: where the second begins among all tokens; the first begins where its chunk does.
+        follows: whether the second is of the same chunk.
+    """
+
+    draws: np.random.Generator
+    first: int
+    begins: int
+    second: int
+    follows: bool
+
+
+def _tokens(drawn: list[_Pair]) -> np.ndarray:
+    """`[rows]`, how many tokens rows have without special ones."""
+    return np.array([pair.first + pair.second for pair in drawn])
 
 
 class PairedRows(Redrawn):
@@ -267,47 +292,43 @@ class PairedRows(Redrawn):
         """The share of padding if all rows were as long as the longest."""
         return wasted((self.sizes + 3)[:, None])
 
-    def _drawn(self, indices: np.ndarray) -> list[tuple[np.random.Generator, int]]:
-        """For each row its generator, and the chunk whose second half it takes."""
+    def _drawn(self, indices: np.ndarray) -> list[_Pair]:
+        """What each row is made of."""
         drawn = []
-        for index in indices:
-            draws = np.random.default_rng([*self.key, int(index)])
+        for index in map(int, indices):
+            draws = np.random.default_rng([*self.key, index])
             own = int(self.last[index] - self.first[index])
             other = int(draws.integers(len(self) - own))
             other += own if other >= self.first[index] else 0
-            drawn.append((draws, int(index) if draws.random() < 0.5 else other))
+            one, two = int(self.sizes[index]), int(self.sizes[other])
+            follows = bool(draws.random() < 0.5)
+            second = index if follows else other
+            begins = int(self.starts[second] + self.sizes[second] // 2)
+            drawn.append(_Pair(draws, one // 2, begins, min(one - one // 2, two - two // 2), follows))
         return drawn
-
-    def _tokens(self, indices: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-        """`[rows]`, how many tokens these rows have without special ones."""
-        return self.sizes[indices] // 2 + self.sizes[seconds] - self.sizes[seconds] // 2
 
     def scored(self, indices: np.ndarray) -> int:
         """How many tokens these rows hide."""
-        seconds = np.array([second for _, second in self._drawn(indices)])
-        return int(self.masking.counts(self._tokens(indices, seconds)).sum())
+        return int(self.masking.counts(_tokens(self._drawn(indices))).sum())
 
     def read(self, indices: np.ndarray) -> int:
         """How many tokens these rows hold."""
-        seconds = np.array([second for _, second in self._drawn(indices)])
-        return int((self._tokens(indices, seconds) + 3).sum())
+        return int((_tokens(self._drawn(indices)) + 3).sum())
 
     def batch(self, indices: np.ndarray, scored: int | None = None) -> PairedBatch:
         """The rows with these numbers, `[rows]`; `scored` is the whole step's, by default this batch's."""
         drawn = self._drawn(indices)
-        seconds = np.array([second for _, second in drawn])
-        free = self._tokens(indices, seconds)
+        free = _tokens(drawn)
         lengths, counts = free + 3, self.masking.counts(free)
         tokens = np.full((len(indices), lengths.max()), self.padding, np.int64)
         targets, segments = np.full_like(tokens, IGNORE), np.zeros_like(tokens)
         present = np.arange(tokens.shape[1]) < lengths[:, None]
-        for row, (index, (draws, second)) in enumerate(zip(indices, drawn, strict=True)):
-            half, start, size = self.sizes[index] // 2, self.starts[second], self.sizes[second]
-            one = self.tokens.ids[self.starts[index] : self.starts[index] + half]
-            two = self.tokens.ids[start + size // 2 : start + size]
+        for row, (start, pair) in enumerate(zip(self.starts[indices], drawn, strict=True)):
+            one = self.tokens.ids[start : start + pair.first]
+            two = self.tokens.ids[pair.begins : pair.begins + pair.second]
             tokens[row, : lengths[row]] = [self.begin, *one, self.separator, *two, self.separator]
-            segments[row, half + 2 : lengths[row]] = 1
-            self.hiding.hide(draws, tokens[row], targets[row], int(counts[row]), present[row])
+            segments[row, pair.first + 2 : lengths[row]] = 1
+            self.hiding.hide(pair.draws, tokens[row], targets[row], int(counts[row]), present[row])
         counted = int(counts.sum())
         return PairedBatch(
             torch.from_numpy(tokens),
@@ -317,6 +338,6 @@ class PairedRows(Redrawn):
             counted,
             lengths,
             segments=torch.from_numpy(segments),
-            follows=torch.from_numpy((seconds == indices).astype(np.int64)),
+            follows=torch.tensor([int(pair.follows) for pair in drawn]),
             pairs=len(indices),
         )

@@ -13,6 +13,9 @@ from lab.data.store import Prepared
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
 
+SHARE, MEAN = 0.15, 3.0
+"""Of the tokens, that is taken out, and length of the spans, in T5."""
+
 
 def counts(lengths: np.ndarray, share: float, mean: float) -> tuple[np.ndarray, np.ndarray]:
     """How many tokens of texts of these lengths, each at least 2, are taken out, and in how many spans."""
@@ -100,7 +103,8 @@ class Corrupted:
 
 
 class SpanModule(DataModule):
-    """Batches of corrupted text; what is validated is corrupted the same way whatever the seed.
+    """Batches of corrupted text. What is validated is corrupted the same way whatever the seed, and with the share and the mean
+    that are the default whatever they are in training, so that all are asked the same.
 
     Args:
         text: as `DataModule`; each row is one text here.
@@ -112,7 +116,7 @@ class SpanModule(DataModule):
         RequestError: rows too short for a span, or too few sentinels.
     """
 
-    def __init__(self, *text, share: float = 0.15, mean: float = 3.0, **sizes) -> None:
+    def __init__(self, *text, share: float = SHARE, mean: float = MEAN, **sizes) -> None:
         self.share, self.mean = share, mean
         super().__init__(*text, **sizes)
 
@@ -121,7 +125,9 @@ class SpanModule(DataModule):
             raise RequestError(f"model.context={context}: too short for spans of text; 4 at least")
         # One token less than a row holds: the end follows.
         rows = packing.rows(prepared.train if training else prepared.validation, context - 1, training)
-        return Corrupted(rows, prepared.tokenizer, self.share, self.mean, seed if training else 0)
+        if not training:
+            return Corrupted(rows, prepared.tokenizer, SHARE, MEAN, 0)
+        return Corrupted(rows, prepared.tokenizer, self.share, self.mean, seed)
 
     def step_rows(self, step: int) -> np.ndarray:
         """`[rows]`, which rows an optimizer step takes, counted on from epoch to epoch."""

@@ -151,6 +151,7 @@ class MaskedNextSentence(Masked):
     `Masked`.
     """
 
+    headline = {"name": "val/loss", "unit": "nats per masked token of pairs", "direction": "min"}
     pools = True
 
     def make_head(self) -> nn.Module:

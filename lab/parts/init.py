@@ -103,10 +103,11 @@ class Mup(Normal):
     | scores of attention | | `sqrt(base_head_dim) / head_dim` | |
 
     Rates are the optimizer's to know: `base_dim`, left on the model, tells `lab.optim.groups` to ask it. At the base width
-    the values are those of `init=fan_in`. Scaled embeddings are scaled as at the base width.
+    the values are those of `init=fan_in`, and so are the rates, but for matrices with more inputs or fewer than the width, as
+    a feed-forward layer's map down: they go by their own inputs there too. Scaled embeddings are scaled as at the base width.
 
     Args:
-        base_dim: width at which rates are as given.
+        base_dim: inputs of a hidden matrix that learns at the rate as given.
         base_head_dim: width of a head at which scores are scaled as usual, by `1 / sqrt(head_dim)`.
 
     Raises:

@@ -11,7 +11,7 @@ from lab.config import BUDGETS
 
 @dataclass
 class Spent:
-    """What a run has used up; the same on all ranks."""
+    """What a run, or a step of it, has used up; the same on all ranks."""
 
     steps: int = 0
     tokens: int = 0
@@ -33,19 +33,21 @@ class Budget:
         return cls(unit, float(config.budget[unit]))
 
     def progress(self, spent: Spent) -> float:
-        """The share used up; a run is over at 1, and one of 0 steps before it begins."""
+        """The share used up."""
         return asdict(spent)[self.unit] / self.amount if self.amount else 1.0
 
-    def progress_after(self, spent: Spent, tokens: int) -> float:
-        """The share used up when the step under way is done.
-
-        Its tokens are known beforehand. Its FLOPs and time are taken to be the mean of the steps before, so that all
-        ranks agree.
+    def over(self, spent: Spent) -> bool:
+        """Whether a run ends: with the step that uses it up, and one of 0 steps before it begins. A budget of FLOPs ends with
+        the step that comes nearest to it: what a step costs varies, and a run of so many FLOPs as 20 others is one of 20.
         """
-        if self.unit == "steps":
-            now = float(spent.steps + 1)
-        elif self.unit == "tokens":
-            now = float(spent.tokens + tokens)
-        else:
-            now = asdict(spent)[self.unit] * (spent.steps + 1) / max(spent.steps, 1)
-        return min(max(now / self.amount, 1e-4), 1.0)
+        near = spent.flops / spent.steps / 2 if self.unit == "flops" and spent.steps else 0.0
+        return asdict(spent)[self.unit] + near >= self.amount
+
+    def progress_after(self, spent: Spent, step: Spent) -> float:
+        """The share used up when the step under way is done, which costs `step`: so a schedule does not depend on the unit."""
+        return min((asdict(spent)[self.unit] + asdict(step)[self.unit]) / self.amount, 1.0)
+
+    @property
+    def counted(self) -> bool:
+        """Whether every rank knows by itself what a step takes from the budget."""
+        return self.unit in ("steps", "tokens")

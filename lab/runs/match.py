@@ -245,7 +245,7 @@ class Costs:
                 f"budget.minutes={budget.amount:g}: what it comes to is not known; set tokens, steps or flops"
             )
         of_step = {"steps": 1.0, "tokens": self.step_tokens, "flops": self.step_flops}[budget.unit]
-        return max(1, -int(-budget.amount // of_step))
+        return _steps(budget.unit, budget.amount, of_step)
 
     @cached_property
     def batches(self) -> list[Any]:
@@ -310,11 +310,17 @@ def _by_budget(variants: Sequence[Sequence[str]], baseline: int, what: str) -> l
 
 
 def _budgeted(config: DictConfig, unit: str, amount: float, step: float) -> Fit:
-    """The budget in this unit, of which a run ends with the first whole step that reaches it."""
+    """The budget in this unit, of which a run takes whole steps."""
     own = Budget.of(config)
     same = own.unit == unit and abs(own.amount - amount) < step
-    reached = step * max(1, math.ceil(round((own.amount if same else amount) / step, 6)))
+    reached = step * _steps(unit, own.amount if same else amount, step)
     return Fit(() if same else (f"budget.{unit}={amount:.12g}",), reached, amount)
+
+
+def _steps(unit: str, amount: float, of_step: float) -> int:
+    """Whole steps that a budget comes to, as `Budget.over` ends them, where each takes this much of it."""
+    steps = round(amount / of_step, 6)
+    return max(1, math.floor(steps + 0.5) if unit == "flops" else math.ceil(steps))
 
 
 def _by_time(costs: Sequence[Costs], baseline: int, tokens: float) -> list[Fit]:

@@ -112,7 +112,7 @@ class Pace(pl.Callback):
             module.nats_seen, module.targets_seen = torch.tensor(self.unreported[0]), self.unreported[1]
         self.clock = self.logged_at = self.saved_at = time.perf_counter()
         self.logged_tokens = self.spent.tokens
-        if self.budget.progress(self.spent) >= 1:  # nothing to train
+        if self.budget.over(self.spent):  # nothing to train
             self._tell({"progress": 1.0, **self._validate(trainer, module)})
             trainer.should_stop = True
             return
@@ -133,9 +133,15 @@ class Pace(pl.Callback):
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Optimizer) -> None:
         """Set the learning rate of this step."""
-        share = self.schedule(self.budget.progress_after(self.spent, self.step_tokens))
+        share = self.schedule(self.budget.progress_after(self.spent, self._under_way(module.device)))
         for group, peak in zip(optimizer.param_groups, self.peak_rates, strict=True):
             group["lr"] = peak * share
+
+    def _under_way(self, device: torch.device) -> Spent:
+        """What the step costs, its time as far as the gradients: of what one rank alone can't know, if the budget asks."""
+        mine = torch.tensor([self.flops, (time.perf_counter() - self.clock) / 60], dtype=torch.float64)
+        flops, minutes = (mine if self.budget.counted else _over_ranks(mine, device)).tolist()
+        return Spent(1, self.step_tokens, flops, minutes / _world())
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, index: int
@@ -146,8 +152,7 @@ class Pace(pl.Callback):
         if self.micro % trainer.accumulate_grad_batches:
             return
         stop, pruned = self._account(module)
-        progress = self.budget.progress(self.spent)
-        over = progress >= 1
+        progress, over = self.budget.progress(self.spent), self.budget.over(self.spent)
         measured: dict[str, Any] = {}
         if over or self.spent.steps % self.log_every == 0:
             measured |= self._measure(module, trainer.optimizers[0])
@@ -155,7 +160,7 @@ class Pace(pl.Callback):
             measured |= self._validate(trainer, module)
             self.validated = math.floor(min(progress, 1.0) * self.validations)
         if measured:
-            self._tell({"progress": min(progress, 1.0), **measured})
+            self._tell({"progress": 1.0 if over else min(progress, 1.0), **measured})
         if (stop or pruned) and not over and self.status != "diverged":
             self.status = "pruned" if pruned else "stopped"
         if self.status == "stopped" or time.perf_counter() - self.saved_at > 60 * self.checkpoint_minutes:

@@ -44,11 +44,12 @@ def report(
         baseline: the configuration that the others are compared with, by its label, an override or an option;
             `previous` for a ladder of cumulative swaps. By default the first of the sweep's plan, or the one
             that started first.
-        margin: the largest difference that makes none, in the unit of the measure; with it a verdict may be `equivalent`.
+        margin: the largest difference that makes none, in the unit of the measure; with it a verdict may be `equivalent`,
+            other than in a table whose bits per byte are null and are stood in for.
         scale: keys that set the size, like `model.dim`: variants are compared within each size, and along it.
         most_seeds: where seeds were added until it was decided, how many at most; the verdicts allow for the looks.
-
-        measure: a number of their records to compare by in place of their headline, as `KEY` or `KEY:max`.
+        measure: a number of their records to compare by in place of their headline, as `KEY` or `KEY:max`. A margin that a
+            sweep fixed is one of the headline's, and asks nothing of another measure.
 
     Raises:
         RequestError: a folder is missing, no run can be read, `baseline` is not among the configurations, a margin is
@@ -56,9 +57,12 @@ def report(
     """
     paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
     runs, terms = read_runs(paths), kept(paths)
-    if measure is not None:
-        runs = by_measure(runs, measure)
     before = agreed(terms, paths)
+    if measure is not None:
+        headlines = {run.measure.name for run in runs if run.result}
+        runs = by_measure(runs, measure)
+        if headlines != {run.measure.name for run in runs if run.result}:
+            before = replace(before, margin=None)  # which is in the headline's unit
     if baseline is None and not (scale and before.baseline == PREVIOUS):
         baseline = before.baseline
     apart = {word for word in given(terms, runs) if word.partition("=")[0] not in scale}

@@ -19,6 +19,7 @@ from lab.options import flatten
 from lab.runs import folder as files
 from lab.runs.folder import Run, load
 from lab.runs.likeness import unlike
+from lab.runs.unseen import check_unseen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,21 +116,25 @@ def check_start(config: DictConfig) -> None:
     fits and is another all the same.
 
     Raises:
-        RequestError: there is no such run, or its model is another.
+        RequestError: there is no such run, its model is another, or it was trained on what would be validated.
     """
     from lab.runs.ranks import first_rank
 
     teacher = _teacher(config)
     if teacher is not None:
+        check_unseen(f"objective.teacher={config.objective.teacher}", teacher, config)
         objective: Any = trusted("objective._target_", config.objective._target_)
         try:
             objective.check_teacher(meta_model(teacher.config, teacher.tokenizer.vocab_size), meta_model(config))
         except ValueError as error:
             raise RequestError(str(error)) from None
-    _first_stage(config)
+    finder = _first_stage(config)
+    if finder is not None:
+        check_unseen(f"objective.first_stage={config.objective.first_stage}", finder, config)
     if config.start == "none":
         return
     run = origin("start", config.start, config.seed, config)
+    check_unseen(f"start={config.start}", run, config)
     start(config, meta_model(config, run.tokenizer.vocab_size))
     words = unlike(config, run.config, ("model", "init")) if _family(run) not in TABLES else []
     if words and first_rank():

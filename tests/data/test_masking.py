@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from lab.data.masking import Masking, NextSentence
 from lab.data.module import MaskedModule
@@ -75,7 +77,7 @@ def test_four_fifths_become_the_mask_and_a_tenth_another_token(prepared):
 
 
 def test_shares_are_as_configured(prepared):
-    rows = module(prepared, Masking(share=0.5, mask=0.0, random=1.0)).validation_rows
+    rows = module(prepared, Masking(share=0.5, mask=0.0, random=1.0)).train_rows
     batch = rows.batch(np.arange(len(rows)))
     hidden = batch.targets != IGNORE
     assert hidden.sum() / (~batch.layout.padding).sum() == pytest.approx(0.5, abs=0.03)
@@ -114,10 +116,30 @@ def test_masks_are_new_at_every_step_unless_static(prepared):
     assert hidden(static, 3) == hidden(static, 4) != hidden(static, 3, seed=1)
 
 
-def test_validation_hides_the_same_whatever_the_seed(prepared):
-    for masking in (Masking(), NextSentence()):
-        one, other = (list(module(prepared, masking, seed=seed).val_dataloader()) for seed in (0, 1))
-        assert [b.tokens.tolist() for b in one] == [b.tokens.tolist() for b in other]
+@pytest.mark.parametrize("kind", [Masking, NextSentence])
+def test_validation_hides_the_same_whatever_the_seed_and_whatever_training_hides(prepared, kind):
+    """Who leaves answers in plain sight while it trains is not asked those."""
+    others = [kind(), kind(share=0.4, mask=0.4, random=0.0), kind(dynamic=False)]
+    asked = [list(module(prepared, each, seed=seed).val_dataloader()) for seed, each in enumerate(others)]
+    for name in ("tokens", "targets"):
+        assert len({str([getattr(batch, name).tolist() for batch in batches]) for batches in asked}) == 1
+
+
+@pytest.mark.parametrize("context", [16, CONTEXT, 64])
+def test_no_length_tells_whether_a_piece_follows(prepared, context):
+    """Halves of one chunk are equally long; if those of two were not, nobody had to read."""
+    data = MaskedModule(prepared, Packed(), context, 8, 1, 0, masking=NextSentence())
+    follows, equal = [], []
+    for step in range(60):
+        batch = data.rows_at(step).batch(np.arange(len(data.train_rows)))
+        second = batch.segments.sum(1)
+        first = torch.from_numpy(batch.lengths) - second
+        follows.append(batch.follows)
+        equal.append((second - first).clamp(-1, 2))
+    follows, equal = torch.cat(follows).double(), torch.cat(equal)
+    for difference in equal.unique():
+        asked = equal == difference
+        assert follows[asked].mean() == pytest.approx(0.5, abs=0.05 + 2 / math.sqrt(asked.sum()))
 
 
 def test_a_resumed_run_reads_the_same(prepared):

@@ -91,7 +91,9 @@ def test_what_is_taken_out_depends_on_seed_epoch_and_row_alone(words):
     assert not same.equal(later)
     other = data_module(lab.compose(*words, "seed=1"))
     assert not same.equal(other.train_rows.batch(np.array([3])).source)
-    assert one.validation_rows.batch(np.array([0])).source.equal(other.validation_rows.batch(np.array([0])).source)
+    more = data_module(lab.compose(*words, "objective.share=0.3", "objective.mean=6"))
+    for each in (other, more):
+        assert one.validation_rows.batch(np.array([0])).source.equal(each.validation_rows.batch(np.array([0])).source)
 
 
 @pytest.mark.parametrize(

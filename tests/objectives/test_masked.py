@@ -192,6 +192,15 @@ def test_what_cannot_be_trained_is_refused(corpus, run):
         config(corpus, "objective=masked_nsp", "model.pooler=true", "objective.pseudo_tokens=0")
 
 
+def test_a_teacher_must_not_have_learnt_what_is_validated(corpus, run, tmp_path):
+    learner = config(corpus, "objective=distil", f"objective.teacher={run.folder}", "split.validation=0.4")
+    with pytest.raises(
+        RequestError, match=r"^objective\.teacher=.*: .* was trained on documents .*; add split\.validation"
+    ):
+        lab.train(learner, tmp_path / "learner")
+    assert not (tmp_path / "learner").exists()
+
+
 def test_a_teacher_of_another_family_is_refused(corpus, tmp_path):
     words = ("preset=tiny", "data=files", f"data.path={corpus}", "tokenizer=byte", "logger=none", "model.dim=16")
     special = "model.special=[cls,sep,mask,pad]"  # so that it has the same vocabulary

@@ -65,7 +65,7 @@ def test_what_is_reported_is_how_often_the_label_is_written(sounds, tmp_path):
     assert run.result["val/accuracy"] == pytest.approx(accuracy_score(true, known))
     assert run.result["val/macro_f1"] == pytest.approx(f1_score(true, known, average="macro", zero_division=0))
     assert run.result["val/labels_written"] == pytest.approx(np.mean([answer != "" for answer in known]))
-    assert 0.4 < run.result["val/accuracy"] < 1
+    assert run.result["val/accuracy"] > 0.4
     assert run.result["labels"] == ["a cat", "a dog", "none"]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -157,6 +158,26 @@ def test_different_data_and_measures_are_not_compared(tmp_path):
     assert results.comparisons == []
     assert any("different data" in note for note in results.notes)
     assert any("different headline" in note for note in results.notes)
+
+
+def test_where_examples_are_cut_only_the_same_cuts_are_compared_by_loss(tmp_path):
+    for context in (96, 192):
+        for position in ("rope", "alibi"):
+            for seed in range(3):
+                words = [f"model.context={context}", f"position={position}"]
+                loss = {"val/loss": 4.0 + 0.1 * seed, "val/cut_examples": 28}
+                folder = write_run(tmp_path / f"{context}{position}{seed}", words, None, seed, **loss)
+                config = yaml.safe_load((folder / "config.yaml").read_text())
+                config["model"]["context"] = context
+                (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    results = compare(read_runs([tmp_path]), rule=Rule(margin=0.01))
+    assert sorted(table.tokenizer for table in results.tables) == [
+        "bpe 4096, 28 examples cut at 192 tokens",
+        "bpe 4096, 28 examples cut at 96 tokens",
+    ]
+    assert all(len(table.comparisons) == 1 for table in results.tables)
+    assert any("undefined where validated examples are cut" in note for note in results.notes)
+    assert {each.margin for each in results.comparisons} == {None}  # which would be in bits per byte
 
 
 def test_where_text_is_lost_only_the_same_tokenizer_is_compared_by_loss(tmp_path):

@@ -531,3 +531,18 @@ def test_a_number_has_its_key_where_no_heading_says_it(tmp_path):
     assert page.count('<span class="key">vocab_size=</span>2048') >= 2
     table = page[page.index(">tokenizer.vocab_size</th>") :]
     assert "vocab_size=" not in table[: table.index("</table>")].split("data-command")[0]
+
+
+def test_a_margin_that_a_sweep_fixed_is_the_headlines(tmp_path):
+    """A share of 0.03 more right answers is not under 0.05 bits per byte."""
+    for seed in range(5):
+        for name, right in (("mha", 0.6), ("mqa", 0.63)):
+            accuracy = {"val/accuracy": right + 0.001 * seed * (name == "mqa")}
+            write_run(tmp_path / f"{name}{seed}", [f"attention={name}"], 2.0 + 0.001 * seed, seed, **accuracy)
+    Terms(margin=0.05).write(tmp_path)
+    assert report(tmp_path).results.rule.margin == 0.05
+    other = report(tmp_path, measure="val/accuracy").results
+    assert other.rule.margin is None
+    assert [each.verdict for each in other.comparisons] == ["better"]
+    assert report(tmp_path, measure="val/bpb").results.rule.margin == 0.05
+    assert report(tmp_path, measure="val/accuracy", margin=0.05).results.rule.margin == 0.05

@@ -8,7 +8,7 @@ import torch
 import lab
 from lab.errors import RequestError
 from lab.runs import folder as files
-from lab.runs.start import origin
+from lab.runs.start import check_start, origin
 from lab.runs.train import continue_run, data_module, train
 
 SIZES = ("model.dim=32", "model.context=32", "batch.rows=4", "split.max_bytes=2000", "trainer.validations=1")
@@ -223,3 +223,36 @@ def test_in_a_sweep_a_head_comes_from_that_run_too(corpus, labels, tmp_path):
     first = lab.load(tmp_path / "sweep" / "rope")
     assert run.result["start"] == str(first.folder)
     assert all(torch.equal(weight, first.head[name]) for name, weight in run.head.items())
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (["split.validation=0.3"], r"add split\.validation=0\.05$"),
+        (["split.by=kind"], r"add split\.by=null$"),
+        (["split.validation=0.01"], None),
+        (["split.max_bytes=null"], None),
+    ],
+)
+def test_what_was_learnt_is_not_validated(corpus, pretrained, tmp_path, split, message):
+    """Neither by a run that starts from one, nor by one that starts from that."""
+    run = train(base(corpus, f"start={pretrained}", "budget.steps=0", "split.validation=0.04"), tmp_path / "between")
+    for origin_of in (pretrained / "seed0", run.folder):
+        config = base(corpus, f"start={origin_of}", "budget.steps=0", *split)
+        if message is None:
+            check_start(config)
+            continue
+        with pytest.raises(RequestError, match=rf"^start={origin_of}: .* was trained on documents"):
+            check_start(config)
+    if message:
+        with pytest.raises(RequestError, match=message):
+            check_start(base(corpus, f"start={pretrained}", *split))
+
+
+def test_other_data_is_not_asked_for_its_split(corpus, pretrained, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(corpus.read_bytes())
+    check_start(base(other, f"start={pretrained}", "split.validation=0.5"))
+    with pytest.raises(RequestError, match="was trained on documents"):
+        here = corpus.parent / "." / ".." / corpus.parent.name / corpus.name
+        check_start(base(here, f"start={pretrained}", "split.validation=0.5"))

@@ -311,16 +311,36 @@ def test_a_budget_of_flops_buys_more_steps_of_a_cheaper_model(corpus, tmp_path):
     poor = train(config(corpus, "budget.flops=1e8", "model.inner=512"), tmp_path / "poor").result
     assert rich["steps"] > 1.3 * poor["steps"]
     for result in (rich, poor):
-        assert 1e8 <= result["flops"] < 1e8 * (1 + 1.5 / result["steps"])
+        assert result["flops"] == pytest.approx(1e8, rel=0.75 / result["steps"])  # the nearest step, of uneven ones
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_learning_rate_does_not_depend_on_the_unit_of_the_budget(corpus, tmp_path, accumulate):
+    """Its first steps neither: who asks for FLOPs learns from them too."""
+    words = ["schedule=linear", "schedule.warmup=0.1", f"batch.accumulate={accumulate}", "trainer.log_every=1"]
+    plain = train(config(corpus, "budget.steps=6", *words), tmp_path / "steps").result
+    rates = {}
+    for unit in ("steps", "tokens", "flops"):
+        spent = plain[{"tokens": "tokens_seen"}.get(unit, unit)]
+        run = train(config(corpus, f"budget.{unit}={spent}", *words), tmp_path / f"by {unit}")
+        assert run.result["steps"] == 6
+        rates[unit] = [float(row["lr"]) for row in csv.DictReader((run.folder / "metrics.csv").open()) if row["lr"]]
+    assert rates["steps"][0] > rates["steps"][-1]
+    assert rates["tokens"] == pytest.approx(rates["steps"])
+    assert rates["flops"] == pytest.approx(rates["steps"], rel=0.03)  # steps do not cost quite the same
+    run = train(config(corpus, "budget.minutes=0.02", *words), tmp_path / "minutes")
+    first, *_ = csv.DictReader((run.folder / "metrics.csv").open())
+    assert float(first["lr"]) > 1e-2 * rates["steps"][0]
 
 
 def test_progress_after_the_step_under_way():
     spent = Spent(steps=4, tokens=400, flops=4e6, minutes=2.0)
-    assert Budget("tokens", 1000).progress_after(spent, 100) == 0.5
-    assert Budget("steps", 10).progress_after(spent, 100) == 0.5
-    assert Budget("flops", 1e7).progress_after(spent, 100) == 0.5
-    assert Budget("minutes", 5.0).progress_after(spent, 100) == 0.5
+    for unit, amount in {"tokens": 1000, "steps": 10, "flops": 1e7, "minutes": 5.0}.items():
+        assert Budget(unit, amount).progress_after(spent, Spent(1, 100, 1e6, 0.5)) == 0.5
+        assert Budget(unit, amount).progress_after(Spent(), Spent(1, 100, 1e6, 0.5)) == 0.1
     assert Budget("steps", 4).progress(spent) == 1
+    assert [Budget("steps", amount).over(spent) for amount in (0, 4, 4.1)] == [True, True, False]
+    assert [Budget("flops", amount).over(spent) for amount in (4e6, 4.4e6, 4.6e6)] == [True, True, False]
 
 
 def test_the_learning_rate_follows_the_schedule_over_the_budget(corpus, tmp_path):

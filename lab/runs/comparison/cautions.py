@@ -48,6 +48,11 @@ def cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
                 f"Bits per byte are undefined for tokenizer {table.tokenizer}, which loses {max(lost):.1%} "
                 "of the text: its runs are compared by val/loss, with each other alone."
             )
+        if table.stands_in and any(run.number("val/cut_examples") for run in table.firsts):
+            notes.append(
+                f"Bits per byte are undefined where validated examples are cut ({table.tokenizer}): these runs are compared by "
+                "val/loss, with those alone that cut as many at the same length."
+            )
         notes += [
             f"All seeds of {each.label} reached the same value: they are no replicates, and its intervals mean nothing."
             for each in table.configurations

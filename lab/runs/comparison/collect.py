@@ -108,17 +108,20 @@ class RunRecord:
         return {str(key): str(value) for key, value in choices.items()} if isinstance(choices, dict) else {}
 
     @property
-    def measure(self) -> Measure:
-        """The declared headline; the loss per token where bits per byte are null, as text was lost."""
+    def declared(self) -> Measure:
+        """The headline; bits per byte where none is named."""
         headline = self.result.get("headline")
         if not isinstance(headline, dict) or "name" not in headline:
-            declared = BITS_PER_BYTE
-        else:
-            direction = "max" if headline.get("direction") == "max" else "min"
-            declared = Measure(str(headline["name"]), str(headline.get("unit", "")), direction)
-        if declared.name == BITS_PER_BYTE.name and self.number(declared.name) is None:
-            return LOSS_PER_TOKEN
-        return declared
+            return BITS_PER_BYTE
+        direction = "max" if headline.get("direction") == "max" else "min"
+        return Measure(str(headline["name"]), str(headline.get("unit", "")), direction)
+
+    @property
+    def measure(self) -> Measure:
+        """What is declared; the loss per token where bits per byte are null, as text was lost."""
+        declared = self.declared
+        lost = declared.name == BITS_PER_BYTE.name and self.number(declared.name) is None
+        return LOSS_PER_TOKEN if lost else declared
 
     @property
     def value(self) -> float | None:

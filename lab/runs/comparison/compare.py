@@ -110,7 +110,7 @@ class Table:
     """Configurations that may be compared: the same data and the same measure.
 
     Attributes:
-        tokenizer: the one that all share, where the measure can't be compared across tokenizers.
+        tokenizer: the one that all share, where the measure can't be compared across tokenizers; with what it cuts.
         baseline: None on a ladder, where each is compared with the one before it.
         configurations: best first; on a ladder or a scale in its order.
         comparisons: in the order of the configurations; on a ladder the whole road comes last.
@@ -141,6 +141,11 @@ class Table:
         """Whether the best of many was looked for, rather than a few swaps compared."""
         many = self.searched or len(self.comparisons) > MANY
         return self.baseline is not None and not self.scale and many
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether the measure stands in for the headline, which is null, so that a margin would be in another unit."""
+        return any(run.declared != run.measure for run in self.firsts)
 
     @property
     def firsts(self) -> list[RunRecord]:
@@ -336,7 +341,8 @@ class Answer:
 
 def _judge(tables: Sequence[Table], rule: Rule) -> list[Table]:
     """The tables with their verdicts, corrected over all questions of the report that have pairs enough."""
-    questions = [(each.difference, rule.margin) for table in tables for each in table.comparisons]
+    margins = {table: None if table.stands_in else rule.margin for table in tables}
+    questions = [(each.difference, margins[table]) for table in tables for each in table.comparisons]
     questions += [(each, None) for table in tables for trend in table.trends for each in trend.asked]
     asked = {difference: found for difference, margin in questions if (found := evidence(difference, margin))}
     if rule.most_seeds is None:
@@ -345,20 +351,20 @@ def _judge(tables: Sequence[Table], rule: Rule) -> list[Table]:
         answers = _looked(asked, rule, rule.most_seeds)
     open_ones = sum(any(p >= ALPHA for p in each.corrected.both) for each in answers.values())
 
-    def comparison(each: Comparison, direction: str) -> Comparison:
+    def comparison(each: Comparison, table: Table) -> Comparison:
         answer = answers.get(each.difference)
         if answer is None:
-            return replace(each, margin=rule.margin)
+            return replace(each, margin=margins[table])
         once = answer.look is None
         return replace(
             each,
             difference=answer.difference,
-            verdict=judge(answer.difference, answer.corrected, direction),
+            verdict=judge(answer.difference, answer.corrected, table.measure.direction),
             plain=asked[each.difference] if once else None,
             corrected=answer.corrected if once else None,
             look=answer.look,
             level=ALPHA / max(open_ones, 1),
-            margin=rule.margin,
+            margin=margins[table],
         )
 
     def trend(each: Trend) -> Trend:
@@ -370,7 +376,7 @@ def _judge(tables: Sequence[Table], rule: Rule) -> list[Table]:
     return [
         replace(
             table,
-            comparisons=[comparison(each, table.measure.direction) for each in table.comparisons],
+            comparisons=[comparison(each, table) for each in table.comparisons],
             trends=list(map(trend, table.trends)),
         )
         for table in tables

@@ -128,10 +128,10 @@ Sort = tuple[str | None, Measure, str | None]
 
 
 def comparable(runs: Iterable[RunRecord], names: Mapping[str, str]) -> dict[Sort, list[Configuration]]:
-    """Configurations by what makes them comparable: data, measure, and the tokenizer where it matters."""
+    """Configurations by what makes them comparable: data, measure, and where a loss is one per token, the tokens."""
     sorts: dict[Sort, dict[str, dict[int, RunRecord]]] = {}
     for run in runs:
-        tokenizer = _tokenizer(run) if run.measure.name == LOSS_PER_TOKEN.name else None
+        tokenizer = _tokens(run) if run.measure.name == LOSS_PER_TOKEN.name else None
         by_key = sorts.setdefault((run.data_fingerprint, run.measure, tokenizer), {})
         by_key.setdefault(key_of(run), {})[run.seed or 0] = run
     order = list(names)
@@ -141,6 +141,9 @@ def comparable(runs: Iterable[RunRecord], names: Mapping[str, str]) -> dict[Sort
     }
 
 
-def _tokenizer(run: RunRecord) -> str:
+def _tokens(run: RunRecord) -> str:
+    """What decides which tokens a run was validated on: its tokenizer, and where examples are cut, how long they may be."""
     size = run.config.get("tokenizer.vocab_size", "")
-    return f"{run.choices.get('tokenizer', 'of unknown kind')} {size}".strip()
+    named = f"{run.choices.get('tokenizer', 'of unknown kind')} {size}".strip()
+    cut, longest = run.number("val/cut_examples"), run.config.get("model.context")
+    return f"{named}, {cut:.0f} examples cut at {longest} tokens" if cut else named
