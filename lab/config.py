@@ -22,6 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from lab import overrides as words
 from lab.errors import RequestError
@@ -122,6 +123,8 @@ def _hydra(overrides: list[str]) -> DictConfig:
             return hydra_compose("config", overrides=overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(str(error.__cause__ or error)) from None
+    except YAMLError as error:  # names the file and the line
+        raise RequestError(f"an option's file is no YAML: {' '.join(str(error).split())}") from None
     finally:
         process.hydra = application
 

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import re
+import shutil
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
+from lab import config as module
 from lab.config import (
     APART,
     BUDGETS,
@@ -563,3 +565,11 @@ def test_a_name_with_a_slash_makes_one_folder():
         path = new_folder(compose("preset=tiny", f"name={name}"))
         assert len(path.parts) == 3  # runs, the day, the run
         assert ".." not in path.parts
+
+
+def test_an_option_that_is_no_yaml_is_named_with_its_line(tmp_path, monkeypatch):
+    conf = shutil.copytree(conf_folder(), tmp_path / "conf")
+    (conf / "norm/rmsnorm.yaml").write_text("_target_: lab.parts.norm.RMSNorm\n\t_partial_: true\n")
+    monkeypatch.setattr(module, "conf_folder", lambda: conf)
+    with pytest.raises(RequestError, match=r"no YAML: .*norm/rmsnorm\.yaml\", line 2"):
+        module.hydra_settings(["norm=rmsnorm"])

@@ -164,7 +164,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         if not isinstance(result, dict) or "status" not in result:
             raise ValueError("no status")
     except (ValueError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: damaged ({error}); without the file the run counts as not ended") from None
+        raise RequestError(f"{path}: damaged ({error}); delete it, and the run counts as not ended") from None
     return result
 
 

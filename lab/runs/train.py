@@ -173,6 +173,7 @@ def _drop_partial(folder: Path) -> None:
 
 def new_record(config: DictConfig) -> dict[str, Any]:
     """What is known of a run before it trains, and the keys that every result has."""
+    from lab.runs.code import code
     from lab.runs.machine import versions
 
     return {
@@ -186,6 +187,7 @@ def new_record(config: DictConfig) -> dict[str, Any]:
         "choices": dict(config.choices),
         "overrides": list(config.overrides),
         "configuration": identity(config),
+        "code": code(config),
         "devices": config.trainer.devices * config.trainer.nodes,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),

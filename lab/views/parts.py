@@ -59,8 +59,11 @@ def _what(group: str, option: str) -> str:
         opening.append(line.removeprefix("#").strip())
     if opening:
         return " ".join(opening)
-    target = (yaml.safe_load(text) or {}).get("_target_")
-    described = inspect.getdoc(trusted(f"{group}._target_", target)) if target else None
+    try:
+        target = (yaml.safe_load(text) or {}).get("_target_")
+        described = inspect.getdoc(trusted(f"{group}._target_", target)) if target else None
+    except (yaml.YAMLError, AttributeError, RequestError) as error:  # said where it is chosen, too
+        return f"cannot be used: conf/{group}/{option}.yaml: {' '.join(str(error).split())}"
     return " ".join((described or "").split("\n\n")[0].split())
 
 

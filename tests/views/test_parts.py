@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lab.options import groups
+from lab.views import parts as module
 from lab.views.parts import parts, to_markdown
 
 README = Path(__file__).parents[2] / "README.md"
@@ -38,3 +39,19 @@ def test_what_is_not_there_is_refused(lab, tmp_path):
     assert ended.code == 2
     assert "has no place for the table" in ended.err
     assert lab("parts", "--into", "nothing.md").code == 2
+
+
+def test_an_option_that_cannot_be_used_leaves_the_others(tmp_path, monkeypatch):
+    files = {"good": "rms.RMSNorm", "outer": "other.Outer", "tab": "lab.parts.norm.RMSNorm\n\t_partial_: true"}
+    (tmp_path / "norm").mkdir()
+    for name, text in files.items():
+        (tmp_path / f"norm/{name}.yaml").write_text(f"_target_: {text}\n".replace("rms.", "lab.parts.norm."))
+    monkeypatch.setattr(module, "conf_folder", lambda: tmp_path)
+    monkeypatch.setattr(module, "groups", lambda: {"norm": sorted(files)})
+    good, outer, tab = (option.what for option in parts(["norm"]))
+    assert "root mean square" in good.lower()
+    assert outer.startswith(
+        "cannot be used: conf/norm/outer.yaml: norm._target_: other.Outer; only classes defined in lab"
+    )
+    assert tab.startswith("cannot be used: conf/norm/tab.yaml: ")
+    assert "line 2" in tab

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lab.runs.code import changed
 from lab.runs.comparison import labels
 from lab.runs.comparison.collect import LOSS_PER_TOKEN, NUMBERED, RunRecord
 
@@ -73,6 +74,11 @@ def cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
                 f"The runs used different numbers of {key} ({', '.join(f'{count:g}' for count in counts)}); "
                 "times and last digits differ for that reason alone."
             )
+    if modules := changed(run.result for run in runs):
+        notes.append(
+            f"The code of {labels.listing(modules)} changed between these runs: those before and after are not of one and the "
+            "same thing, nor replicates of each other."
+        )
     versions = {str(found.get("torch")) for run in runs if isinstance(found := run.result.get("versions"), dict)}
     if len(versions) > 1:
         notes.append(f"The runs were made with different versions of torch ({', '.join(sorted(versions))}).")

@@ -224,8 +224,15 @@ def by_measure(runs: Sequence[RunRecord], wanted: str) -> list[RunRecord]:
 
 def measure_of(name: str, runs: Sequence[RunRecord]) -> Measure:
     """The measure of this name, as those of these runs declare it whose headline it is, else as is usual."""
-    usual = Measure(name, "", "max" if HIGHER.fullmatch(name) else "min")
+    usual = Measure(name, "", usual_direction(name) or "min")
     return next((run.measure for run in runs if run.measure.name == name), usual)
+
+
+def usual_direction(name: str) -> str | None:
+    """Which way a measure of the lab is better, `min` or `max`; None of another."""
+    if HIGHER.fullmatch(name):
+        return "max"
+    return "min" if name in ("val/bpb", "val/loss", "train/loss") else None
 
 
 def searched(folders: Sequence[Path]) -> bool:

@@ -17,6 +17,8 @@ from lab.effect import say_without_effect
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs import machine
+from lab.runs.code import KEY, changed, code
+from lab.runs.comparison import labels
 from lab.runs.report import Report, report
 from lab.runs.sweep.engine import work
 from lab.runs.sweep.file import SweepFile, read_sweep
@@ -26,6 +28,7 @@ from lab.runs.sweep.plan import Plan, apart, bare
 from lab.runs.sweep.pruning import Pruning
 from lab.runs.sweep.queue import shares
 from lab.runs.sweep.stop import SweepStop
+from lab.runs.sweep.trials import has_status
 from lab.runs.sweep.workers import wait_for_orphans, work_together
 from lab.runs.train import data_module
 
@@ -144,6 +147,7 @@ def sweep(
     job = Job(plan, folder, share, prune)
     planned = job.all_planned()
     example = job.example()
+    job.check_goal()
     job.check_pruning()
     _same_sweep(folder, planned, job)
     missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
@@ -163,9 +167,8 @@ def sweep(
         if storage is None:
             wait_for_orphans(folder)
             queue.end_running()  # whoever ran them is gone
-        queue.fill()  # what has ended, before it is asked what of it has failed
-        if retry_failed:
-            queue.fill(retry_failed)
+        queue.fill()  # what has ended, before it is asked what of it is to be made anew
+        queue.fill(lambda point, seed, result: _again(job.planned(point, seed), result, retry_failed, storage is None))
         job.threads = queue.threads(share)
         if missing or not planned:
             _say_threads(job, share, jobs or 1)
@@ -184,6 +187,11 @@ def sweep(
         if queue.left() and queue.reached():
             say(f"{job.measure()[0]} has reached the target of {described.target}: no further run")
     return _reported(outcome, baseline)
+
+
+def _again(run: Planned, result: Mapping[str, Any], retry_failed: bool, here: bool) -> bool:
+    """Whether a run is made anew: it has failed, which is asked for; or it was made here, and its record was deleted."""
+    return (retry_failed and has_status(result, "failed")) or (here and files.read_result(run.folder) is None)
 
 
 def _online(outcome: Outcome, job: Job, example: Planned, join: str | None, baseline: str | None) -> Outcome:
@@ -326,6 +334,7 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
             f"metric.name: {described.metric}; these runs are judged by {headline}, and whether they measure this is seen when "
             "the first has ended"
         )
+    _say_changed(planned)
     say_without_effect({one.trial.configuration: one.config for one in planned}.values())
     if not planned:
         if seconds == 0:
@@ -340,6 +349,23 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
         say(f"{what}: all done, nothing to run")
     else:
         say(f"{what}; {done} done, {len(missing)} to run: {spoken_time(seconds)}, estimated")
+
+
+def _say_changed(planned: Sequence[Planned]) -> None:
+    """Say which code is another than that of the runs that are there."""
+    now: dict[int, dict[str, str]] = {}
+    modules, runs = set(), 0
+    for one in planned:
+        if result := files.read_result(one.folder):
+            mine = now.setdefault(one.trial.configuration, code(one.config))
+            found = changed([result, {KEY: mine}])
+            modules.update(found)
+            runs += bool(found)
+    if modules:
+        say(
+            f"the code of {labels.listing(sorted(modules))} has changed since {runs} of these runs, which stay as they are and "
+            "are no replicates of what is run now; another --folder begins anew"
+        )
 
 
 def _say_threads(job: Job, share: int, jobs: int) -> None:

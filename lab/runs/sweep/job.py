@@ -17,6 +17,7 @@ from lab.atomic import write_atomically
 from lab.config import compose, identity, trusted
 from lab.errors import RequestError
 from lab.runs import folder as files
+from lab.runs.comparison.collect import usual_direction
 from lab.runs.sweep.hyperband import Hyperband
 from lab.runs.sweep.plan import Plan, Point, Trial, apart
 from lab.runs.sweep.pruning import Pruning
@@ -145,6 +146,22 @@ class Job:
             except RequestError as error:
                 refused = error
         raise refused or RequestError(f"{self.plan.sweep.path}: parameters: nothing to search")
+
+    def check_goal(self) -> None:
+        """See that a search does not look for the worst of what is known to be better one way.
+
+        Raises:
+            RequestError: it does.
+        """
+        (metric, maximize), headline = self.measure(), self.headline()
+        known = headline["direction"] if metric == headline["name"] else usual_direction(metric)
+        if known is None or maximize == (known == "max"):
+            return
+        better, right = ("more", "maximize") if known == "max" else ("less", "minimize")
+        document = self.plan.sweep.document
+        asked = document.content["metric"].get("goal", "minimize, as W&B takes it where nothing is said")
+        refusal = RequestError(f"metric.goal: {asked}; {better} is better of {metric}: {right}")
+        raise RequestError(f"{self.plan.sweep.path}: {document.located(refusal)}")
 
     def check_pruning(self) -> None:
         """See that runs can be looked at on their way.

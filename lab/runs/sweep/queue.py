@@ -36,7 +36,6 @@ from lab.runs.sweep.sampler import Sampler
 from lab.runs.sweep.storage import patient
 from lab.runs.sweep.trials import (
     Results,
-    any_failed,
     are_alike,
     by_point,
     gathered,
@@ -121,8 +120,12 @@ class Queue:
     # What there is to do
 
     @patient
-    def fill(self, retry_failed: bool = False) -> None:
-        """Add what nobody has or had: shares that are new, or whose worker is gone."""
+    def fill(self, again: Callable[[Point, int, Mapping[str, Any]], bool] | None = None) -> None:
+        """Add what nobody has or had: shares that are new, or whose worker is gone.
+
+        Args:
+            again: says of a configuration, a seed and its result whether that is to be made anew; none for never.
+        """
         trials = by_point(self._trials())
         for point in self.shares:
             mine = [
@@ -130,16 +133,24 @@ class Queue:
             ]
             last = self._owner(mine, point.seeds)
             results = {seed: result for seed, result in gathered(mine).items() if seed in point.seeds}
-            failed = retry_failed and last is not None and last.state.is_finished() and any_failed(results)
-            if last is None or failed:
-                self._add(point, mine, results, failed=bool(failed))
+            anew: set[int] = set()
+            if again is not None and last is not None and last.state.is_finished():
+                known = Point(point.number, self._chosen(point, mine), point.seeds)
+                anew = {seed for seed, result in results.items() if again(known, seed, result)}
+            if last is None or anew:
+                self._add(point, mine, results, anew)
 
-    def _add(self, point: Point, before: list[FrozenTrial], results: Results, failed: bool) -> None:
-        chosen = next((t.user_attrs["parameters"] for t in before if "parameters" in t.user_attrs), point.parameters)
+    @staticmethod
+    def _chosen(point: Point, trials: list[FrozenTrial]) -> dict[str, Any] | None:
+        """The parameters of a configuration, which a search may have chosen since."""
+        return next((t.user_attrs["parameters"] for t in trials if "parameters" in t.user_attrs), point.parameters)
+
+    def _add(self, point: Point, before: list[FrozenTrial], results: Results, anew: set[int]) -> None:
+        chosen = self._chosen(point, before)
         if chosen is not None:
             results |= self.known(Point(point.number, chosen, point.seeds))
-        attempt = max((t.user_attrs["attempt"] for t in before), default=0) + failed
-        results = {seed: r for seed, r in results.items() if not (failed and has_status(r, "failed"))}
+        attempt = max((t.user_attrs["attempt"] for t in before), default=0) + bool(anew)
+        results = {seed: r for seed, r in results.items() if seed not in anew}
         results = {seed: r for seed, r in (self._fatal(before, attempt) | results).items() if seed in point.seeds}
         params: Mapping[str, Any] = {}
         distributions: Mapping[str, Any] = {}
@@ -224,10 +235,15 @@ class Queue:
         self.storage.set_trial_user_attr(trial_id, "parameters", parameters)
 
     def _take_over(self, trial: FrozenTrial, trial_id: int, trials: list[FrozenTrial]) -> None:
-        """Results of the same configuration in other trials: one that a search chose before, or with other seeds."""
+        """Results of the same configuration in other trials: one that a search chose before, or with other seeds. Those of an
+        attempt before this one were taken, or left, when it began.
+        """
         wanted = set(trial.user_attrs["seeds"]) - results_of(trial).keys()
+        mine = trial.user_attrs
         for other in trials:
-            if other.number != trial.number and are_alike(other, trial):
+            theirs = other.user_attrs
+            before = theirs["point"] == mine["point"] and theirs["attempt"] < mine["attempt"]
+            if other.number != trial.number and are_alike(other, trial) and not before:
                 for seed, result in results_of(other).items():
                     if seed in wanted and not has_status(result, "failed"):
                         self.storage.set_trial_user_attr(trial_id, f"result/{seed}", result)

@@ -50,7 +50,7 @@ def gathered(trials: list[FrozenTrial]) -> Results:
 
 
 def standing(trials: list[FrozenTrial]) -> Results:
-    """The same, without failures that are tried again."""
+    """The same, of the last attempt at each seed, which began with all that was to be kept of those before."""
     latest: dict[int, int] = {}
     for trial in trials:
         for seed in trial.user_attrs["seeds"]:
@@ -59,18 +59,13 @@ def standing(trials: list[FrozenTrial]) -> Results:
         seed: result
         for trial in trials
         for seed, result in results_of(trial).items()
-        if not has_status(result, "failed") or trial.user_attrs["attempt"] == latest.get(seed, 0)
+        if trial.user_attrs["attempt"] == latest.get(seed, 0)
     }
 
 
 def has_status(result: Mapping[str, Any], status: str) -> bool:
     """Whether a run ended so."""
     return result["status"] == status
-
-
-def any_failed(results: Results) -> bool:
-    """Whether some run has failed."""
-    return any(has_status(result, "failed") for result in results.values())
 
 
 def by_point(trials: list[FrozenTrial]) -> dict[int, list[FrozenTrial]]:

@@ -14,6 +14,7 @@ from lab.runs.sweep.plan import Plan
 from lab.runs.sweep.queue import Queue
 from lab.runs.sweep.sampler import QUANTILE, Sampler
 from lab.runs.sweep.storage import open_database, open_journal
+from lab.runs.sweep.trials import has_status
 
 GRID = {"method": "grid", "parameters": {"a": {"values": [1, 2, 3]}, "seed": {"values": [0, 1]}}}
 SEARCH = {
@@ -28,6 +29,11 @@ SEARCH = {
         "seed": {"values": [0, 1]},
     },
 }
+
+
+def has_failed(point, seed, result):
+    """What has failed is made anew."""
+    return has_status(result, "failed")
 
 
 @pytest.fixture(params=["journal", "sqlite"])
@@ -110,7 +116,7 @@ def test_a_study_of_configurations_goes_on_run_by_run(place, tmp_path, monkeypat
     assert finish(queue) == [(2, 1), (3, 1)]
     assert not queue.left()
     assert [len(results) for _, results in queue.results()] == [2, 2, 2]
-    queue.fill(retry_failed=True)
+    queue.fill(has_failed)
     assert finish(queue) == []
 
 
@@ -133,7 +139,7 @@ def test_workers_at_once_run_everything_once(place, tmp_path):
 def test_twins_step_back(place, tmp_path):
     queue = make(place, tmp_path)
     for share in queue.shares:
-        queue._add(share, [], {}, failed=False)
+        queue._add(share, [], {}, set())
     assert len(finish(queue)) == 6
     states = [t.state for t in queue.study.trials]
     assert states == [TrialState.COMPLETE] * 6 + [TrialState.FAIL] * 6
@@ -194,7 +200,7 @@ def test_a_run_whose_process_died_is_tried_once_more(journal, tmp_path):
     assert failed[0]["status"] == "failed"
     assert "signal 9, 2 times" in failed[0]["error"]
     assert finished[0]["status"] == "finished"
-    queue.fill(retry_failed=True)
+    queue.fill(has_failed)
     assert finish(queue) == [(1, 0)]
 
 
@@ -225,9 +231,9 @@ def test_failures_are_run_again_only_when_asked(journal, tmp_path):
             queue.tell(claim, {"status": "failed"} if broken else result(claim))
     assert [t.state for t in queue.study.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE] * 2
     assert finish(make(journal, tmp_path)) == []
-    queue.fill(retry_failed=True)
+    queue.fill(has_failed)
     assert finish(queue) == [(2, 0), (2, 1)]
-    queue.fill(retry_failed=True)
+    queue.fill(has_failed)
     assert finish(queue) == []
 
 
@@ -425,7 +431,7 @@ def test_a_failure_that_is_tried_again_is_no_result_meanwhile(place, tmp_path):
         with queue.kept(claim):
             queue.tell(claim, {"status": "failed"} if claim.seed else result(claim))
     assert all(results[1]["status"] == "failed" for _, results in queue.results())
-    queue.fill(retry_failed=True)
+    queue.fill(has_failed)
     claim = queue.claim()
     assert [sorted(results) for _, results in queue.results()] == [[0]] * 3
     queue.give_back(claim)

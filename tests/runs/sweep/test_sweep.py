@@ -1,11 +1,14 @@
 """A sweep: resumable after a kill, honest about what failed, quick about what is done."""
 
 import os
+import shutil
 
 import pytest
 
 from lab.errors import RequestError
+from lab.runs import code
 from lab.runs import folder as files
+from lab.runs.report import report
 from lab.runs.sweep import sweep
 from lab.runs.sweep.stop import FINISHING, STOPPING, SweepStop
 from tests.runs.sweep.conftest import OTHER_FORMS, apart, at_work, numbers, pressed, results, until
@@ -88,6 +91,76 @@ def test_a_trial_that_fails_is_recorded_and_run_again_only_when_asked(file, tmp_
     assert sweep(file, folder=tmp_path / "s", retry_failed=True).exit_code == 0
     said = capfd.readouterr().err
     assert all(f"[{number}/4]" in said for number in (1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("method", ["grid", "bayes"])
+def test_a_run_whose_folder_was_deleted_is_made_again(file, change, tmp_path, capfd, method):
+    """Its record alone would be without weights and measurements."""
+    if method == "bayes":
+        space = {"attention": {"value": "mha"}, "optimizer.lr": {"min": 0.001, "max": 0.01}}
+        change(space, method="bayes", run_cap=2, metric={"name": "val/bpb"})
+    before = sweep(file, folder=tmp_path / "s")
+    values = numbers(tmp_path / "s")
+    gone = before.planned[-1].folder
+    shutil.rmtree(gone)
+    capfd.readouterr()
+    assert sweep(file, folder=tmp_path / "s").exit_code == 0
+    assert capfd.readouterr().err.count("  finished  ") == 1
+    assert (gone / "checkpoints/model.safetensors").is_file()
+    assert numbers(tmp_path / "s") == values
+    assert sweep(file, folder=tmp_path / "s").exit_code == 0
+    assert "finished" not in capfd.readouterr().err
+
+
+def test_runs_of_other_code_are_no_replicates(file, change, tmp_path, monkeypatch, capfd):
+    sweep(file, folder=tmp_path / "s")
+    assert not [note for note in report([tmp_path / "s"]).results.notes if "code" in note]
+    digits = code._digits
+    monkeypatch.setattr(code, "_digits", lambda path: "edited" if "attention" in path else digits(path))
+    change({"seed": {"values": [0, 1, 2]}})
+    capfd.readouterr()
+    made = sweep(file, folder=tmp_path / "s")
+    assert "the code of lab.parts.attention has changed since 4 of these runs" in capfd.readouterr().err
+    assert any(
+        "The code of lab.parts.attention changed between these runs" in note for note in made.report.results.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            {"name": "val/bpb", "goal": "maximize"},
+            r"metric\.goal: maximize; less is better of val/bpb: minimize \(line",
+        ),
+        ({"name": "val/accuracy"}, r"metric\.goal: minimize, as W&B takes it .*; more is better of val/accuracy: max"),
+        ({"name": "val/mine", "goal": "maximize"}, None),
+        ({"name": "val/loss", "goal": "minimize"}, None),
+    ],
+)
+def test_nobody_searches_for_the_worst(file, change, tmp_path, metric, message):
+    change({}, metric=metric)
+    if message is None:
+        assert sweep(file, folder=tmp_path / "s", plan_only=True).planned
+        return
+    with pytest.raises(RequestError, match=message):
+        sweep(file, folder=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_variant_that_raises_stops_neither_the_estimate_nor_the_others(file, tmp_path, monkeypatch):
+    from lab.parts.attention import Attention
+
+    forward = Attention.forward
+
+    def wrong(self, *args, **kwargs):
+        if self.kv_heads == 1:
+            raise IndexError("a mistake")
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(Attention, "forward", wrong)
+    outcome = sweep(file, folder=tmp_path / "s")
+    assert sorted(p.status for p in outcome.planned) == ["failed", "failed", "finished", "finished"]
 
 
 def test_ctrl_c_twice_stops_it_at_once(file, tmp_path, capfd):
