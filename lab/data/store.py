@@ -260,6 +260,8 @@ def _check_split(writer: Writer, folder: Path, corpus: Corpus | ExampleData, spl
             f"split.validation={split.validation}: none of the {total} rows is for {part}; give more, or another share"
         )
     draws = sorted(drawn(document) for document in open_documents(folder, full, np.dtype(np.uint8)))
+    if draws[0] == draws[-1]:
+        raise RequestError(f"data: all {total} documents are the same, so that none is left for {part}; give others")
     best = (draws[0] + draws[1]) / 2 if part == "validation" else (draws[-1] + draws[-2]) / 2
     raise RequestError(
         f"split.validation={split.validation}: none of the {total} documents is for {part}; "

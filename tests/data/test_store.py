@@ -444,3 +444,10 @@ def test_a_share_of_rows_is_not_proposed(tmp_path, cache):
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(RequestError, match="none of the 4 rows is for validation; give more, or another share"):
         prepare(Pairs(str(tmp_path / "pairs.jsonl")), Byte(), Split(1e-9))
+
+
+def test_equal_documents_are_said_to_be(tmp_path):
+    with pytest.raises(
+        RequestError, match=r"^data: all 40 documents are the same, so that none is left for (train|valid)"
+    ):
+        prepare(Texts(["one and the same text"] * 40), Byte(), Split(0.5))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lab.errors import RequestError
-from lab.runs.comparison.collect import read_runs
+from lab.runs.comparison import words
+from lab.runs.comparison.collect import by_measure, read_runs
 from lab.runs.comparison.compare import compare
 from lab.runs.comparison.differences import paired_difference
 from lab.runs.comparison.power import seeds_to_equate, seeds_to_find
@@ -352,3 +353,25 @@ def test_a_grid_over_sizes_is_pointed_to_its_flag_and_a_search_is_not(tmp_path):
     assert not any("--scale" in note for note in searched.notes)
     assert searched.tables[0].is_search
     assert not scaled.tables[0].is_search
+
+
+def test_no_difference_has_no_direction_and_a_decided_one_shows_that_it_is_none(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path / f"a{seed}", ["attention=mha"], 2.0 + 0.1 * seed, seed)
+        write_run(tmp_path / f"b{seed}", ["attention=mqa"], 2.0 + 0.1 * seed, seed)
+        write_run(tmp_path / f"c{seed}", ["attention=gqa"], 2.00002 + 0.100001 * seed, seed)
+    (table,) = compare(read_runs([tmp_path])).tables
+    decided = next(each for each in table.comparisons if each.configuration.label == "attention=gqa")
+    assert decided.verdict == WORSE
+    assert words.signed(decided.difference.low, words.places(table)) != words.signed(0.0, words.places(table))
+    (one,) = compare([run for run in read_runs([tmp_path]) if run.seed == 0 and "gqa" not in run.overrides[0]]).tables
+    assert "leaves bits per byte as it is over 1 paired seed: too few seeds" in words.sentence(
+        one.comparisons[0], one, against=False
+    )
+
+
+def test_which_way_a_measure_is_better_is_max_or_min(tmp_path):
+    write_seeds(tmp_path, ["attention=mha"], [2.0, 2.1])
+    assert by_measure(read_runs([tmp_path]), "val/loss:max")[0].measure.direction == "max"
+    with pytest.raises(RequestError, match=r"--measure val/loss:maximum: behind the colon stands max or min"):
+        by_measure(read_runs([tmp_path]), "val/loss:maximum")

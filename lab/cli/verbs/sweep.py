@@ -15,6 +15,9 @@ HELP = {
     "sweep --status FOLDER": "how far it is",
 }
 
+REPORTED = ("--scale", "--measure", "--most-seeds", "--table", "--html", "--wandb")
+"""Options of the report that come after a sweep."""
+
 
 def main(arguments: list[str]) -> int:
     """Run the verb; returns the exit code."""
@@ -45,6 +48,11 @@ def main(arguments: list[str]) -> int:
     _add_elsewhere(parser)
     parser.add_json()
     options, others = parser.parse_known_args(arguments)
+    for text in others:
+        if text.startswith("--") and text.partition("=")[0] in REPORTED:
+            raise RequestError(f"{text}: goes with `lab report FOLDER`, once the sweep has run")
+        if text.startswith("--") and "=" not in text:
+            parser.error(f"{text}: no such option")
     words = [override(text) for text in others]
     if options.status:
         return _status(options, words)

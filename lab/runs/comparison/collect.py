@@ -211,8 +211,10 @@ def by_measure(runs: Sequence[RunRecord], wanted: str) -> list[RunRecord]:
         RequestError: no run holds a number of that name; it names those that there are.
     """
     name, colon, direction = wanted.rpartition(":")
-    if not colon or direction not in ("min", "max"):
+    if not colon or (direction not in ("min", "max") and any(run.number(wanted) is not None for run in runs)):
         name, direction = wanted, ""
+    elif direction not in ("min", "max"):
+        raise RequestError(f"--measure {wanted}: behind the colon stands max or min, the better way")
     holding = [run for run in runs if run.number(name) is not None]
     if not holding:
         known = sorted({key for run in runs for key in run.result if run.number(key) is not None and key[0] != "_"})

@@ -26,12 +26,16 @@ DRAWN = re.compile(r"(?<==)-?\d+\.\d{5,}(e-?\d+)?(?= |$)")
 
 
 def places(table: Table) -> int:
-    """Decimals that show two digits of the usual interval or spread: 3 to 6."""
+    """Decimals that show two digits of the usual interval or spread, and of no interval that excludes zero an end as zero: 3
+    to 6.
+    """
     differences = [each.difference for each in table.comparisons]
+    nearest = [min(abs(each.low or 0), abs(each.high or 0)) for each in differences if each.excludes_zero]
+    shown = max((-math.floor(math.log10(end)) for end in nearest if end), default=0)
     widths = [(each.high - each.low) / 2 for each in differences if each.low is not None and each.high is not None]
     widths += [each.spread for each in table.configurations if each.spread is not None]
     usual = median([width for width in widths if width > 0] or [0.001])
-    return min(6, max(3, 1 - math.floor(math.log10(usual))))
+    return min(6, max(3, shown, 1 - math.floor(math.log10(usual))))
 
 
 def short_names(table: Table) -> tuple[str, list[str]]:
@@ -100,6 +104,8 @@ def sentence(comparison: Comparison, table: Table, against: bool) -> str:
     if comparison.verdict in (UNDECIDED, EQUIVALENT):
         change = f"{signed(difference.mean, digits)} {table.measure.title} {interval(comparison, digits)}"
         return f"{subject}: {change} {pairs}{other}: {comparison.verdict}{why}."
+    if difference.mean == 0:
+        return f"{subject} leaves {table.measure.title} as it is {pairs}{other}: {comparison.verdict}{why}."
     sign, verb = (-1, "lowers") if difference.mean < 0 else (1, "raises")
     ends = ""
     if difference.low is not None and difference.high is not None:
@@ -126,6 +132,8 @@ def gist(comparison: Comparison, table: Table) -> str:
         return f"Makes no difference in {table.measure.title} beyond the margin, {seeds}.{why}"
     if comparison.verdict == UNDECIDED:
         return f"No difference in {table.measure.title} shown, {seeds}.{why}"
+    if difference.mean == 0:
+        return f"Leaves {table.measure.title} as it is, {seeds}.{why}"
     theirs = fmean(comparison.baseline.values[seed] for seed in difference.seeds)
     share = f" by {abs(difference.mean / theirs):.1%}" if theirs else ""
     return f"{'Lowers' if difference.mean < 0 else 'Raises'} {table.measure.title}{share}, {seeds}.{why}"
