@@ -34,6 +34,7 @@ class Classify(Objective):
         ValueError: another pool, or a dropout that is no share.
     """
 
+    whole_text = False
     families = ("encoder", "decoder", "bag_of_words", "word_vectors")
     takes = {"labelled": Sequences}
     headline = {"name": "val/accuracy", "unit": "share of texts", "direction": "max"}
@@ -70,10 +71,6 @@ class Classify(Objective):
         real = batch.targets != IGNORE
         pairs = torch.stack([logits.argmax(-1), batch.targets], dim=1)[real].tolist()
         return torch.stack([nats, nats.new_tensor(batch.counted)]), pairs
-
-    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
-        """The loss alone: no text is predicted."""
-        return super().scores(sums, None)
 
     def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
         """Accuracy, and F1 with every label counting the same."""

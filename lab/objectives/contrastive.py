@@ -38,6 +38,7 @@ class SentencePairs(Objective):
         pool: what stands for a text; set before the rest.
     """
 
+    whole_text = False
     families = ("encoder", "decoder", "bag_of_words", "word_vectors")
     passes = 2
     pool: str | None
@@ -52,10 +53,6 @@ class SentencePairs(Objective):
             if layer.auxiliary is not None and other is not None:
                 layer.auxiliary = (layer.auxiliary + other) / 2
         return first, second
-
-    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
-        """The loss alone: nothing is predicted token by token."""
-        return super().scores(sums, None)
 
     def flops(self, batch: PairBatch) -> float:  # type: ignore[override]
         sides = (batch.lengths, batch.source_lengths)

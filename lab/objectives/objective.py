@@ -38,6 +38,7 @@ class Objective(pl.LightningModule):
         headline: the metric that runs are compared by, its unit and direction.
         reaches_all: every step gives a gradient to every parameter; several devices then look for none that has none.
         passes: forward passes that a batch takes.
+        whole_text: the text is predicted token by token, so that its nats are bits of its bytes too.
         head: what the objective adds to the model, trained and saved with it; none for nothing.
     """
 
@@ -46,6 +47,7 @@ class Objective(pl.LightningModule):
     headline: ClassVar[Mapping[str, str]]
     reaches_all: ClassVar[bool] = False
     passes: ClassVar[int] = 1
+    whole_text: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -109,10 +111,8 @@ class Objective(pl.LightningModule):
             text_bytes: bytes of the text that was predicted; None where the tokenizer loses some.
         """
         nats, targets = sums[:2].tolist()
-        return {
-            "val/loss": nats / targets,
-            "val/bpb": None if text_bytes is None else nats / math.log(2) / text_bytes,
-        }
+        known = text_bytes if self.whole_text else None
+        return {"val/loss": nats / targets, "val/bpb": None if known is None else nats / math.log(2) / known}
 
     def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
         """Validation metrics from the outputs of all batches."""

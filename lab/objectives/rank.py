@@ -56,6 +56,7 @@ class Rank(Objective):
         ValueError: no first stage, a count under 1, a weight under 0, or another pool.
     """
 
+    whole_text = False
     families = ("encoder",)
     takes = {"pairs": Together}
     headline = {"name": "val/recall_at_1", "unit": "share of queries", "direction": "max"}
@@ -171,10 +172,6 @@ class Rank(Objective):
             "val/first_stage_recall_at_1": recall_at(before, 1)[1],
             f"val/first_stage_recall_at_{self.depth}": recall_at(before, self.depth)[self.depth],
         }
-
-    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
-        """The loss alone: nothing is predicted token by token."""
-        return super().scores(sums, None)
 
     def flops(self, batch: Batch) -> float:
         """As if the wrong answers were as long as the right ones."""

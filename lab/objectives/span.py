@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from lab.data.spans import SpanModule
 from lab.objectives.seq2seq import TeacherForcing
 from lab.values import is_number
@@ -28,6 +26,7 @@ class Span(TeacherForcing):
         ValueError: a share or a length out of range.
     """
 
+    whole_text = False
     takes = {"text": SpanModule}
     headline = {"name": "val/loss", "unit": "nats per token taken out", "direction": "min"}
 
@@ -48,7 +47,3 @@ class Span(TeacherForcing):
     def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:
         """With the settings of the spans."""
         return partial(SpanModule, share=settings["share"], mean=settings["mean"])
-
-    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
-        """The loss alone: the bytes are of the whole text, most of which is given."""
-        return super().scores(sums, None)

@@ -33,6 +33,7 @@ class Tag(Objective):
         ValueError: a dropout that is no share.
     """
 
+    whole_text = False
     families = ("encoder",)
     takes = {"tagged": Tags}
     headline = {"name": "val/entity_f1", "unit": "F1 of entities", "direction": "max"}
@@ -66,10 +67,6 @@ class Tag(Objective):
         sides = (side.split(sizes) for side in (logits.argmax(-1), true))
         sentences = [[one.tolist(), other.tolist()] for one, other in zip(*sides, strict=True)]
         return torch.stack([nats, nats.new_tensor(len(true))]), sentences
-
-    def scores(self, sums: Tensor, text_bytes: int | None) -> dict[str, float | None]:
-        """The loss alone: no text is predicted."""
-        return super().scores(sums, None)
 
     def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
         """F1 of the entities, of all and of each type, and the share of words whose tag is right."""
