@@ -54,6 +54,9 @@ class SentencePairs(Objective):
                 layer.auxiliary = (layer.auxiliary + other) / 2
         return first, second
 
+    def tokens_read(self, batch: PairBatch) -> int:  # type: ignore[override]
+        return int(batch.lengths.sum() + batch.source_lengths.sum())
+
     def flops(self, batch: PairBatch) -> float:  # type: ignore[override]
         sides = (batch.lengths, batch.source_lengths)
         return float(sum(self.model.body_flops(lengths).sum() for lengths in sides))

@@ -122,6 +122,10 @@ class Objective(pl.LightningModule):
         """Forward FLOPs on a batch; a training step takes three times that."""
         return float(self.model.flops(batch.lengths).sum())
 
+    def tokens_read(self, batch: Batch) -> int:
+        """How many tokens of a batch the model reads: its part of `Batch.read`."""
+        return int(batch.lengths.sum())
+
     def configure_optimizers(self) -> Optimizer | None:
         """The optimizer, with weight decay kept off norms, biases and embeddings, and the rates that the model asks for; none
         where nothing is trained.
@@ -141,7 +145,7 @@ class Objective(pl.LightningModule):
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         scored = max(batch.scored, 1)  # a step of examples whose answers were all cut off has none
         loss = nats * (parts / scored)
-        share = batch.counted * parts / scored  # of the step's tokens, as the parts are averaged
+        share = self.tokens_read(batch) * parts / max(batch.read, 1)  # of the step's, as the parts are averaged
         for layer in self.model.expert_layers:
             if layer.auxiliary is not None:
                 loss = loss + share * layer.auxiliary

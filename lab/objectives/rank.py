@@ -173,6 +173,10 @@ class Rank(Objective):
             f"val/first_stage_recall_at_{self.depth}": recall_at(before, self.depth)[self.depth],
         }
 
+    def tokens_read(self, batch: Batch) -> int:
+        """As if the wrong answers were as long as the right ones."""
+        return super().tokens_read(batch) * (1 + self.negatives)
+
     def flops(self, batch: Batch) -> float:
         """As if the wrong answers were as long as the right ones."""
         return float(self.model.body_flops(batch.lengths).sum()) * (1 + self.negatives)

@@ -55,6 +55,9 @@ class TeacherForcing(Objective):
         nats = self._loss(batch, 0.0).double()
         return torch.stack([nats, nats.new_tensor(batch.counted)]), []
 
+    def tokens_read(self, batch: PairBatch) -> int:  # type: ignore[override]
+        return int(batch.lengths.sum() + batch.source_lengths.sum())
+
     def flops(self, batch: PairBatch) -> float:  # type: ignore[override]
         return float(self.model.pair_flops(batch.lengths, batch.source_lengths).sum())
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from lab.data.spans import SpanModule
+from lab.layout import IGNORE
 from lab.objectives.seq2seq import TeacherForcing
 from lab.values import is_number
 
 if TYPE_CHECKING:
+    from lab.data.arrange import PairBatch
     from lab.models.model import Model
 
 
 class Span(TeacherForcing):
-    """Teacher forcing on what is taken out of plain text. The loss counts the sentinels and the end too.
+    """Teacher forcing on what is taken out of plain text. In training the loss counts the sentinels and the end too; `val/loss`
+    is of the text's tokens alone, as shorter rows have more of the others, which are easy.
 
     Args:
         share: of the tokens, that is taken out.
@@ -42,6 +49,18 @@ class Span(TeacherForcing):
             raise ValueError(f"objective.share: {share}; a share of the tokens, over 0 and under 1")
         if not (is_number(mean) and mean >= 1):
             raise ValueError(f"objective.mean: {mean}; tokens of a span, at least 1")
+
+    @cached_property
+    def marks(self) -> Tensor:
+        """The sentinels and the end."""
+        tokenizer = self.prepared.tokenizer
+        return torch.tensor([*tokenizer.sentinels, tokenizer.id("end")], device=self.device)
+
+    def evaluate(self, batch: PairBatch) -> tuple[Tensor, list[Any]]:  # type: ignore[override]
+        """`[sums]`: nats and number of the text's tokens that are taken out."""
+        targets = batch.targets.masked_fill(torch.isin(batch.targets, self.marks), IGNORE)
+        nats = self._loss(replace(batch, targets=targets), 0.0).double()
+        return torch.stack([nats, (targets != IGNORE).sum().to(nats)]), []
 
     @classmethod
     def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:

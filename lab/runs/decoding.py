@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -45,15 +45,23 @@ class Decoding:
 
 
 def measure(folders: Sequence[Path], decoding: Decoding) -> None:
-    """Measure each of these finished runs that has not been, in turn, and leave `measured.json` in its folder.
+    """Measure each of these finished runs that has not been on these terms, in turn, and leave `measured.json` in its folder.
 
     Raises:
         RequestError: a run whose model does not continue texts, or takes no text as long.
     """
-    waiting = [folder for folder in folders if not (folder / MEASURED).exists()]
-    for folder in waiting:
+    for folder in [folder for folder in folders if not _is_measured(folder, decoding)]:
         found = _measure(folder, decoding)
         write_atomically(folder / MEASURED, json.dumps(found, indent=1) + "\n")
+
+
+def _is_measured(folder: Path, decoding: Decoding) -> bool:
+    """Whether a run was measured so; not where the file is damaged, or says that it was otherwise."""
+    try:
+        held = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
+        return all(held[f"decode/{key}"] == value for key, value in asdict(decoding).items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _measure(folder: Path, decoding: Decoding) -> dict[str, Any]:
@@ -75,6 +83,7 @@ def _measure(folder: Path, decoding: Decoding) -> dict[str, Any]:
         "decode/cache_bytes": model.cache_bytes(decoding.tokens) * decoding.rows,
         "decode/rows": decoding.rows,
         "decode/tokens": decoding.tokens,
+        "decode/times": decoding.times,
     }
 
 

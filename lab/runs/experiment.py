@@ -12,7 +12,7 @@ import difflib
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Experiment:
         again: stages in which every finished run is judged again, by name the overrides that make them other.
         decoding: what is measured of every finished run; None for nothing.
         rule: of the verdict.
+        apart: a folder where its result stands, for runs that are not those of record; None for beside the file.
     """
 
     folder: Path
@@ -67,6 +68,12 @@ class Experiment:
     rule: tuple[Statement, ...]
     again: Mapping[str, Sequence[str]] = field(default_factory=dict)
     decoding: Decoding | None = None
+    apart: Path | None = None
+
+    @property
+    def record(self) -> Path:
+        """Where its result is kept."""
+        return (self.apart or self.folder) / RESULT
 
     @property
     def name(self) -> str:
@@ -79,7 +86,7 @@ class Experiment:
         Raises:
             RequestError: the file is damaged.
         """
-        path = self.folder / RESULT
+        path = self.record
         if not path.is_file():
             return {}
         found = _load(path)
@@ -252,7 +259,8 @@ def run(
     jobs: int | None = None,
     driver: Callable[..., Outcome] = sweep,
 ) -> Ended:
-    """Run what is missing of an experiment, judge its claim, and write the result beside its file.
+    """Run what is missing of an experiment, judge its claim, and write the result beside its file, or where the runs are asked
+    to go.
 
     Args:
         experiment: from `find`.
@@ -265,6 +273,7 @@ def run(
     Raises:
         RequestError: the sweep, a term or a statement is wrong. Nothing has run then.
     """
+    experiment = replace(experiment, apart=folder)
     folder = folder or Path("runs/experiments") / experiment.name
     known = records(read_sweep(experiment.sweep), overrides)
     for statement in experiment.rule:
@@ -399,9 +408,9 @@ def _write(
     }
     try:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-        write_atomically(experiment.folder / RESULT, text)
+        write_atomically(experiment.record, text)
     except OSError as error:
-        raise RequestError(f"{experiment.folder / RESULT}: cannot be written ({error.strerror or error})") from None
+        raise RequestError(f"{experiment.record}: cannot be written ({error.strerror or error})") from None
 
 
 def machine_name() -> str:

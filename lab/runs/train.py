@@ -294,6 +294,7 @@ def _fit(
         "tokens_per_second": spent.tokens / (spent.minutes * 60) if spent.steps else None,
         "peak_memory_bytes": machine.peak_memory() if peak_known else None,
         "seconds": pace.seconds,
+        "train/seconds": spent.minutes * 60,
     }
 
 

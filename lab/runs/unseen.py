@@ -12,6 +12,9 @@ from lab.config import resolved
 from lab.errors import RequestError
 from lab.runs.folder import Run, load
 
+COLUMNS = ("field", "text", "source", "messages")
+"""Keys of data that name the column or key of the text by which rows are parted."""
+
 
 def check_unseen(key: str, run: Run, config: DictConfig) -> None:
     """Refuse validation on documents that an earlier run was trained on: of the same data, with a split of its own.
@@ -52,14 +55,15 @@ def _line(run: Run) -> Iterator[Run]:
             return
 
 
-def _source(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What is read, wherever it was named from."""
-    return {
-        key: Path(value).expanduser().resolve()
-        if isinstance(value, str) and "path" in key and Path(value).expanduser().exists()
-        else value
-        for key, value in data.items()
-    }
+def _source(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What decides which rows there are, and the text by which they are parted: alike for plain text, labels and pairs."""
+    place, name = data.get("path"), data.get("name")
+    if not place and not name:  # what the lab itself has, or makes
+        return tuple(sorted((key, str(value)) for key, value in data.items()))
+    paths = [Path(each).expanduser() for each in ([place] if isinstance(place, str) else place or ())]
+    files = tuple(str(path.resolve() if path.exists() else path) for path in paths)
+    hub = (name, data.get("config"), data.get("hub_split", data.get("split")), data.get("revision")) if name else ()
+    return (files, hub, next((data[column] for column in COLUMNS if column in data), None))
 
 
 def _within(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

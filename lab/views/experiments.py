@@ -29,8 +29,10 @@ def show(experiments: Sequence[Experiment]) -> None:
     for title in ("experiment", "claim", "verdict", "date"):
         table.add_column(title, overflow="fold")
     for each in experiments:
-        verdict = each.verdict
-        table.add_row(each.name, Text(each.claim), Text(verdict, STYLES[verdict]), str(each.result.get("date", "")))
+        verdict, result = each.verdict, each.result
+        others = [word for word in result.get("overrides", ()) if not str(word).startswith("logger")]
+        said = Text(verdict, STYLES[verdict]).append(f" with {' '.join(map(str, others))}" if others else "", "dim")
+        table.add_row(each.name, Text(each.claim), said, str(result.get("date", "")))
     Console().print(
         table if experiments else Text("There is no experiment: a folder of experiments/ holds an experiment.yaml.")
     )
@@ -52,4 +54,4 @@ def show_ended(ended: Ended) -> None:
     console.print(Text("Verdict: ", "bold").append(verdict, STYLES[verdict]))
     if ended.outcome.report is not None and ended.outcome.report.preface is not None:
         console.print(Text(ended.outcome.report.preface.rule, "dim"))
-    console.print(Text(f"Kept in {ended.experiment.folder / 'result.yaml'}", "dim"), soft_wrap=True)
+    console.print(Text(f"Kept in {ended.experiment.record}", "dim"), soft_wrap=True)

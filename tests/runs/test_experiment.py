@@ -83,6 +83,36 @@ def test_a_claim_is_tested_by_one_command(lab, made, tmp_path):
     assert "confirmed" in lab("experiment", "--list").out
 
 
+def test_runs_in_another_folder_leave_the_result_of_record(lab, made, tmp_path):
+    folder = made(until_decided=None, again=None, decode=None, rule=[{"equivalent": "attention=mqa to attention=mha"}])
+    assert lab("experiment", "sharing").code == 0
+    before = (folder / "result.yaml").read_bytes()
+    ended = lab("experiment", "sharing", "budget.steps=1", "margin=0.1", "--folder", "smoke")
+    assert ended.code == 2  # a term is no override
+    ended = lab("experiment", "sharing", "budget.steps=1", "--folder", "smoke")
+    assert ended.code == 0, ended.err
+    assert "Kept in smoke/result.yaml" in ended.out
+    assert (folder / "result.yaml").read_bytes() == before
+    assert "budget.steps=1" in yaml.safe_load((tmp_path / "smoke" / "result.yaml").read_text())["overrides"]
+    kept = yaml.safe_load(before)
+    (folder / "result.yaml").write_text(yaml.safe_dump(kept | {"overrides": ["budget.steps=1", "logger=none"]}))
+    assert "et.steps=1" in lab("experiment", "--list").out  # folded
+
+
+def test_other_terms_of_decoding_are_measured_anew(lab, made, tmp_path):
+    folder = made(
+        until_decided=None, again=None, rule=[{"better": "attention=mqa over attention=mha on decode/cache_bytes"}]
+    )
+    assert lab("experiment", "sharing").code == 0
+    content = yaml.safe_load((folder / "experiment.yaml").read_text()) | {
+        "decode": {"rows": 2, "tokens": 8, "times": 1}
+    }
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(content))
+    assert lab("experiment", "sharing").code == 0
+    runs = read_runs([tmp_path / "runs" / "experiments" / "sharing" / "compare"])
+    assert {run.number("decode/rows") for run in runs} == {2}
+
+
 def test_a_measure_that_no_run_has_is_no_open_question(lab, made):
     made(until_decided=None, again=None, decode=None, rule=[{"better": "attention=mqa over attention=mha on nosuch"}])
     ended = lab("experiment", "sharing")

@@ -508,7 +508,7 @@ def test_a_measure_is_escaped_on_its_page(tmp_path):
     measure = "loss<img src=x>"
     for number in range(14):
         write_run(tmp_path / str(number), [f"optimizer.lr={number + 1}"], 2.0, **{measure: 2.0 + number})
-    report(tmp_path, measure=measure).write_html(tmp_path / "page.html")
+    report(tmp_path, measure=f"{measure}:min").write_html(tmp_path / "page.html")
     assert "<img" not in (tmp_path / "page.html").read_text()
 
 

@@ -249,6 +249,16 @@ def test_what_was_learnt_is_not_validated(corpus, pretrained, tmp_path, split, m
             check_start(base(corpus, f"start={pretrained}", *split))
 
 
+def test_what_was_learnt_as_text_is_not_validated_with_labels(corpus, pretrained):
+    labelled = ["data=labelled", f"data.path={corpus}", "objective=classify", "data.label=text", f"start={pretrained}"]
+    same = ["tokenizer.vocab_size=300", "budget.steps=1"]
+    with pytest.raises(RequestError, match=r"was trained on documents .*; add split\.validation=0\.05$"):
+        check_start(lab.compose(*PLAIN, *same, *labelled, "split.validation=0.3"))
+    check_start(lab.compose(*PLAIN, *same, *labelled, "split.validation=0.3", "data.text=other"))
+    for few in ("data.per_label=8", "data.per_label=null"):
+        check_start(lab.compose(*PLAIN, *same, *labelled, few))
+
+
 def test_other_data_is_not_asked_for_its_split(corpus, pretrained, tmp_path):
     other = tmp_path / "other.jsonl"
     other.write_bytes(corpus.read_bytes())

@@ -20,7 +20,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="an experiment, or its folder")
     parser.add_argument("--list", action="store_true", help="all experiments with their verdicts")
-    parser.add_argument("--folder", type=Path, help="where the runs go (default: runs/experiments/NAME)")
+    parser.add_argument(
+        "--folder", type=Path, help="where runs and result go (default: runs/experiments/NAME, and beside its file)"
+    )
     parser.add_argument("--plan", action="store_true", help="show what would run first, and stop")
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="run so many trials at once, each on its share of the cores"

@@ -31,7 +31,12 @@ HIGHER = re.compile(
     r"|val/(\w*accuracy|auc|bleu|chrf|entity_f1|exact|labels_written|macro_f1|mrr|\w*recall_at_\d+|spearman|teacher_agreement)"
     r")(/.+)?"
 )
-"""Measures of which more is better, and their parts; of others that no run declares as its headline, less."""
+"""Measures of which more is better, and their parts."""
+LOWER = re.compile(
+    r"((val|train)/(loss|bpb|pseudo_perplexity|seconds)(/.+)?|tokens_seen|steps|seconds|parameters(_active)?|flops"
+    r"|peak_memory_bytes|decode/cache_bytes)"
+)
+"""Measures and costs of which less is better."""
 NUMBERED = "seed/numbered"
 """Set of a run that recorded no seed and was given a number."""
 
@@ -220,6 +225,8 @@ def by_measure(runs: Sequence[RunRecord], wanted: str) -> list[RunRecord]:
         known = sorted({key for run in runs for key in run.result if run.number(key) is not None and key[0] != "_"})
         raise RequestError(f"--measure {name}: no run holds such a number; there are {', '.join(known) or 'none'}")
     own = measure_of(name, holding)
+    if not direction and usual_direction(name) is None and all(run.measure.name != name for run in holding):
+        raise RequestError(f"--measure {name}: which way it is better is not known; say {name}:max or {name}:min")
     headline = {"name": name, "unit": own.unit, "direction": direction or own.direction}
     return [replace(run, result={**run.result, "headline": headline}) if run.result else run for run in runs]
 
@@ -234,7 +241,7 @@ def usual_direction(name: str) -> str | None:
     """Which way a measure of the lab is better, `min` or `max`; None of another."""
     if HIGHER.fullmatch(name):
         return "max"
-    return "min" if name in ("val/bpb", "val/loss", "train/loss") else None
+    return "min" if LOWER.fullmatch(name) else None
 
 
 def searched(folders: Sequence[Path]) -> bool:

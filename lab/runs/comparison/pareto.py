@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 COSTS = {
     "flops": "training FLOPs",
-    "seconds": "training seconds",
+    "train/seconds": "training seconds",
     "peak_memory_bytes": "peak memory",
     "parameters": "parameters",
 }
