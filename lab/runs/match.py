@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from statistics import median
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -59,7 +58,11 @@ MOST, FLAT = 2**24, 256
 """No size is over the first; one that changes nothing up to the second, or twice its own, is taken to change nothing."""
 
 LOOKED_AT = 100
-TIMED = 5
+"""Steps that an average is taken over, or all there are if those are fewer."""
+TIMED, TIMES = 8, 2
+"""Steps that are timed, spread over those that are looked at, since rows may differ in length from step to step; and how often
+each is, of which the shorter time counts.
+"""
 
 
 @dataclass(frozen=True)
@@ -248,9 +251,15 @@ class Costs:
         return _steps(budget.unit, budget.amount, of_step)
 
     @cached_property
+    def looked_at(self) -> int:
+        """Steps that stand for all."""
+        budget = Budget.of(self.config)
+        return max(1, min(LOOKED_AT, math.ceil(budget.amount))) if budget.unit == "steps" else LOOKED_AT
+
+    @cached_property
     def batches(self) -> list[Any]:
         """The first of the training."""
-        return [self.data.training_batch(number) for number in range(LOOKED_AT * self.data.accumulate)]
+        return [self.data.training_batch(number) for number in range(self.looked_at * self.data.accumulate)]
 
     @cached_property
     def step_tokens(self) -> float:
@@ -266,10 +275,10 @@ class Costs:
         """FLOPs of an optimizer step's forward passes, on average."""
         model = meta_model(config, self.data.prepared.tokenizer.vocab_size)
         objective = make_objective(config, model, self.data.prepared, None)
-        return sum(map(objective.flops, self.batches)) / LOOKED_AT
+        return sum(map(objective.flops, self.batches)) / self.looked_at
 
-    def trial(self) -> Callable[[], float]:
-        """A training step to be timed: seconds for each token of it."""
+    def trial(self) -> Callable[[int], tuple[float, float]]:
+        """Training steps to be timed, by their numbers: seconds and tokens of one."""
         config = self.config
         machine.keep_buffers()
         machine.use_threads(config.trainer.threads, config.trainer.devices)
@@ -277,13 +286,15 @@ class Costs:
         objective = make_objective(config, model, self.data.prepared, construct(config, "optimizer"))
         optimizer: Any = objective.configure_optimizers()
 
-        def step() -> float:
+        def step(number: int) -> tuple[float, float]:
+            first = number % self.looked_at * self.data.accumulate
+            batches = self.batches[first : first + self.data.accumulate]
             began = time.perf_counter()
-            for batch in self.batches[: self.data.accumulate]:
+            for batch in batches:
                 objective.nats(batch).backward()
             optimizer.step()
             optimizer.zero_grad()
-            return (time.perf_counter() - began) / self.step_tokens
+            return time.perf_counter() - began, batches[0].read
 
         return step
 
@@ -324,10 +335,18 @@ def _steps(unit: str, amount: float, of_step: float) -> int:
 
 
 def _by_time(costs: Sequence[Costs], baseline: int, tokens: float) -> list[Fit]:
-    """Tokens that take each as long as the baseline's take, by the median of a few steps in turn."""
+    """Tokens that take each as long as the baseline's take, by a few steps in turn, the same of each."""
     trials = [each.trial() for each in costs]
-    rounds = [[trial() for trial in trials] for _ in range(TIMED + 1)][1:]
-    seconds = [median(times) for times in zip(*rounds, strict=True)]
+    spread = [place * LOOKED_AT // TIMED for place in range(TIMED)]
+    for trial in trials:
+        trial(spread[0])  # the first is slower
+    spent, read = [0.0] * len(trials), [0.0] * len(trials)
+    for number in spread:
+        rounds = [[trial(number) for trial in trials] for _ in range(TIMES)]
+        for place, of_one in enumerate(zip(*rounds, strict=True)):
+            spent[place] += min(taken for taken, _ in of_one)
+            read[place] += of_one[0][1]
+    seconds = [taken / tokens_read for taken, tokens_read in zip(spent, read, strict=True)]
     wanted = tokens * seconds[baseline]
     fits = []
     for each, one in zip(costs, seconds, strict=True):

@@ -122,6 +122,22 @@ def test_tokens_and_time(plain, parts):
     assert minutes[1].words == ("budget.minutes=3",)
 
 
+def test_time_is_that_of_steps_all_over_a_training(plain, monkeypatch):
+    """Examples come sorted by their lengths: the first step may be the shortest, or the longest."""
+
+    def trial(self):
+        slow = self.config.model.layers == 12
+        return lambda number: (10.0 if slow and number < 50 else 2.0, 1.0 if number < 50 else 3.0)
+
+    monkeypatch.setattr(Costs, "trial", trial)
+    base = [*plain, "budget.steps=1000"]
+    _, slow = match([base, [*base, "model.layers=12"]], 0, "time")
+    config = compose(*base)
+    tokens = 1000 * config.batch.rows * config.model.context
+    # Half of the steps take 10 in place of 2, and as many tokens as all.
+    assert compose(*base, *slow.words).budget.tokens == pytest.approx(tokens * 4 / 12, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("words", "what", "size", "said"),
     [
