@@ -79,6 +79,7 @@ class Contrastive(SentencePairs):
 
     takes = {"pairs": Both}
     headline = {"name": "val/recall_at_1", "unit": "share of queries", "direction": "max"}
+    asks = {"val/loss": ("batch.rows", "batch.accumulate", "trainer.devices", "trainer.nodes", "objective.temperature")}
 
     def __init__(self, temperature: float = 0.05, pool: str | None = "mean", **settings) -> None:
         self.check(temperature, pool)

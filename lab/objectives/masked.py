@@ -46,6 +46,10 @@ class Masked(Objective):
     families = ("encoder",)
     takes = {"text": None}
     headline = {"name": "val/loss", "unit": "nats per masked token", "direction": "min"}
+    asks = {
+        **dict.fromkeys(("val/loss", "val/accuracy"), ("tokenizer",)),
+        "val/pseudo_perplexity": ("tokenizer", "objective.pseudo_texts", "objective.pseudo_tokens"),
+    }
     pools = False
 
     def __init__(

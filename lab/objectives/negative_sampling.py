@@ -82,6 +82,10 @@ class NegativeSampling(Objective):
     families = ("word_vectors",)
     takes = {"text": None}
     headline = {"name": "val/auc", "unit": "share of pairs", "direction": "max"}
+    asks = {
+        "val/auc": ("tokenizer",),
+        "val/loss": ("tokenizer", "objective.window", "objective.negatives", "objective.sample"),
+    }
 
     def __init__(
         self, window: int = 5, negatives: int = 5, shared: int = 64, sample: float | None = 0.001, **settings

@@ -36,6 +36,8 @@ class Objective(pl.LightningModule):
         families: of models that it trains.
         takes: kinds of data, and how examples are laid into rows where that is not how the kind is laid by itself.
         headline: the metric that runs are compared by, its unit and direction.
+        asks: what a measure's question depends on beside the data, by its name: keys of the configuration, `tokenizer`, or
+            `cut` for how many examples are cut, and where. Runs that were asked different questions are not compared.
         reaches_all: every step gives a gradient to every parameter; several devices then look for none that has none.
         passes: forward passes that a batch takes.
         whole_text: the text is predicted token by token, so that its nats are bits of its bytes too.
@@ -45,6 +47,7 @@ class Objective(pl.LightningModule):
     families: ClassVar[tuple[str, ...]]
     takes: ClassVar[Mapping[str, type[Any] | None]]
     headline: ClassVar[Mapping[str, str]]
+    asks: ClassVar[Mapping[str, tuple[str, ...]]] = {"val/loss": ("tokenizer", "cut")}
     reaches_all: ClassVar[bool] = False
     passes: ClassVar[int] = 1
     whole_text: ClassVar[bool] = True

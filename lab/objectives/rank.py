@@ -60,6 +60,7 @@ class Rank(Objective):
     families = ("encoder",)
     takes = {"pairs": Together}
     headline = {"name": "val/recall_at_1", "unit": "share of queries", "direction": "max"}
+    asks = {"val/loss": ("objective.negatives", "objective.first_stage")}
 
     def __init__(
         self,

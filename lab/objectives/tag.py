@@ -37,6 +37,7 @@ class Tag(Objective):
     families = ("encoder",)
     takes = {"tagged": Tags}
     headline = {"name": "val/entity_f1", "unit": "F1 of entities", "direction": "max"}
+    asks = dict.fromkeys(("val/entity_f1", "val/accuracy", "val/loss"), ("cut",))
 
     def __init__(self, dropout: float = 0.0, **settings) -> None:
         self.check(dropout)

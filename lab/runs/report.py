@@ -267,7 +267,7 @@ def _table_json(table: Table) -> dict[str, Any]:
             "direction": table.measure.direction,
         },
         "data_fingerprint": table.data_fingerprint,
-        "tokenizer": table.tokenizer,
+        "asked": table.asked,
         "baseline": None if table.baseline is None else table.baseline.label,
         "noise_sd": None if table.noise is None else table.noise.sd,
         "noise_floor": table.noise_floor,

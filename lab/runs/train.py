@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lab.atomic import write_atomically
 from lab.config import build, check, construct, identity, trusted
@@ -23,6 +23,7 @@ from lab.runs.signals import Stop
 
 if TYPE_CHECKING:
     from lab.data.module import Batches
+    from lab.objectives.objective import Objective
 
 
 def train(
@@ -231,6 +232,7 @@ def _fit(
     head = count(objective.head) if objective.head is not None else 0
     facts = {
         "headline": dict(objective.headline),
+        "asks": _questions(config, objective, data.facts),
         "configuration": record["configuration"],
         "parameters": model.parameters_total + head,
         "parameters_active": model.parameters_active + head,
@@ -296,6 +298,20 @@ def _fit(
         "seconds": pace.seconds,
         "train/seconds": spent.minutes * 60,
     }
+
+
+def _questions(config: DictConfig, objective: Objective, facts: Mapping[str, float]) -> dict[str, str]:
+    """What the question behind each measure depends on, in words, where it depends on anything but the data."""
+    cut = int(facts.get("val/cut_examples", 0))
+    known = {
+        "tokenizer": f"tokenizer {config.choices.get('tokenizer', '')} {config.tokenizer.vocab_size}",
+        "cut": f"{cut:,} examples cut at {config.model.context} tokens" if cut else "",
+    }
+    said = {
+        measure: [known.get(key, f"{key}={OmegaConf.select(config, key)}") for key in keys]
+        for measure, keys in objective.asks.items()
+    }
+    return {measure: ", ".join(filter(None, parts)) for measure, parts in said.items() if any(parts)}
 
 
 def _say_cut(facts: Mapping[str, float], context: int) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -166,19 +165,34 @@ def test_where_examples_are_cut_only_the_same_cuts_are_compared_by_loss(tmp_path
         for position in ("rope", "alibi"):
             for seed in range(3):
                 words = [f"model.context={context}", f"position={position}"]
-                loss = {"val/loss": 4.0 + 0.1 * seed, "val/cut_examples": 28}
-                folder = write_run(tmp_path / f"{context}{position}{seed}", words, None, seed, **loss)
-                config = yaml.safe_load((folder / "config.yaml").read_text())
-                config["model"]["context"] = context
-                (folder / "config.yaml").write_text(yaml.safe_dump(config))
+                asked = f"tokenizer bpe 4096, 28 examples cut at {context} tokens"
+                loss = {"val/loss": 4.0 + 0.1 * seed, "val/cut_examples": 28, "asks": {"val/loss": asked}}
+                write_run(tmp_path / f"{context}{position}{seed}", words, None, seed, **loss)
     results = compare(read_runs([tmp_path]), rule=Rule(margin=0.01))
-    assert sorted(table.tokenizer for table in results.tables) == [
-        "bpe 4096, 28 examples cut at 192 tokens",
-        "bpe 4096, 28 examples cut at 96 tokens",
+    assert sorted(table.asked for table in results.tables) == [
+        "tokenizer bpe 4096, 28 examples cut at 192 tokens",
+        "tokenizer bpe 4096, 28 examples cut at 96 tokens",
     ]
     assert all(len(table.comparisons) == 1 for table in results.tables)
     assert any("undefined where validated examples are cut" in note for note in results.notes)
     assert {each.margin for each in results.comparisons} == {None}  # which would be in bits per byte
+
+
+def test_a_measure_whose_question_differs_is_not_compared(tmp_path):
+    for size in (150, 2000):
+        for seed in range(3):
+            auc = {"name": "val/auc", "unit": "share of pairs", "direction": "max"}
+            asked = {"val/auc": f"tokenizer word {size}", "val/entity_f1": "9 examples cut at 64 tokens"}
+            known = {"headline": auc, "asks": asked, "val/auc": 0.6 + size / 1e5, "val/entity_f1/PER": 0.5 + seed / 10}
+            write_run(tmp_path / f"{size}{seed}", [f"tokenizer.vocab_size={size}"], 2.0, seed, **known)
+    results = compare(read_runs([tmp_path]))
+    assert [table.asked for table in results.tables] == ["tokenizer word 150", "tokenizer word 2000"]
+    assert not results.comparisons
+    assert any("asked different questions (tokenizer word 150; tokenizer word 2000)" in note for note in results.notes)
+    (table,) = compare(by_measure(read_runs([tmp_path]), "val/bpb")).tables
+    assert table.asked is None
+    (table,) = compare(by_measure(read_runs([tmp_path]), "val/entity_f1/PER")).tables
+    assert table.asked == "9 examples cut at 64 tokens"
 
 
 def test_where_text_is_lost_only_the_same_tokenizer_is_compared_by_loss(tmp_path):

@@ -42,16 +42,24 @@ def cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
     if len({table.measure.name for table in tables}) > 1:
         names = ", ".join(dict.fromkeys(table.measure.name for table in tables))
         notes.append(f"The runs have different headline measures ({names}); they are not compared across them.")
+    asked: dict[tuple[str | None, str], dict[str | None, None]] = {}
+    for table in tables:
+        asked.setdefault((table.data_fingerprint, table.measure.name), {})[table.asked] = None
+    notes += [
+        f"By {name} the runs were asked different questions ({'; '.join(filter(None, questions))}); they are not compared."
+        for (_, name), questions in asked.items()
+        if len(questions) > 1
+    ]
     for table in tables:
         lost = [share for each in table.configurations for share in each.numbers("tokenizer/lost_share")]
         if table.measure == LOSS_PER_TOKEN and any(lost):
             notes.append(
-                f"Bits per byte are undefined for tokenizer {table.tokenizer}, which loses {max(lost):.1%} "
+                f"Bits per byte are undefined for {table.asked}, which loses {max(lost):.1%} "
                 "of the text: its runs are compared by val/loss, with each other alone."
             )
         if table.stands_in and any(run.number("val/cut_examples") for run in table.firsts):
             notes.append(
-                f"Bits per byte are undefined where validated examples are cut ({table.tokenizer}): these runs are compared by "
+                f"Bits per byte are undefined where validated examples are cut ({table.asked}): these runs are compared by "
                 "val/loss, with those alone that cut as many at the same length."
             )
         notes += [

@@ -110,7 +110,7 @@ class Table:
     """Configurations that may be compared: the same data and the same measure.
 
     Attributes:
-        tokenizer: the one that all share, where the measure can't be compared across tokenizers; with what it cuts.
+        asked: what the measure's question depends on beside the data, such as the tokenizer; alike for all.
         baseline: None on a ladder, where each is compared with the one before it.
         configurations: best first; on a ladder or a scale in its order.
         comparisons: in the order of the configurations; on a ladder the whole road comes last.
@@ -122,7 +122,7 @@ class Table:
 
     measure: Measure
     data_fingerprint: str | None
-    tokenizer: str | None
+    asked: str | None
     baseline: Configuration | None
     configurations: Sequence[Configuration]
     comparisons: Sequence[Comparison]
@@ -272,25 +272,25 @@ def _named(baseline: str, groups: dict[str, RunRecord], names: dict[str, str], c
 
 def _table(sort: Sort, configurations: list[Configuration], chosen: str | None, ladder: bool) -> Table:
     """A table with the verdicts still open: they need all comparisons of the report."""
-    data, measure, tokenizer = sort
+    data, measure, asked = sort
     if ladder:
         steps = [(after, before, False) for before, after in pairwise(configurations)]
         if len(configurations) > 2:
             steps.append((configurations[-1], configurations[0], True))
         comparisons = [_open(*step) for step in steps]
-        return Table(measure, data, tokenizer, None, configurations, comparisons)
+        return Table(measure, data, asked, None, configurations, comparisons)
     baseline = next((each for each in configurations if each.key == chosen), configurations[0])
     sign = 1 if measure.direction == "min" else -1
     ordered = sorted(configurations, key=lambda each: sign * each.mean)
     comparisons = [_open(each, baseline) for each in ordered if each is not baseline]
-    return Table(measure, data, tokenizer, baseline, ordered, comparisons)
+    return Table(measure, data, asked, baseline, ordered, comparisons)
 
 
 def _scaled(
     sort: Sort, configurations: list[Configuration], chosen: str | None, scale: tuple[str, ...], given: Collection[str]
 ) -> Table:
     """The same variants at several sizes: each against the baseline's variant at its own size."""
-    data, measure, tokenizer = sort
+    data, measure, asked = sort
     variants, sizes = labels.variants_and_sizes([each.first for each in configurations], scale, given)
     met: dict[tuple[str, tuple[float, ...]], Configuration] = {}
     for variant, size, each in zip(variants, sizes, configurations, strict=True):
@@ -317,7 +317,7 @@ def _scaled(
     axis = axis_of(configurations)
     along = [] if axis is None else trends(grid, reference, axis)
     ordered = [configurations[place] for place in order]
-    return Table(measure, data, tokenizer, baseline, ordered, comparisons, scale, grid, along)
+    return Table(measure, data, asked, baseline, ordered, comparisons, scale, grid, along)
 
 
 def _open(configuration: Configuration, baseline: Configuration, whole_road: bool = False) -> Comparison:

@@ -1,7 +1,7 @@
 """Configurations: the runs that count, brought together by what they share, and apart by what can't be compared.
 
 Runs of one configuration differ by seed alone. Configurations are comparable that were validated on the same data by the
-same measure; the loss per token only under the same tokenizer.
+same measure, and by that were asked the same: a loss per token is of one tokenizer.
 """
 
 from __future__ import annotations
@@ -128,11 +128,10 @@ Sort = tuple[str | None, Measure, str | None]
 
 
 def comparable(runs: Iterable[RunRecord], names: Mapping[str, str]) -> dict[Sort, list[Configuration]]:
-    """Configurations by what makes them comparable: data, measure, and where a loss is one per token, the tokens."""
+    """Configurations by what makes them comparable: data, measure, and what else its question depends on."""
     sorts: dict[Sort, dict[str, dict[int, RunRecord]]] = {}
     for run in runs:
-        tokenizer = _tokens(run) if run.measure.name == LOSS_PER_TOKEN.name else None
-        by_key = sorts.setdefault((run.data_fingerprint, run.measure, tokenizer), {})
+        by_key = sorts.setdefault((run.data_fingerprint, run.measure, _asked(run)), {})
         by_key.setdefault(key_of(run), {})[run.seed or 0] = run
     order = list(names)
     return {
@@ -141,9 +140,12 @@ def comparable(runs: Iterable[RunRecord], names: Mapping[str, str]) -> dict[Sort
     }
 
 
-def _tokens(run: RunRecord) -> str:
-    """What decides which tokens a run was validated on: its tokenizer, and where examples are cut, how long they may be."""
+def _asked(run: RunRecord) -> str | None:
+    """What the question behind a run's measure depends on beside the data, in words; of a part of a measure, as of all."""
+    held, name = run.result.get("asks"), run.measure.name
+    if isinstance(held, dict):
+        return next((str(text) for key, text in held.items() if name == key or name.startswith(f"{key}/")), None)
+    if name != LOSS_PER_TOKEN.name:
+        return None
     size = run.config.get("tokenizer.vocab_size", "")
-    named = f"{run.choices.get('tokenizer', 'of unknown kind')} {size}".strip()
-    cut, longest = run.number("val/cut_examples"), run.config.get("model.context")
-    return f"{named}, {cut:.0f} examples cut at {longest} tokens" if cut else named
+    return f"tokenizer {run.choices.get('tokenizer', 'of unknown kind')} {size}".strip()

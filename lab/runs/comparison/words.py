@@ -301,8 +301,8 @@ def heading(table: Table, results: Results) -> str:
     """What is compared with what."""
     known = table.data_fingerprint and table.data_fingerprint[:FINGERPRINT]
     data = "" if len(results.tables) == 1 else f" on data {known or 'that is not on record'}"
-    tokenizer = f", tokenizer {table.tokenizer}" if table.tokenizer else ""
-    return plain(f"{table.measure.title} ({order(table)}){data}{tokenizer}, {compared_with(table)}")
+    asked = f", {table.asked}" if table.asked else ""
+    return plain(f"{table.measure.title} ({order(table)}){data}{asked}, {compared_with(table)}")
 
 
 def compared_with(table: Table) -> str:
