@@ -7,6 +7,8 @@ Sentence-BERT's later training (Reimers and Gurevych 2019; Henderson et al. 2017
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -66,7 +68,8 @@ class Contrastive(SentencePairs):
     """The loss is the mean over both directions of the cross-entropy of a pair's other side among those of its batch.
 
     A batch's negatives are those of all devices, and of one micro-batch: `batch.accumulate` leaves fewer. In validation
-    the loss is within a batch, and the metrics are over all held-out pairs.
+    the loss is within a batch, and the metrics are over all held-out pairs. What says the same as a pair's own side, or
+    belongs to an equal other side, is as right, and no negative.
 
     Args:
         temperature: cosines are divided by it.
@@ -98,41 +101,86 @@ class Contrastive(SentencePairs):
 
     def nats(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
         queries, answers = (F.normalize(side.float(), dim=-1) for side in self.sides(batch))
-        one = self._among(queries, gathered(answers))
-        other = self._among(answers, gathered(queries))
+        mine = texts(batch)
+        right = alike(mine, everywhere(mine))
+        one = self._among(queries, gathered(answers), right)
+        other = self._among(answers, gathered(queries), right)
         return (one + other) / 2
 
-    def _among(self, some: Tensor, all_of_them: Tensor) -> Tensor:
+    def _among(self, some: Tensor, all_of_them: Tensor, right: Tensor) -> Tensor:
         first = dist.get_rank() * len(some) if len(all_of_them) > len(some) else 0
         own = torch.arange(first, first + len(some), device=some.device)
-        return F.cross_entropy(some @ all_of_them.T / self.temperature, own, reduction="sum")
+        return self._nats(some @ all_of_them.T / self.temperature, own, right)
+
+    @staticmethod
+    def _nats(scores: Tensor, own: Tensor, right: Tensor) -> Tensor:
+        """Of the own sides among those that are not right."""
+        others = right.scatter(1, own[:, None], False)
+        return F.cross_entropy(scores.masked_fill(others, -math.inf), own, reduction="sum")
 
     def evaluate(self, batch: PairBatch) -> tuple[Tensor, list[Any]]:  # type: ignore[override]
-        """`[sums]`: nats and rows; and what stands for the queries and for the answers."""
+        """`[sums]`: nats and rows; and what stands for the queries and for the answers, and their texts."""
         if not batch.counted:
             return torch.zeros(2, dtype=torch.float64, device=batch.tokens.device), []
         queries, answers = map(arrays, self.sides(batch))
         scores = torch.from_numpy(similarities(queries, answers)).double() / self.temperature
-        own = torch.arange(len(scores))
-        nats = sum(F.cross_entropy(side, own, reduction="sum") for side in (scores, scores.T)) / 2
+        own, mine = torch.arange(len(scores)), texts(batch).cpu()
+        nats = sum(self._nats(side, own, alike(mine, mine)) for side in (scores, scores.T)) / 2
         sums = torch.tensor([float(nats), batch.counted], dtype=torch.float64, device=batch.tokens.device)
-        return sums, [(queries, answers)]
+        return sums, [(queries, answers, mine.numpy())]
 
     def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
         """How often the answer is among the closest of all held-out ones, and the mean of 1 / its place."""
-        queries, answers = (stacked(side) for side in zip(*outputs, strict=True))
-        places = places_of(queries, answers)
+        queries, answers, held = zip(*outputs, strict=True)
+        places = places_of(stacked(queries), stacked(answers), np.concatenate(held, axis=1))
         recalls = {f"val/recall_at_{k}": share for k, share in recall_at(places, FOUND).items()}
         return recalls | {"val/mrr": mean_reciprocal_rank(places)}
 
 
-def places_of(queries: Vectors, answers: Vectors) -> np.ndarray:
-    """`[queries]`, the place of each query's answer, which has the same number, among all answers by their cosines."""
+def places_of(queries: Vectors, answers: Vectors, held: np.ndarray | None = None) -> np.ndarray:
+    """`[queries]`, the place of each query's answer, which has the same number, among all answers by their cosines.
+
+    Args:
+        queries, answers: what stands for them, `[pairs, dim]`.
+        held: `[2, pairs]`, numbers of their texts, equal for equal ones: what is as right as the own answer is passed over.
+    """
     places, first = [], 0
     for scores in compared(unit(queries), unit(answers)):
-        places.append(ranks(scores, np.arange(first, first + len(scores))))
+        own = np.arange(first, first + len(scores))
+        if held is not None:
+            others = (held[:, own, None] == held[:, None]).any(0)
+            others[np.arange(len(own)), own] = False
+            scores = np.where(others, -np.inf, scores)
+        places.append(ranks(scores, own))
         first += len(scores)
     return np.concatenate(places)
+
+
+def texts(batch: PairBatch) -> Tensor:
+    """`[2, rows]` int64, numbers of the first and the second texts, equal for equal ones."""
+    sides = ((batch.source, batch.source_lengths), (batch.tokens, batch.lengths))
+    found = [
+        [_number(row[:size]) for row, size in zip(side.cpu().numpy(), lengths, strict=True)] for side, lengths in sides
+    ]
+    return torch.tensor(found, device=batch.tokens.device)
+
+
+def _number(tokens: np.ndarray) -> int:
+    return int.from_bytes(hashlib.blake2b(tokens.tobytes(), digest_size=8).digest(), "little", signed=True)
+
+
+def alike(mine: Tensor, others: Tensor) -> Tensor:
+    """`[rows, others]`, whether two pairs share a text on one of their sides; `[2, rows]` and `[2, others]`."""
+    return (mine[:, :, None] == others[:, None]).any(0)
+
+
+def everywhere(numbers: Tensor) -> Tensor:
+    """`[2, rows]` of all devices, `[2, devices * rows]`."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return numbers
+    found = [torch.empty_like(numbers) for _ in range(dist.get_world_size())]
+    dist.all_gather(found, numbers.contiguous())
+    return torch.cat(found, dim=1)
 
 
 def gathered(vectors: Tensor) -> Tensor:

@@ -197,7 +197,8 @@ class Found:
 
 
 def search(first_stage: Reader, tokens: Tokens, count: int, pool: str | None = "mean") -> Found:
-    """The wrong answers that a first stage takes for the best, of equal ones the first.
+    """The wrong answers that a first stage takes for the best, of equal ones the first. An answer that says what the right one
+    says is not wrong.
 
     Args:
         first_stage: of the tokens' vocabulary.
@@ -209,13 +210,15 @@ def search(first_stage: Reader, tokens: Tokens, count: int, pool: str | None = "
     queries, answers = (
         unit(embed_tokens(first_stage, [tokens.field(i, side) for i in range(pairs)], pool)) for side in (0, 1)
     )
-    count = min(count, pairs - 1)
+    numbers = {tokens.field(i, 1).tobytes(): i for i in range(pairs)}
+    said = np.array([numbers[tokens.field(i, 1).tobytes()] for i in range(pairs)])
+    count = min(count, pairs - int(np.bincount(said).max()))
     others: list[np.ndarray] = []
     cosines = []
     for scores in compared(queries, answers):
         own = len(others) + np.arange(len(scores))
         right = scores[np.arange(len(scores)), own]
-        scores[np.arange(len(scores)), own] = -np.inf
+        scores[said[own, None] == said] = -np.inf
         found = closest(scores, count)
         others.extend(found)
         cosines.append(np.concatenate([right[:, None], np.take_along_axis(scores, found, axis=1)], axis=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 import lab
 from lab.config import construct
 from lab.errors import RequestError
+from lab.objectives.rank import search
 from lab.runs.train import data_module
 
 WORDS = [f"w{n}" for n in range(200)]
@@ -62,6 +64,45 @@ def test_the_loss_is_the_cross_entropy_of_cosines_in_both_directions(model, pair
     assert sums.tolist() == pytest.approx([float(expected), 5], rel=1e-4)
     assert batch.counted == 5
     assert data.train_rows.read(np.arange(5)) == int(batch.lengths.sum() + batch.source_lengths.sum())
+
+
+@pytest.fixture
+def repeated(pairs, tmp_path):
+    """Many queries with few answers, and a few queries that are asked twice."""
+    answers = [" ".join(WORDS[5 * n : 5 * n + 5]) for n in range(8)]
+    rows = [{"source": f"{answers[n % 8]} {WORDS[60 + n // 3 % 40]}", "target": answers[n % 8]} for n in range(160)]
+    path = tmp_path / "repeated.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return (*pairs, f"data.path={path}")
+
+
+def test_what_says_the_same_as_the_right_answer_is_right(repeated, tmp_path):
+    run = lab.train(lab.compose(*repeated, "model=bag_of_words", "budget.steps=0"), tmp_path / "run")
+    assert run.result["val/recall_at_1"] == 1
+    assert run.result["val/mrr"] == 1
+    found = search(lab.load(run.folder), data_module(run.config).prepared.validation, 10, None)
+    held = [example.texts[1] for example in data_module(run.config).prepared.examples]
+    for query, others in enumerate(found.others):
+        assert held[query] not in {held[other] for other in others}
+
+
+def test_the_loss_counts_no_right_answer_as_wrong(repeated):
+    data, objective = objective_of(lab.compose(*repeated, "model=encoder", "objective.temperature=0.2"))
+    batch = data.train_rows.batch(np.arange(12))
+    with torch.no_grad():
+        queries, answers = (torch.nn.functional.normalize(side, dim=-1) for side in objective.sides(batch))
+        scores = (queries @ answers.T / 0.2).tolist()
+        read = [[data.prepared.train.field(row, side).tolist() for row in range(12)] for side in (0, 1)]
+        expected = 0.0
+        for one in range(12):
+            wrong = [n for n in range(12) if all(side[n] != side[one] for side in read)]
+            assert len(wrong) < 11 or one > 7
+            for others in ([scores[one][n] for n in wrong], [scores[n][one] for n in wrong]):
+                whole = math.log(sum(map(math.exp, [scores[one][one], *others])))
+                expected += (whole - scores[one][one]) / 2
+        assert passed_over > 0
+        assert float(objective.nats(batch)) == pytest.approx(expected, rel=1e-4)
+        assert objective.evaluate(batch)[0].tolist() == pytest.approx([expected, 12], rel=1e-4)
 
 
 def test_training_brings_together_what_shares_no_word(pairs, tmp_path):
