@@ -93,10 +93,10 @@ def test_the_loss_counts_no_right_answer_as_wrong(repeated):
         queries, answers = (torch.nn.functional.normalize(side, dim=-1) for side in objective.sides(batch))
         scores = (queries @ answers.T / 0.2).tolist()
         read = [[data.prepared.train.field(row, side).tolist() for row in range(12)] for side in (0, 1)]
-        expected = 0.0
+        expected, passed_over = 0.0, 0
         for one in range(12):
             wrong = [n for n in range(12) if all(side[n] != side[one] for side in read)]
-            assert len(wrong) < 11 or one > 7
+            passed_over += 11 - len(wrong)
             for others in ([scores[one][n] for n in wrong], [scores[n][one] for n in wrong]):
                 whole = math.log(sum(map(math.exp, [scores[one][one], *others])))
                 expected += (whole - scores[one][one]) / 2
