@@ -150,7 +150,7 @@ def sweep(
     job.check_goal()
     job.check_pruning()
     _same_sweep(folder, planned, job)
-    missing = [p for p in planned if p.status not in ENDED or (retry_failed and p.status == "failed")]
+    missing = _missing(planned, retry_failed)
     to_come = [p.config for p in missing] or [example.config] * _to_search(job)
     seconds = estimate_seconds(to_come, _measured(planned))
     at_once = max(1, min(jobs or 1, len(to_come)))
@@ -309,6 +309,17 @@ def _same_search(folder: Path, job: Job) -> None:
     fixed = {_fixed(each["overrides"], job) for each in _plan_of(folder)}
     if before != job.plan.digest or fixed - {_fixed(job.example().trial.overrides, job)}:
         raise RequestError(f"{folder}: holds another sweep, with another space or method; name another --folder")
+
+
+def _missing(planned: Sequence[Planned], retry_failed: bool) -> list[Planned]:
+    """What is still to run. A configuration of which a run was pruned is given up with all of its seeds."""
+    given_up = {one.trial.configuration for one in planned if one.status == "pruned"}
+    return [
+        one
+        for one in planned
+        if (one.status not in ENDED and one.trial.configuration not in given_up)
+        or (retry_failed and one.status == "failed")
+    ]
 
 
 def _measured(planned: Sequence[Planned]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from lab.runs import folder as files
 from lab.runs.comparison.collect import usual_direction
 from lab.runs.sweep.hyperband import Hyperband
 from lab.runs.sweep.plan import Plan, Point, Trial, apart
-from lab.runs.sweep.pruning import Pruning
+from lab.runs.sweep.pruning import Median, Pruning
 from lab.runs.sweep.queue import Queue
 from lab.runs.sweep.sampler import Sampler
 from lab.runs.sweep.storage import open_database, open_journal
@@ -175,6 +175,10 @@ class Job:
         asked = "early_terminate" if self.prune is None else f"--prune {self.prune}"
         if trainer.devices > 1:
             raise RequestError(f"{asked}: looks at runs of one device; trainer.devices is {trainer.devices}")
+        if isinstance(rule, Median) and len(self.plan.points) <= rule.least:
+            raise RequestError(
+                f"{asked}: looks at a run beside {rule.least} others; the sweep has {len(self.plan.points)} configurations"
+            )
         first = rule.bands[0] if isinstance(rule, Hyperband) else 1
         if self.measure()[0].startswith("val/") and trainer.validations <= first:
             raise RequestError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from lab.runs.sweep.plan import Plan, apart
 from lab.runs.sweep.storage import JOURNAL, open_database, open_journal
 
 RUNNING, INTERRUPTED, WAITING = "running", "interrupted", "waiting"
+GIVEN_UP = "given up"
+"""A run that will not be: another seed of its configuration was pruned."""
 OPEN = {RUNNING, WAITING}
 """States of a trial that has not ended."""
 
@@ -92,14 +94,13 @@ class Status:
             if run.status in (RUNNING, INTERRUPTED, "stopped"):
                 out.print(f"  {run.folder}  {run.status} at {run.progress:.0%}", markup=False)
         if self.best:
-            words = " ".join(self.best["overrides"])
-            out.print(
-                f"best {self.metric}: {self.best['mean']:.4f} over {self.best['seeds']} seeds, {words}", markup=False
-            )
+            words, seeds = " ".join(self.best["overrides"]), self.best["seeds"]
+            over = f"{seeds} seed{'s' * (seeds > 1)}"
+            out.print(f"best {self.metric}: {self.best['mean']:.4f} over {over}, {words}", markup=False)
         for study in self.studies:
             states = ", ".join(f"{count} {state}" for state, count in study["trials"].items())
             workers = f"; workers {', '.join(study['workers'])}" if study["workers"] else ""
-            out.print(f"study {study['name']}: {states}{workers}", markup=False)
+            out.print(f"study {study['name']}, what workers claim: {states}{workers}", markup=False)
 
 
 def status(target: str | Path, storage: str | None = None) -> Status:
@@ -122,6 +123,11 @@ def status(target: str | Path, storage: str | None = None) -> Status:
     planned = _planned(folder)
     there = sorted(path.parent.name for path in folder.glob(f"*/{files.CONFIG}"))
     runs = [_run(folder / name, planned.get(name, []), active) for name in dict.fromkeys([*planned, *there])]
+    pruned = {_configuration(run) for run in runs if run.status == "pruned"}
+    runs = [
+        replace(run, status=GIVEN_UP) if run.status == WAITING and _configuration(run) in pruned else run
+        for run in runs
+    ]
     total = len(runs)  # of a grid the plan names every run, and some of its configurations may need fewer seeds
     if described.method == "bayes" or not planned:
         points = Plan(described).points
@@ -141,6 +147,11 @@ def status(target: str | Path, storage: str | None = None) -> Status:
         seconds_left=_left(runs, total),
         studies=studies,
     )
+
+
+def _configuration(run: RunStatus) -> str:
+    """What the folders of a configuration's runs share."""
+    return run.folder.rpartition("-seed")[0]
 
 
 def _held(lock: Path) -> bool:

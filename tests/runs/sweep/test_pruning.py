@@ -16,6 +16,7 @@ from lab.runs.sweep.plan import Plan
 from lab.runs.sweep.pruning import Early, Median, Pruning
 from lab.runs.sweep.queue import Queue
 from lab.runs.sweep.sampler import Sampler
+from lab.runs.sweep.status import status
 
 histories = st.lists(st.integers(0, 9), min_size=1, max_size=5)
 
@@ -150,9 +151,19 @@ def test_early_termination_ends_what_falls_behind_and_does_not_count_it(early, t
     assert {run["status"] for run in report["not_counted"]} >= {"pruned"}
     again = sweep(early, folder=tmp_path / "s")
     assert [p.status for p in again.planned] == [p.status for p in outcome.planned]
+    assert again.seconds == 0  # nothing is to run, and nobody is told so
+    found = status(tmp_path / "s")
+    assert found.counts == {"finished": 4, "pruned": 2, "given up": 2}
+    assert not found.seconds_left
 
 
 def test_pruning_that_could_not_happen_is_refused(early, tmp_path):
     with pytest.raises(RequestError, match=r"early_terminate: .* trainer.validations is 1"):
         sweep(early, ["trainer.validations=1"], folder=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_median_of_too_few_is_refused(file, tmp_path):
+    with pytest.raises(RequestError, match=r"^--prune median: looks at a run beside 5 others; the sweep has 2 config"):
+        sweep(file, ["trainer.validations=5"], folder=tmp_path / "s", prune="median")
     assert not (tmp_path / "s").exists()
