@@ -127,8 +127,13 @@ class Batches(pl.LightningDataModule):
 
     @property
     def facts(self) -> dict[str, float]:
-        """What a run's record says of the rows: `waste_share`, the share of their places that is padding."""
-        return {"waste_share": self.train_rows.waste}
+        """What a run's record says of the rows: `waste_share`, the share of their places that is padding; of a task
+        `val/seen_share`, the share of the validated answers whose row is trained on.
+        """
+        found = {"waste_share": self.train_rows.waste}
+        if isinstance(self.train_rows, TaskRows) and isinstance(self.validation_rows, TaskRows):
+            found["val/seen_share"] = self.train_rows.seen(self.validation_rows)
+        return found
 
     def step_rows(self, step: int) -> np.ndarray:
         """`[rows]`, which training rows an optimizer step takes."""

@@ -133,6 +133,12 @@ class TaskRows:
         """The share of the rows' places that is padding."""
         return 1 - float(self.drawn.lengths.mean()) / self.width
 
+    def seen(self, other: TaskRows) -> float:
+        """The share of the answers of another part whose row stands in this one too: memory alone gives those."""
+        known = {row.tobytes() for row in self.drawn.sequence}
+        there = np.array([row.tobytes() in known for row in other.drawn.sequence])
+        return float(other.answers[there].sum() / max(1, other.answers.sum()))
+
     def scored(self, indices: np.ndarray) -> int:
         """How many answers these rows ask for."""
         return int(self.answers[indices].sum())

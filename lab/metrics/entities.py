@@ -18,6 +18,11 @@ ALL = ""
 """Where scores of all types together stand; no type is called so."""
 
 
+def is_of_entity(tag: str) -> bool:
+    """Whether a tag is one of an entity or outside of any: `B-PER`, `I-PER`, also `E-` and `S-`, or `O`."""
+    return tag == OUTSIDE or (tag[:1] in tuple("BIES") and tag[1:2] in ("", "-"))
+
+
 def entities(tags: Sequence[str]) -> list[Entity]:
     """The entities of a sentence's tags (`B-PER`, `I-PER`, `O`; also `E-` and `S-`), in order."""
     found: list[Entity] = []

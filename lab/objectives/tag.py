@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lab.data.arrange import Tags
 from lab.layout import IGNORE
 from lab.metrics.classification import accuracy
-from lab.metrics.entities import ALL, entity_scores
+from lab.metrics.entities import ALL, entity_scores, is_of_entity
 from lab.objectives.objective import Objective
 from lab.parts.classifier import Classifier
 from lab.values import is_number
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class Tag(Objective):
-    """The loss is the cross-entropy of each word's tag.
+    """The loss is the cross-entropy of each word's tag. Tags of entities (`B-PER`, `I-PER`, `O`) are judged by the F1 of
+    entities, others, such as parts of speech, by the share of words whose tag is right.
 
     Args:
         dropout: on the vector of each token, before it is scored.
@@ -43,6 +44,9 @@ class Tag(Objective):
         self.check(dropout)
         self.dropout = dropout
         super().__init__(**settings)
+        self.of_entities = all(map(is_of_entity, self.prepared.labels))
+        if not self.of_entities:
+            self.headline = {"name": "val/accuracy", "unit": "share of words", "direction": "max"}  # type: ignore[misc]
 
     @classmethod
     def check(cls, dropout: float = 0.0, **values) -> None:
@@ -70,11 +74,13 @@ class Tag(Objective):
         return torch.stack([nats, nats.new_tensor(len(true))]), sentences
 
     def judge(self, outputs: Sequence[Any]) -> Mapping[str, float | None]:
-        """F1 of the entities, of all and of each type, and the share of words whose tag is right."""
+        """The share of words whose tag is right; where tags are of entities, their F1, of all and of each type."""
         labels = self.prepared.labels
         predicted, true = ([[labels[tag] for tag in both[side]] for both in outputs] for side in (0, 1))
-        scores = entity_scores(predicted, true)
         words = accuracy(list(chain(*predicted)), list(chain(*true)))
+        if not self.of_entities:
+            return {"val/accuracy": words}
+        scores = entity_scores(predicted, true)
         of_types = {f"val/entity_f1/{kind}": found.f1 for kind, found in scores.items() if kind != ALL}
         return {"val/entity_f1": scores[ALL].f1, "val/accuracy": words} | of_types
 

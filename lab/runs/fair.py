@@ -151,6 +151,8 @@ def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None
     Rule(terms.margin, terms.most_seeds)
     seeds = described.seeds or []
     typed = {word.lstrip("+").partition("=")[0] for word in overrides}
+    if terms.match not in (None, *SIZES):
+        raise RequestError(f"match: {terms.match!r} can't be matched; choose from {', '.join(SIZES)}")
     if terms.size and not terms.match:
         raise RequestError(f"match by {terms.size}: says by which size, not what; give --match {' or '.join(SIZES)}")
     if described.method == "bayes" and (terms.match or terms.most_seeds is not None):

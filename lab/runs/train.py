@@ -314,12 +314,21 @@ def _questions(config: DictConfig, objective: Objective, facts: Mapping[str, flo
     return {measure: ", ".join(filter(None, parts)) for measure, parts in said.items() if any(parts)}
 
 
+SEEN = 0.05
+"""Share of validated answers that may be known by heart without a word."""
+
+
 def _say_cut(facts: Mapping[str, float], context: int) -> None:
-    """Say how many examples do not fit into the model's context, if any."""
+    """Say how many examples do not fit into the model's context, if any, and how much of a small task can be known by heart."""
     trained, judged = (int(facts.get(f"{part}/cut_examples", 0)) for part in ("train", "val"))
     if trained or judged:
         say(
             f"data.too_long=cut: {trained:,} training and {judged:,} validated examples are longer than model.context={context}"
+        )
+    if facts.get("val/seen_share", 0) > SEEN:
+        say(
+            f"{facts['val/seen_share']:.0%} of the validated answers are of rows that are trained on too; more of data.length "
+            "or data.symbols, or fewer rows in data.train, leave more to find out"
         )
 
 

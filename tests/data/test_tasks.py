@@ -151,3 +151,19 @@ def test_the_module_gives_them_and_the_tokenizer_writes_them(task):
 def test_tasks_that_cannot_be(make, message):
     with pytest.raises(RequestError, match=message):
         make()
+
+
+@each
+def test_what_is_trained_on_and_asked_too_is_counted(task):
+    trained = {tuple(row) for row in task.drawn(True).sequence.tolist()}
+    held = task.drawn(False)
+    answers = [
+        int(asked.sum()) for row, asked in zip(held.sequence.tolist(), held.asked, strict=True) if tuple(row) in trained
+    ]
+    data = make_batches(task, None, None, Packed(), 25, 5, 1, 0)
+    assert data.facts["val/seen_share"] == pytest.approx(sum(answers) / held.asked.sum())
+
+
+def test_a_task_of_few_rows_is_known_by_heart():
+    data = make_batches(Copy(length=6, symbols=4, train=2000, validation=50), None, None, Packed(), 6, 5, 1, 0)
+    assert data.facts["val/seen_share"] == 1

@@ -161,6 +161,16 @@ def test_entities_are_found_word_by_word(tmp_path):
     assert (batch.targets != -100).sum() == 5 < batch.tokens.shape[1] - 2
 
 
+def test_parts_of_speech_are_judged_word_by_word(tmp_path):
+    """They are no entities: of two that are mistaken for each other everywhere, nothing is found."""
+    path = tmp_path / "words.txt"
+    path.write_text(CONLL.replace("B-PER", "NN").replace("I-PER", "NNP").replace("B-LOC", "NNP").replace(" O", " IN"))
+    run = lab.train(lab.compose(*TAGGED, f"data.path={path}"), tmp_path / "run")
+    assert run.result["headline"] == {"name": "val/accuracy", "unit": "share of words", "direction": "max"}
+    assert run.result["val/accuracy"] > 0.8
+    assert not [key for key in run.result if key.startswith("val/entity")]
+
+
 def test_a_broken_line_is_named(tmp_path):
     path = tmp_path / "people.txt"
     path.write_text(CONLL.replace("Oslo B-LOC", "Oslo", 1))

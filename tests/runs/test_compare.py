@@ -389,3 +389,14 @@ def test_which_way_a_measure_is_better_is_max_or_min(tmp_path):
     assert by_measure(read_runs([tmp_path]), "val/loss:max")[0].measure.direction == "max"
     with pytest.raises(RequestError, match=r"--measure val/loss:maximum: behind the colon stands max or min"):
         by_measure(read_runs([tmp_path]), "val/loss:maximum")
+
+
+def test_what_another_folder_holds_is_not_said_to_be_missing(tmp_path):
+    planned = [{"folder": f"r{seed}", "overrides": ["attention=mha", f"seed={seed}"]} for seed in range(3)]
+    for folder, seeds in (("half", [0]), ("whole", [0, 1])):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "plan.json").write_text(json.dumps(planned))
+        for seed in seeds:
+            write_run(tmp_path / folder / f"r{seed}", ["attention=mha"], 2.0 + seed, seed)
+    results = compare(read_runs([tmp_path / "half", tmp_path / "whole"]))
+    assert {run.seed for _, run, _ in results.not_counted} == {2}

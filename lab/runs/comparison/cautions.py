@@ -71,6 +71,10 @@ def cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
             notes.append(
                 f"Every variant was run at several sizes of {key}: --scale {key} compares within each, and along it."
             )
+    if (seen := max((run.number("val/seen_share") or 0.0 for run in runs), default=0.0)) > 0.05:
+        notes.append(
+            f"Up to {seen:.0%} of the validated answers are of rows that were trained on too; memory gives those."
+        )
     if unseeded := sum(NUMBERED in run.result for run in runs):
         notes.append(
             f"{unseeded} runs recorded no seed: they are numbered as they began, and pair by that alone, whatever their data."

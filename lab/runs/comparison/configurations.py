@@ -12,7 +12,16 @@ from functools import cached_property
 from statistics import fmean, stdev
 
 from lab.runs.comparison import labels
-from lab.runs.comparison.collect import DIVERGED, FAILED, FINISHED, LOSS_PER_TOKEN, PRUNED, Measure, RunRecord
+from lab.runs.comparison.collect import (
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    LOSS_PER_TOKEN,
+    NOT_STARTED,
+    PRUNED,
+    Measure,
+    RunRecord,
+)
 
 NO_MEASURES = ("seed", "seconds")
 """Numbers of another program's run that nobody compares by."""
@@ -87,6 +96,10 @@ def count(
                 notes.append(
                     f"{label} seed {run.seed} ran twice: {newer.folder} counts, being newer than {older.folder}."
                 )
+    counted = {(_words(run), run.seed) for run in newest.values()}
+    not_counted = [
+        each for each in not_counted if each[1].status != NOT_STARTED or (_words(each[1]), each[1].seed) not in counted
+    ]  # what one folder has planned, another may hold
     return list(newest.values()), not_counted, notes
 
 
