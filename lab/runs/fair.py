@@ -77,8 +77,7 @@ def fair_sweep(
     before = Terms.read(folder) or (Terms() if (folder / PLAN).exists() else None)
     if before is not None and before.fixed != asked.fixed:
         raise RequestError(
-            f"{folder}: this sweep has begun on other terms ({_said(before)}), and now {_said(asked)}; keep them, or name "
-            "another --folder"
+            f"{folder}: this sweep has begun on other terms: {_changes(before, asked)}; keep them, or name another --folder"
         )
 
     def go(
@@ -186,9 +185,17 @@ def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None
         labels.find(str(terms.baseline), labels.label_all(known), known, "--baseline")
 
 
-def _said(terms: Terms) -> str:
-    fixed = terms.fixed | ({"claim": "; ".join(terms.claim)} if terms.claim else {})
-    return ", ".join(f"{key} {value}" for key, value in fixed.items()) or "none"
+def _changes(before: Terms, now: Terms) -> str:
+    """What is another term: `margin 0.02 then, 0.5 now`; of a claim the statements that are others."""
+    said = []
+    for key in {**before.fixed, **now.fixed}:
+        sides = [terms.fixed.get(key) for terms in (before, now)]
+        if sides[0] != sides[1]:
+            lists = [[side] if isinstance(side, str | int | float) else list(side or ()) for side in sides]
+            others = [[each for each in mine if each not in theirs] for mine, theirs in (lists, lists[::-1])]
+            then, since = ("; ".join(map(str, side)) or "none" for side in others)
+            said.append(f"{key} {then} then, {since} now")
+    return ", ".join(said)
 
 
 def _matched(variants: Sequence[Variant], terms: Terms) -> Terms:

@@ -129,7 +129,13 @@ def test_a_rule_that_changes_after_the_first_run_is_refused(lab, made, tmp_path)
         (folder / "experiment.yaml").write_text(yaml.safe_dump(content | change))
         ended = lab("experiment", "sharing")
         assert ended.code == 2
-        assert "has begun on other terms" in ended.err
+        assert "has begun on other terms: " in ended.err
+        then = (
+            "margin 5.0 then, 9.0 now"
+            if "margin" in change
+            else "claim equivalent: attention=mqa to attention=mha then, worse: "
+        )
+        assert then in ended.err
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_terms_that_come_after_the_first_run_are_refused(file, tmp_path):
     """Seeds that were looked at once without allowing for it can't be allowed for later."""
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "plan.json").write_text("[]")
-    with pytest.raises(RequestError, match=r"begun on other terms \(none\), and now most_seeds 8"):
+    with pytest.raises(RequestError, match=r"begun on other terms: most_seeds none then, 8 now; keep"):
         fair_sweep(file, (), tmp_path / "s", Terms(most_seeds=8), run=Simulated({}))
 
 
