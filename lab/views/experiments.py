@@ -41,9 +41,11 @@ def show(experiments: Sequence[Experiment]) -> None:
 def show_ended(ended: Ended) -> None:
     """The report, then the verdict on the claim and each statement of its rule."""
     ended.outcome.print()
-    if not ended.found:
-        return
     console = Console()
+    if not ended.found:
+        if ended.outcome.stopped:
+            console.print(Text("No verdict yet: the same command goes on from there.", "bold"))
+        return
     verdict = ended.experiment.verdict
     console.print()
     console.print(Text("Claim: ", "bold"), Text(ended.experiment.claim), sep="")
