@@ -188,6 +188,7 @@ def test_a_measure_whose_question_differs_is_not_compared(tmp_path):
     results = compare(read_runs([tmp_path]))
     assert [table.asked for table in results.tables] == ["tokenizer word 150", "tokenizer word 2000"]
     assert not results.comparisons
+    assert words.found(results) == "Of 2 configurations no two can be compared"
     assert any("asked different questions (tokenizer word 150; tokenizer word 2000)" in note for note in results.notes)
     (table,) = compare(by_measure(read_runs([tmp_path]), "val/bpb")).tables
     assert table.asked is None

@@ -249,6 +249,8 @@ def found(results: Results) -> str:
         return "No run is finished yet"
     if len(results.tables) == 1 and results.tables[0].is_search:
         return best(results.tables[0])
+    if not results.comparisons and len(results.tables) > 1:
+        return f"Of {len(results.tables)} configurations no two can be compared"
     return tally(results.comparisons)
 
 
