@@ -130,7 +130,7 @@ def test_no_length_tells_whether_a_piece_follows(prepared, context):
     """Halves of one chunk are equally long; if those of two were not, nobody had to read."""
     data = MaskedModule(prepared, Packed(), context, 8, 1, 0, masking=NextSentence())
     follows, equal = [], []
-    for step in range(60):
+    for step in range(30):
         batch = data.rows_at(step).batch(np.arange(len(data.train_rows)))
         second = batch.segments.sum(1)
         first = torch.from_numpy(batch.lengths) - second
