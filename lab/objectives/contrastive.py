@@ -160,12 +160,14 @@ def texts(batch: PairBatch) -> Tensor:
     """`[2, rows]` int64, numbers of the first and the second texts, equal for equal ones."""
     sides = ((batch.source, batch.source_lengths), (batch.tokens, batch.lengths))
     found = [
-        [_number(row[:size]) for row, size in zip(side.cpu().numpy(), lengths, strict=True)] for side, lengths in sides
+        [number_of(row[:size]) for row, size in zip(side.cpu().numpy(), lengths, strict=True)]
+        for side, lengths in sides
     ]
     return torch.tensor(found, device=batch.tokens.device)
 
 
-def _number(tokens: np.ndarray) -> int:
+def number_of(tokens: np.ndarray) -> int:
+    """Of a text, `[tokens]`: equal for equal ones."""
     return int.from_bytes(hashlib.blake2b(tokens.tobytes(), digest_size=8).digest(), "little", signed=True)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lab.data.arrange import Together, framed, framing, layout, shortened, table
 from lab.metrics.retrieval import ranks, recall_at
 from lab.models.pooling import check_pool
+from lab.objectives.contrastive import number_of
 from lab.objectives.objective import Objective
 from lab.values import check_whole, is_number
 from lab.vectors import Reader, compared, embed_tokens, unit
@@ -210,9 +211,8 @@ def search(first_stage: Reader, tokens: Tokens, count: int, pool: str | None = "
     queries, answers = (
         unit(embed_tokens(first_stage, [tokens.field(i, side) for i in range(pairs)], pool)) for side in (0, 1)
     )
-    numbers = {tokens.field(i, 1).tobytes(): i for i in range(pairs)}
-    said = np.array([numbers[tokens.field(i, 1).tobytes()] for i in range(pairs)])
-    count = min(count, pairs - int(np.bincount(said).max()))
+    said = np.array([number_of(tokens.field(i, 1)) for i in range(pairs)])
+    count = min(count, pairs - int(np.unique(said, return_counts=True)[1].max()))
     others: list[np.ndarray] = []
     cosines = []
     for scores in compared(queries, answers):

@@ -16,7 +16,7 @@ from lab.errors import RequestError
 from lab.runs.comparison import labels
 from lab.runs.comparison.collect import NOT_STARTED, RunRecord, read_runs
 from lab.runs.comparison.verdict import FEWEST_PAIRS, Rule
-from lab.runs.match import SIZES, match
+from lab.runs.match import SIZES, check_what, match
 from lab.runs.report import Report, report
 from lab.runs.sweep import Outcome, sweep
 from lab.runs.sweep.driver import PAGE
@@ -150,8 +150,8 @@ def _check(described: SweepFile, overrides: Sequence[str], terms: Terms) -> None
     Rule(terms.margin, terms.most_seeds)
     seeds = described.seeds or []
     typed = {word.lstrip("+").partition("=")[0] for word in overrides}
-    if terms.match not in (None, *SIZES):
-        raise RequestError(f"match: {terms.match!r} can't be matched; choose from {', '.join(SIZES)}")
+    if terms.match is not None:
+        check_what(terms.match)
     if terms.size and not terms.match:
         raise RequestError(f"match by {terms.size}: says by which size, not what; give --match {' or '.join(SIZES)}")
     if described.method == "bayes" and (terms.match or terms.most_seeds is not None):

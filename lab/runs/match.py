@@ -96,8 +96,7 @@ def match(variants: Sequence[Sequence[str]], baseline: int, what: str, size: str
     Raises:
         RequestError: `what` is none of these, `size` is no size or can't change it, or no value of it comes to that cost.
     """
-    if what not in SIZES:
-        raise RequestError(f"match: {what!r} can't be matched; choose from {', '.join(SIZES)}")
+    check_what(what)
     size = size or SIZES[what]
     if size == BUDGET:
         if what.startswith("parameters"):
@@ -112,6 +111,12 @@ def match(variants: Sequence[Sequence[str]], baseline: int, what: str, size: str
         Fit((), wanted, wanted) if place == baseline else _by_size(words, wanted, what, size)
         for place, words in enumerate(variants)
     ]
+
+
+def check_what(what: str) -> None:
+    """Raises `RequestError` for what can't be matched."""
+    if what not in SIZES:
+        raise RequestError(f"match: {what!r} can't be matched; choose from {', '.join(SIZES)}")
 
 
 def _check_size(config: DictConfig, size: str) -> None:

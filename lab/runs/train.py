@@ -17,6 +17,7 @@ from lab.config import build, check, construct, identity, trusted
 from lab.console import say
 from lab.errors import RequestError
 from lab.runs import folder as files
+from lab.runs.comparison.cautions import SEEN
 from lab.runs.folder import Run
 from lab.runs.pace import Observer
 from lab.runs.signals import Stop
@@ -312,10 +313,6 @@ def _questions(config: DictConfig, objective: Objective, facts: Mapping[str, flo
         for measure, keys in objective.asks.items()
     }
     return {measure: ", ".join(filter(None, parts)) for measure, parts in said.items() if any(parts)}
-
-
-SEEN = 0.05
-"""Share of validated answers that may be known by heart without a word."""
 
 
 def _say_cut(facts: Mapping[str, float], context: int) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from lab.config import resolved
 from lab.errors import RequestError
 from lab.runs.folder import Run, load
+from lab.runs.likeness import unlike
 
 COLUMNS = ("field", "text", "source", "messages")
 """Keys of data that name the column or key of the text by which rows are parted."""
@@ -33,8 +34,7 @@ def check_unseen(key: str, run: Run, config: DictConfig) -> None:
         if not earlier.result.get("steps") or _source(mine["data"]) != _source(theirs["data"]):
             continue  # what was imported has taken no step here
         if not _within(mine["split"], theirs["split"]):
-            wanted = {name: theirs["split"][name] for name in ("validation", "by", "holdout")}
-            words = [f"split.{name}={_word(value)}" for name, value in wanted.items() if value != mine["split"][name]]
+            words = unlike(config, earlier.config, ("split.validation", "split.by", "split.holdout"))
             raise RequestError(
                 f"{key}: {earlier.folder} was trained on documents that would be validated here; add {' '.join(words)}"
             )
@@ -77,9 +77,3 @@ def _within(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
 
 def _named(groups: Any) -> set[str]:
     return set(map(str, groups if isinstance(groups, list) else [groups]))
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"
-    return "null" if value is None else str(value)

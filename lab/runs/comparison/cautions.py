@@ -12,6 +12,9 @@ from lab.runs.comparison.collect import LOSS_PER_TOKEN, NUMBERED, RunRecord
 if TYPE_CHECKING:
     from lab.runs.comparison.compare import Table
 
+SEEN = 0.05
+"""Share of validated answers that may be known by heart without a word."""
+
 
 def missing(tables: Sequence[Table], names: Mapping[str, str], chosen: str | None, ladder: bool) -> list[str]:
     """What is said of configurations that were asked for and have no finished run."""
@@ -71,7 +74,7 @@ def cautions(tables: Sequence[Table], runs: Sequence[RunRecord]) -> list[str]:
             notes.append(
                 f"Every variant was run at several sizes of {key}: --scale {key} compares within each, and along it."
             )
-    if (seen := max((run.number("val/seen_share") or 0.0 for run in runs), default=0.0)) > 0.05:
+    if (seen := max((run.number("val/seen_share") or 0.0 for run in runs), default=0.0)) > SEEN:
         notes.append(
             f"Up to {seen:.0%} of the validated answers are of rows that were trained on too; memory gives those."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,9 +152,11 @@ def sweep(
     _same_sweep(folder, planned, job)
     missing = _missing(planned, retry_failed)
     to_come = [p.config for p in missing] or [example.config] * _to_search(job)
-    seconds = estimate_seconds(to_come, _measured(planned))
+    results = {one.folder: result for one in planned if (result := files.read_result(one.folder))}
+    seconds = estimate_seconds(to_come, _measured(results.values()))
     at_once = max(1, min(jobs or 1, len(to_come)))
     outcome = Outcome(folder, planned, None if seconds is None else seconds / at_once)
+    _say_changed(planned, results)
     _say_plan(job, planned, missing, outcome.seconds)
     if plan_only:
         return outcome
@@ -322,14 +324,9 @@ def _missing(planned: Sequence[Planned], retry_failed: bool) -> list[Planned]:
     ]
 
 
-def _measured(planned: Sequence[Planned]) -> dict[str, float]:
+def _measured(results: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds that a trial of each configuration took, where one has finished."""
-    known = {}
-    for one in planned:
-        result = files.read_result(one.folder)
-        if result and result["status"] == "finished":
-            known[result["configuration"]] = result["seconds"]
-    return known
+    return {each["configuration"]: each["seconds"] for each in results if each["status"] == "finished"}
 
 
 def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], seconds: float | None) -> None:
@@ -345,7 +342,6 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
             f"metric.name: {described.metric}; these runs are judged by {headline}, and whether they measure this is seen when "
             "the first has ended"
         )
-    _say_changed(planned)
     say_without_effect({one.trial.configuration: one.config for one in planned}.values())
     if not planned:
         if seconds == 0:
@@ -362,12 +358,12 @@ def _say_plan(job: Job, planned: Sequence[Planned], missing: Sequence[Planned], 
         say(f"{what}; {done} done, {len(missing)} to run: {spoken_time(seconds)}, estimated")
 
 
-def _say_changed(planned: Sequence[Planned]) -> None:
+def _say_changed(planned: Sequence[Planned], results: Mapping[Path, Mapping[str, Any]]) -> None:
     """Say which code is another than that of the runs that are there."""
     now: dict[int, dict[str, str]] = {}
     modules, runs = set(), 0
     for one in planned:
-        if result := files.read_result(one.folder):
+        if result := results.get(one.folder):
             mine = now.setdefault(one.trial.configuration, code(one.config))
             found = changed([result, {KEY: mine}])
             modules.update(found)
