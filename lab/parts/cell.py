@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lab.parts import onednn
+
 State = tuple[Tensor, ...]
 """What a layer carries from token to token, each `[rows, dim]`: its output, and of an LSTM its memory too."""
 
@@ -116,7 +118,13 @@ class LSTM(Cell, nn.LSTM):
 
     def run(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         begin = None if state is None else tuple(part.unsqueeze(0).contiguous() for part in state)
-        y, last = self(x, begin)
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not onednn.halves():
+            # Torch asks oneDNN for this layer in half precision even where it has none (2.13): there it stays single.
+            with torch.autocast("cpu", enabled=False):
+                weight = self.weight_hh_l0
+                y, last = self(x.to(weight), None if begin is None else tuple(part.to(weight) for part in begin))
+        else:
+            y, last = self(x, begin)
         return y, tuple(part[0] for part in last)
 
     def update(self, given: Tensor, recalled: Tensor, state: State) -> State:

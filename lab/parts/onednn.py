@@ -33,6 +33,12 @@ def offered(vectors: str) -> bool:
     return has and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+@cache
+def halves() -> bool:
+    """Whether oneDNN computes in bfloat16 on this processor."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def _facts() -> str:
     """What Linux says of the processor; nothing elsewhere."""
     try:

@@ -15,6 +15,8 @@ from lab.errors import RequestError
 from lab.layout import Layout
 from lab.models.translate import translate
 from lab.options import groups
+from lab.parts import onednn
+from lab.parts.cell import LSTM
 from tests.models.flops import counted
 from tests.models.test_recurrent import SLOW, slowly
 
@@ -154,6 +156,19 @@ def test_mixed_precision_changes_little(alignment, cell):
     with torch.autocast("cpu", torch.bfloat16):
         found = model(SOURCE, TARGET)
     torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05)
+
+
+def test_mixed_precision_leaves_single_what_the_processor_can_not_halve(monkeypatch):
+    monkeypatch.setattr(onednn, "halves", lambda: False)
+    cell = LSTM(12, 12)
+    x = torch.randn(3, 5, 12).bfloat16()
+    expected, state = cell.run(x.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        found, after = cell.run(x)
+        further, _ = cell.run(x, after)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+    assert torch.equal(further, cell.run(x.float(), state)[0])
 
 
 def test_a_row_of_padding_alone_knows_nothing_of_others():
