@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lab.console import say
-from lab.data.arrange import framed, framing, layout, shortened
+from lab.data.arrange import framed, framing, layout, shortened, table
 from lab.data.examples import check_too_long
 from lab.errors import RequestError
 from lab.layout import Layout
@@ -122,13 +122,9 @@ def _together(
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        width = int(lengths[order[start]])
-        numbers = order[start : start + max(1, batch_tokens // width)]
-        table = torch.zeros(2, len(numbers), width, dtype=torch.int64)  # padding may be any token
-        for place, number in enumerate(numbers):
-            for side in (0, 1):
-                table[side, place, : lengths[number]] = torch.from_numpy(rows[number][side])
-        tokens, segments = table.to(device)
+        numbers = order[start : start + max(1, batch_tokens // int(lengths[order[start]]))]
+        both = zip(*(rows[number] for number in numbers), strict=True)
+        tokens, segments = (table(side, 0).to(device) for side in both)  # padding may be any token
         yield numbers, tokens, layout(lengths[numbers]).to(device), segments
         start += len(numbers)
 

@@ -131,18 +131,14 @@ class Chats(Table):
         super().__init__(path, **table)
         check_template(template)
         self.keys, self.template = (role, content), template
-        self.columns_ = {"data.messages": messages}
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return self.columns_
+        self.columns = {"data.messages": messages}
 
     def examples(self, by: str | None = None) -> Iterator[Example]:
         for place, row, group in self._rows(by):
             said = row["data.messages"]
             if not isinstance(said, list | tuple):
                 raise RequestError(
-                    f"data.messages={self.columns_['data.messages']!r}: {place} holds no list of messages"
+                    f"data.messages={self.columns['data.messages']!r}: {place} holds no list of messages"
                 )
             turns = [turn(message, place, *self.keys) for message in said]
             if LEARNT not in (speaker for speaker, _ in turns):

@@ -147,9 +147,14 @@ class Table(ExampleData):
         config, hub_split, revision, max_rows: of that dataset.
         too_long: `cut` or `refuse`.
 
+    Attributes:
+        columns: which holds what, by the key of the configuration that says so: texts first, then labels.
+
     Raises:
         RequestError: not one of `path` and `name`, or another word for `too_long`.
     """
+
+    columns: dict[str, str]
 
     def __init__(
         self,
@@ -174,11 +179,6 @@ class Table(ExampleData):
             )
         else:
             self.source = Files(path)
-
-    @property
-    @abstractmethod
-    def columns(self) -> dict[str, str]:
-        """Which column holds what, by the key of the configuration that says so: texts first, then labels."""
 
     def _rows(self, by: str | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
         asked = self.columns | ({"split.by": by} if by else {})
@@ -213,11 +213,7 @@ class Pairs(Table):
 
     def __init__(self, path=None, source: str = "source", target: str = "target", **table) -> None:
         super().__init__(path, **table)
-        self.columns_ = {"data.source": source, "data.target": target}
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return self.columns_
+        self.columns = {"data.source": source, "data.target": target}
 
     def examples(self, by: str | None = None) -> Iterator[Example]:
         for place, row, group in self._rows(by):
@@ -307,11 +303,7 @@ class Labelled(Table):
             raise RequestError(f"data.per_label={per_label}: needs a whole number, 1 or more, or null for all")
         texts = {"data.text": text} | ({"data.second": second} if second else {})
         self.per_label, self.fields = per_label, len(texts) + 1
-        self.texts, self.columns_ = list(texts), texts | {"data.label": label}
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return self.columns_
+        self.texts, self.columns = list(texts), texts | {"data.label": label}
 
     def examples(self, by: str | None = None) -> Iterator[Example]:
         for place, row, group in self._rows(by):

@@ -15,12 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.data.arrange import layout, wasted
+from lab.data.arrange import framed, layout, table, wasted
 from lab.data.packing import Batch, Laid, Packing
 from lab.data.store import Prepared, Tokens
 from lab.data.tokenizers import Tokenizer
 from lab.errors import RequestError
-from lab.layout import IGNORE
+from lab.layout import IGNORE, Frame
+
+FRAME: Frame = ("cls", "sep", "sep")
+"""Of two pieces of text in a row."""
 
 
 @dataclass(frozen=True)
@@ -268,8 +271,7 @@ class PairedRows(Redrawn):
         room = context - 3
         if room < 2:
             raise RequestError(f"model.context={context}: too short for pairs of pieces; 5 at least")
-        self.masking, self.tokens, self.key = masking, tokens, key
-        self.begin, self.separator, self.padding = (tokenizer.id(role) for role in ("cls", "sep", "pad"))
+        self.masking, self.tokens, self.tokenizer, self.key = masking, tokens, tokenizer, key
         self.hiding = Hiding(masking, tokenizer)
         lengths = np.diff(tokens.offsets) - 1  # without the document token
         chunks = -(-lengths // room)
@@ -320,15 +322,15 @@ class PairedRows(Redrawn):
         drawn = self._drawn(indices)
         free = _tokens(drawn)
         lengths, counts = free + 3, self.masking.counts(free)
-        tokens = np.full((len(indices), lengths.max()), self.padding, np.int64)
-        targets, segments = np.full_like(tokens, IGNORE), np.zeros_like(tokens)
-        present = np.arange(tokens.shape[1]) < lengths[:, None]
-        for row, (start, pair) in enumerate(zip(self.starts[indices], drawn, strict=True)):
-            one = self.tokens.ids[start : start + pair.first]
-            two = self.tokens.ids[pair.begins : pair.begins + pair.second]
-            tokens[row, : lengths[row]] = [self.begin, *one, self.separator, *two, self.separator]
-            segments[row, pair.first + 2 : lengths[row]] = 1
-            self.hiding.hide(pair.draws, tokens[row], targets[row], int(counts[row]), present[row])
+        rows = []
+        for start, pair in zip(self.starts[indices], drawn, strict=True):
+            places = (start, pair.first), (pair.begins, pair.second)
+            rows.append(framed(self.tokenizer, FRAME, [self.tokens.ids[at : at + size] for at, size in places]))
+        tokens = table([tokens for tokens, _ in rows], self.tokenizer.id("pad")).numpy()
+        targets = np.full_like(tokens, IGNORE)
+        for row, pair in enumerate(drawn):
+            present = np.arange(tokens.shape[1]) < lengths[row]
+            self.hiding.hide(pair.draws, tokens[row], targets[row], int(counts[row]), present)
         counted = int(counts.sum())
         return PairedBatch(
             torch.from_numpy(tokens),
@@ -337,7 +339,7 @@ class PairedRows(Redrawn):
             counted if scored is None else scored,
             counted,
             lengths,
-            segments=torch.from_numpy(segments),
+            segments=table([segments for _, segments in rows], 0),
             follows=torch.tensor([int(pair.follows) for pair in drawn]),
             pairs=len(indices),
         )

@@ -34,15 +34,11 @@ class Scored(Pairs):
         self, path=None, source: str = "source", target: str = "target", score: str = "score", **table
     ) -> None:
         super().__init__(path, source, target, **table)
-        self.score = score
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return self.columns_ | {"data.score": self.score}
+        self.texts, self.columns = list(self.columns), self.columns | {"data.score": score}
 
     def examples(self, by: str | None = None) -> Iterator[Example]:
         for place, row, group in self._rows(by):
-            texts = (self._text(row, key, place) for key in self.columns_)
+            texts = (self._text(row, key, place) for key in self.texts)
             yield Example((*texts, self._number(row["data.score"], place)), group=group)
 
     def _number(self, value: Any, place: str) -> str:
@@ -51,7 +47,9 @@ class Scored(Pairs):
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= float(np.finfo(np.float32).max):
-            raise RequestError(f"data.score={self.score!r}: {place} holds {str(value)[:40]!r}; a number is needed")
+            raise RequestError(
+                f"data.score={self.columns['data.score']!r}: {place} holds {str(value)[:40]!r}; a number is needed"
+            )
         return repr(number)
 
     def read(self, example: Example) -> Sequence[str]:

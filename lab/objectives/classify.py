@@ -40,15 +40,15 @@ class Classify(Objective):
     headline = {"name": "val/accuracy", "unit": "share of texts", "direction": "max"}
 
     def __init__(self, pool: str | None = None, dropout: float = 0.0, **settings) -> None:
-        self.check(pool, dropout)
+        self.check(pool=pool, dropout=dropout)
         self.pool, self.dropout = pool, dropout
         super().__init__(**settings)
 
     @classmethod
-    def check(cls, pool: str | None = None, dropout: float = 0.0, **values) -> None:
-        check_pool(pool, "objective.pool")
-        if not (is_number(dropout) and 0 <= dropout < 1):
-            raise ValueError(f"objective.dropout: {dropout}; a share, from 0 and under 1")
+    def check_settings(cls, settings: Any) -> None:
+        check_pool(settings.pool, "objective.pool")
+        if not (is_number(settings.dropout) and 0 <= settings.dropout < 1):
+            raise ValueError(f"objective.dropout: {settings.dropout}; a share, from 0 and under 1")
 
     @classmethod
     def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:

@@ -85,15 +85,15 @@ class Contrastive(SentencePairs):
     asks = {"val/loss": ("batch.rows", "batch.accumulate", "trainer.devices", "trainer.nodes", "objective.temperature")}
 
     def __init__(self, temperature: float = 0.05, pool: str | None = "mean", **settings) -> None:
-        self.check(temperature, pool)
+        self.check(temperature=temperature, pool=pool)
         self.temperature, self.pool = temperature, pool
         super().__init__(**settings)
 
     @classmethod
-    def check(cls, temperature: float = 0.05, pool: str | None = "mean", **values) -> None:
-        check_pool(pool, "objective.pool")
-        if not (is_number(temperature) and temperature > 0):
-            raise ValueError(f"objective.temperature: {temperature}; a number over 0")
+    def check_settings(cls, settings: Any) -> None:
+        check_pool(settings.pool, "objective.pool")
+        if not (is_number(settings.temperature) and settings.temperature > 0):
+            raise ValueError(f"objective.temperature: {settings.temperature}; a number over 0")
 
     @classmethod
     def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:

@@ -60,21 +60,13 @@ class Distil(Masked):
         self.kept: list[Any] = [teacher.eval().requires_grad_(False)]  # in a list, so that it is no part of this module
 
     @classmethod
-    def check(
-        cls,
-        *,
-        temperature: float = 2.0,
-        soft: float = 5.0,
-        hard: float = 2.0,
-        cosine: float = 1.0,
-        **values,
-    ) -> None:
-        super().check(**values)
-        weights = (soft, hard, cosine)
+    def check_settings(cls, settings: Any) -> None:
+        super().check_settings(settings)
+        weights = soft, hard, cosine = settings.soft, settings.hard, settings.cosine
         if not all(is_number(weight) and weight >= 0 for weight in weights) or not any(weights):
             raise ValueError(f"objective.soft, hard, cosine: {soft}, {hard}, {cosine}; each 0 or more, and one over 0")
-        if not (is_number(temperature) and temperature > 0):
-            raise ValueError(f"objective.temperature: {temperature}; a number over 0")
+        if not (is_number(settings.temperature) and settings.temperature > 0):
+            raise ValueError(f"objective.temperature: {settings.temperature}; a number over 0")
 
     @staticmethod
     def check_teacher(teacher: Model, model: Model) -> None:

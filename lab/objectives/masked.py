@@ -61,9 +61,9 @@ class Masked(Objective):
         self.check_model(self.model)
 
     @classmethod
-    def check(cls, *, pseudo_texts: int = 8, pseudo_tokens: int = 48, **values) -> None:
-        check_whole("objective", 0, pseudo_texts=pseudo_texts)
-        check_whole("objective", pseudo_tokens=pseudo_tokens)
+    def check_settings(cls, settings: Any) -> None:
+        check_whole("objective", 0, pseudo_texts=settings.pseudo_texts)
+        check_whole("objective", pseudo_tokens=settings.pseudo_tokens)
 
     @classmethod
     def check_model(cls, model: Model) -> None:

@@ -90,7 +90,7 @@ class NegativeSampling(Objective):
     def __init__(
         self, window: int = 5, negatives: int = 5, shared: int = 64, sample: float | None = 0.001, **settings
     ) -> None:
-        self.check(window, negatives, shared, sample)
+        self.check(window=window, negatives=negatives, shared=shared, sample=sample)
         super().__init__(**settings)
         self.window, self.negatives, self.shared = window, negatives, shared
         counts = word_counts(self.prepared)
@@ -103,10 +103,9 @@ class NegativeSampling(Objective):
         self.sparse = False
 
     @classmethod
-    def check(
-        cls, window: int = 5, negatives: int = 5, shared: int = 64, sample: float | None = None, **values
-    ) -> None:
-        check_whole("objective", window=window, negatives=negatives, shared=shared)
+    def check_settings(cls, settings: Any) -> None:
+        check_whole("objective", window=settings.window, negatives=settings.negatives, shared=settings.shared)
+        sample = settings.sample
         if sample is not None and not (is_number(sample) and 0 < sample <= 1):
             raise ValueError(f"objective.sample: {sample}; a share of the text, over 0 to 1, or null")
 

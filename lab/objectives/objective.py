@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
@@ -84,8 +86,18 @@ class Objective(pl.LightningModule):
         return cls.takes[kind]
 
     @classmethod
-    def check(cls, **values: Any) -> None:
-        """Raise `ValueError` for a value of the configuration that is out of range; asked before anything is made."""
+    def check(cls, **given: Any) -> None:
+        """Raise `ValueError` for a setting that is out of range; asked before anything is made. Those not given are the
+        defaults of `__init__`.
+        """
+        made = [each for each in reversed(cls.__mro__) if issubclass(each, Objective)]
+        known = [parameter for each in made for parameter in signature(each).parameters.values()]
+        defaults = {each.name: None if each.default is each.empty else each.default for each in known}
+        cls.check_settings(SimpleNamespace(**defaults | given))
+
+    @classmethod
+    def check_settings(cls, settings: Any) -> None:
+        """What `check` asks of the settings, all of which are there as attributes."""
 
     @classmethod
     def check_model(cls, model: Model) -> None:

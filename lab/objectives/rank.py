@@ -73,30 +73,23 @@ class Rank(Objective):
         first_stage_pool: str | None = "mean",
         **settings,
     ) -> None:
-        self.check(negatives=negatives, depth=depth, first_stage_weight=first_stage_weight, pool=pool)
+        self.check(
+            first_stage=first_stage, negatives=negatives, depth=depth, first_stage_weight=first_stage_weight, pool=pool
+        )
         self.negatives, self.depth, self.first_stage_weight = negatives, depth, first_stage_weight
         super().__init__(**settings)
         self.pool = pool
         self.first_stage, self.first_stage_pool = first_stage, first_stage_pool
 
     @classmethod
-    def check(
-        cls,
-        first_stage: Any = "",
-        negatives: int = 3,
-        depth: int = 10,
-        first_stage_weight: float = 0.0,
-        first_stage_pool: str | None = None,
-        pool: str | None = None,
-        **values,
-    ) -> None:
-        check_pool(pool, "objective.pool")
-        check_pool(first_stage_pool, "objective.first_stage_pool")
-        if first_stage is None:
+    def check_settings(cls, settings: Any) -> None:
+        check_pool(settings.pool, "objective.pool")
+        check_pool(settings.first_stage_pool, "objective.first_stage_pool")
+        if settings.first_stage is None:
             raise ValueError("objective.first_stage: null; needs the folder of the run that finds candidates")
-        check_whole("objective", negatives=negatives, depth=depth)
-        if not (is_number(first_stage_weight) and first_stage_weight >= 0):
-            raise ValueError(f"objective.first_stage_weight: {first_stage_weight}; a number, at least 0")
+        check_whole("objective", negatives=settings.negatives, depth=settings.depth)
+        if not (is_number(settings.first_stage_weight) and settings.first_stage_weight >= 0):
+            raise ValueError(f"objective.first_stage_weight: {settings.first_stage_weight}; a number, at least 0")
 
     @classmethod
     def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:

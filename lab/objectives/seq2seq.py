@@ -43,9 +43,9 @@ class TeacherForcing(Objective):
         self.smoothing = smoothing
 
     @classmethod
-    def check(cls, *, smoothing: float = 0.0, **values) -> None:
-        if not (is_number(smoothing) and 0 <= smoothing < 1):
-            raise ValueError(f"objective.smoothing: {smoothing}; choose from 0 to under 1")
+    def check_settings(cls, settings: Any) -> None:
+        if not (is_number(settings.smoothing) and 0 <= settings.smoothing < 1):
+            raise ValueError(f"objective.smoothing: {settings.smoothing}; choose from 0 to under 1")
 
     def nats(self, batch: PairBatch) -> Tensor:  # type: ignore[override]
         return self._loss(batch, self.smoothing)
@@ -97,12 +97,11 @@ class SequenceToSequence(TeacherForcing):
         self._spent: dict[int, list[float]] = {}  # tokens and seconds of training, by the band of the source's length
 
     @classmethod
-    def check(
-        cls, *, beam: int = 1, penalty: float = 0.6, translated: int | None = 256, longest: float = 2.0, **values
-    ) -> None:
-        super().check(**values)
-        check_whole("objective", beam=beam, translated=1 if translated is None else translated)
-        for key, number in {"penalty": penalty, "longest": longest}.items():
+    def check_settings(cls, settings: Any) -> None:
+        super().check_settings(settings)
+        translated = 1 if settings.translated is None else settings.translated
+        check_whole("objective", beam=settings.beam, translated=translated)
+        for key, number in {"penalty": settings.penalty, "longest": settings.longest}.items():
             if not (is_number(number) and number >= 0):
                 raise ValueError(f"objective.{key}: {number}; a number, 0 or more")
 

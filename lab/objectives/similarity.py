@@ -42,7 +42,7 @@ class Similarity(SentencePairs):
     headline = {"name": "val/spearman", "unit": "correlation of ranks", "direction": "max"}
 
     def __init__(self, pool: str | None = "mean", **settings) -> None:
-        self.check(pool)
+        self.check(pool=pool)
         self.pool = pool
         super().__init__(**settings)
         train = self.prepared.train
@@ -50,8 +50,8 @@ class Similarity(SentencePairs):
         self.least, self.spread = float(scores.min()), float(np.ptp(scores)) or 1.0
 
     @classmethod
-    def check(cls, pool: str | None = "mean", **values) -> None:
-        check_pool(pool, "objective.pool")
+    def check_settings(cls, settings: Any) -> None:
+        check_pool(settings.pool, "objective.pool")
 
     @classmethod
     def arranges(cls, kind: str, model: type[Model], settings: Mapping[str, Any]) -> Any:

@@ -43,12 +43,12 @@ class Span(TeacherForcing):
         self.share, self.mean = share, mean
 
     @classmethod
-    def check(cls, *, share: float = 0.15, mean: float = 3.0, **values) -> None:
-        super().check(**values)
-        if not (is_number(share) and 0 < share < 1):
-            raise ValueError(f"objective.share: {share}; a share of the tokens, over 0 and under 1")
-        if not (is_number(mean) and mean >= 1):
-            raise ValueError(f"objective.mean: {mean}; tokens of a span, at least 1")
+    def check_settings(cls, settings: Any) -> None:
+        super().check_settings(settings)
+        if not (is_number(settings.share) and 0 < settings.share < 1):
+            raise ValueError(f"objective.share: {settings.share}; a share of the tokens, over 0 and under 1")
+        if not (is_number(settings.mean) and settings.mean >= 1):
+            raise ValueError(f"objective.mean: {settings.mean}; tokens of a span, at least 1")
 
     @cached_property
     def marks(self) -> Tensor:

@@ -41,7 +41,7 @@ class Tag(Objective):
     asks = dict.fromkeys(("val/entity_f1", "val/accuracy", "val/loss"), ("cut",))
 
     def __init__(self, dropout: float = 0.0, **settings) -> None:
-        self.check(dropout)
+        self.check(dropout=dropout)
         self.dropout = dropout
         super().__init__(**settings)
         self.of_entities = all(map(is_of_entity, self.prepared.labels))
@@ -49,9 +49,9 @@ class Tag(Objective):
             self.headline = {"name": "val/accuracy", "unit": "share of words", "direction": "max"}  # type: ignore[misc]
 
     @classmethod
-    def check(cls, dropout: float = 0.0, **values) -> None:
-        if not (is_number(dropout) and 0 <= dropout < 1):
-            raise ValueError(f"objective.dropout: {dropout}; a share, from 0 and under 1")
+    def check_settings(cls, settings: Any) -> None:
+        if not (is_number(settings.dropout) and 0 <= settings.dropout < 1):
+            raise ValueError(f"objective.dropout: {settings.dropout}; a share, from 0 and under 1")
 
     def make_head(self) -> nn.Module:
         return Classifier(self.model.dim, len(self.prepared.labels), self.dropout)

@@ -42,7 +42,7 @@ class Variant:
 
     @property
     def key(self) -> str:
-        return " ".join(self.words)
+        return bare(self.words)
 
 
 def fair_sweep(
@@ -228,25 +228,20 @@ def _tuned(
     say(f"tuning {tuning.key}: {len(tuning.words)} trials of each variant, with seed {SEED}")
     tried = {"seed": {"values": [SEED]}, tuning.key: {"values": [float(word) for word in tuning.words]}}
     tuned = described.changed(tried)
-    mine = {_bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
+    mine = {bare(each.words, tuning.key): terms.words.get(each.key, []) for each in variants}
     trials = plan(tuned, apart(overrides))
-    own = {bare(trial.overrides): mine[_bare(trial.overrides, tuning.key)] for trial in trials}
+    own = {bare(trial.overrides): mine[bare(trial.overrides, tuning.key)] for trial in trials}
     outcome = go(tuned, place, apart(overrides), own)
     if outcome.report is None or outcome.stopped:
         return outcome, terms
-    called = {_bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each.label for each in variants}
-
-    tried_now = [run for run in read_runs([place]) if _bare(run.overrides, tuning.key) in called]
-    found: dict[str, Choice] = choose(tuning, tried_now, lambda run: called[_bare(run.overrides, tuning.key)])
+    called = {bare((*each.words, *terms.words.get(each.key, [])), tuning.key): each.label for each in variants}
+    tried_now = [run for run in read_runs([place]) if bare(run.overrides, tuning.key) in called]
+    found: dict[str, Choice] = choose(tuning, tried_now, lambda run: called[bare(run.overrides, tuning.key)])
     for each in variants:
         choice = found[each.label]
         say(f"{each.label}: {tuning.key}={choice.value}{', an end of the range' if choice.edge else ''}")
     words = {each.key: [*terms.words.get(each.key, []), f"{tuning.key}={found[each.label].value}"] for each in variants}
     return None, replace(terms, words=words, choices={each.label: found[each.label] for each in variants})
-
-
-def _bare(words: Sequence[str], key: str) -> frozenset[str]:
-    return frozenset(apart(words, key))
 
 
 @dataclass(frozen=True)
@@ -293,25 +288,15 @@ def _until_decided(
         if left is None:
             break
         say(f"{count} seeds: {left.said}")
-        open_ones = _bare_of(left.sides, outcome.report, terms)
+        if left.sides is None:
+            fewer.clear()
+            continue
+        known = [each for table in outcome.report.results.tables for each in table.configurations]
+        open_ones = {bare(each.first.overrides) for each in known if each.key in left.sides}
         for trial in plan(described, overrides):
             key = bare(trial.overrides)
-            if open_ones is None or key in open_ones:
+            if bare([*trial.overrides, *terms.words.get(key, [])]) in open_ones:
                 fewer.pop(key, None)
             else:
                 fewer.setdefault(key, count)
     return outcome
-
-
-def _bare_of(keys: frozenset[str] | None, report: Report, terms: Terms) -> set[str] | None:
-    """The overrides by which the file means these configurations, without what matches and tunes them."""
-    if keys is None:
-        return None
-    meant = {" ".join([given, *words]): given for given, words in terms.words.items()}
-    whole = {
-        bare(each.first.overrides)
-        for table in report.results.tables
-        for each in table.configurations
-        if each.key in keys
-    }
-    return {meant.get(words, words) for words in whole}

@@ -73,7 +73,7 @@ def test_seeds_without_a_partner_do_not_enter_the_difference():
 def test_the_same_numbers_are_no_difference():
     difference = paired_difference({0: 2.0, 1: 2.1, 2: 2.2}, {0: 2.0, 1: 2.1, 2: 2.2})
     assert (difference.mean, difference.p) == (0, 1)
-    assert judge(difference, Evidence(difference.p), "min") == UNDECIDED
+    assert judge(difference, Evidence(difference.p).shown, "min") == UNDECIDED
 
 
 def reference_holm(p_values):
@@ -102,7 +102,7 @@ def test_without_a_margin_the_correction_is_holms(p_values):
 @settings(deadline=None)
 def test_a_verdict_never_contradicts_its_interval(differences, comparisons, direction):
     difference = paired_difference(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
-    verdict = judge(difference, correct([Evidence(difference.p)] * comparisons)[0], direction)
+    verdict = judge(difference, correct([Evidence(difference.p)] * comparisons)[0].shown, direction)
     if len(differences) < FEWEST_PAIRS:
         assert verdict == TOO_FEW
     elif verdict in (BETTER, WORSE):

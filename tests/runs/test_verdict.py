@@ -47,7 +47,7 @@ def verdicts(truths: Sequence[float], seeds: int, margin: float | None, reports:
         baseline, *others = (dict(enumerate(row)) for row in report)
         differences = [paired_difference(other, baseline) for other in others]
         corrected = correct([evidence(each, margin) for each in differences])
-        found.append([judge(each, p, "min") for each, p in zip(differences, corrected, strict=True)])
+        found.append([judge(each, p.shown, "min") for each, p in zip(differences, corrected, strict=True)])
     return found
 
 
@@ -165,7 +165,7 @@ def test_correction_against_the_procedure_it_stands_for(pairs):
 def test_differences_that_do_not_vary_prove_nothing():
     for shift in (0.0, 0.3):
         difference = paired_difference({0: 2.0 + shift, 1: 2.1 + shift, 2: 2.2 + shift}, {0: 2.0, 1: 2.1, 2: 2.2})
-        assert judge(difference, correct([evidence(difference, 1.0)])[0], "min") == UNDECIDED
+        assert judge(difference, correct([evidence(difference, 1.0)])[0].shown, "min") == UNDECIDED
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.1, float("nan"), float("inf")])

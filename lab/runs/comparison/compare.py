@@ -21,7 +21,7 @@ from lab.runs.comparison.configurations import Configuration, Sort, comparable, 
 from lab.runs.comparison.differences import Difference, Noise, noise, paired_difference
 from lab.runs.comparison.sequential import Look, look_at_all
 from lab.runs.comparison.trends import Grid, Trend, axis_of, trends
-from lab.runs.comparison.verdict import ALPHA, TOO_FEW, UNDECIDED, Evidence, Rule, correct, evidence, judge
+from lab.runs.comparison.verdict import ALPHA, TOO_FEW, UNDECIDED, Evidence, Rule, Shown, correct, evidence, judge
 
 PREVIOUS = "previous"
 COSTS = {"parameters": "parameters", "flops": "training FLOPs", "tokens_seen": "training tokens"}
@@ -327,16 +327,14 @@ def _open(configuration: Configuration, baseline: Configuration, whole_road: boo
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question comes to among all of its report: its interval, its p-values after correction, its last look."""
+    """What a question comes to among all of its report: its interval, what that shows, and by what: p-values after correction,
+    or the last look.
+    """
 
     difference: Difference
-    corrected: Evidence
+    shown: Shown
+    corrected: Evidence | None = None
     look: Look | None = None
-
-    @property
-    def apart(self) -> bool:
-        """Whether the difference is known not to be zero."""
-        return self.corrected.different < ALPHA
 
 
 def _judge(tables: Sequence[Table], rule: Rule) -> list[Table]:
@@ -346,22 +344,22 @@ def _judge(tables: Sequence[Table], rule: Rule) -> list[Table]:
     questions += [(each, None) for table in tables for trend in table.trends for each in trend.asked]
     asked = {difference: found for difference, margin in questions if (found := evidence(difference, margin))}
     if rule.most_seeds is None:
-        answers = dict(zip(asked, map(Answer, asked, correct(list(asked.values()))), strict=True))
+        corrected = correct(list(asked.values()))
+        answers = {each: Answer(each, found.shown, found) for each, found in zip(asked, corrected, strict=True)}
     else:
         answers = _looked(asked, rule, rule.most_seeds)
-    open_ones = sum(any(p >= ALPHA for p in each.corrected.both) for each in answers.values())
+    open_ones = sum(not each.shown.all for each in answers.values())
 
     def comparison(each: Comparison, table: Table) -> Comparison:
         answer = answers.get(each.difference)
         if answer is None:
             return replace(each, margin=margins[table])
-        once = answer.look is None
         return replace(
             each,
             difference=answer.difference,
-            verdict=judge(answer.difference, answer.corrected, table.measure.direction),
-            plain=asked[each.difference] if once else None,
-            corrected=answer.corrected if once else None,
+            verdict=judge(answer.difference, answer.shown, table.measure.direction),
+            plain=asked[each.difference] if answer.look is None else None,
+            corrected=answer.corrected,
             look=answer.look,
             level=ALPHA / max(open_ones, 1),
             margin=margins[table],
@@ -371,7 +369,8 @@ def _judge(tables: Sequence[Table], rule: Rule) -> list[Table]:
         if not all(difference in answers for difference in each.asked):
             return each
         slope, mean = (answers[difference] for difference in each.asked)
-        return replace(each, slope=slope.difference, mean=mean.difference, verdict=each.word(slope.apart, mean.apart))
+        verdict = each.word(slope.shown.different, mean.shown.different)
+        return replace(each, slope=slope.difference, mean=mean.difference, verdict=verdict)
 
     return [
         replace(
@@ -392,6 +391,6 @@ def _looked(asked: Mapping[Difference, Evidence], rule: Rule, most: int) -> dict
         known = math.isfinite(look.low)
         difference = replace(each.first(look.pairs), low=look.low if known else None, high=look.high if known else None)
         # The looks have counted their errors already: what an interval shows is as sure as it has to be.
-        shown = Evidence(1.0 - look.excludes_zero, None if margin is None else 1.0 - look.within(margin))
-        found[each] = Answer(difference, shown, look)
+        shown = Shown(look.excludes_zero, None if margin is None else look.within(margin))
+        found[each] = Answer(difference, shown, look=look)
     return found

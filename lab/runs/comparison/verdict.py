@@ -58,6 +58,24 @@ class Evidence:
     def both(self) -> tuple[float, ...]:
         return (self.different,) if self.equivalent is None else (self.different, self.equivalent)
 
+    @property
+    def shown(self) -> Shown:
+        """What is shown if these are corrected."""
+        return Shown(self.different < ALPHA, None if self.equivalent is None else self.equivalent < ALPHA)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Whether a comparison shows a difference, and whether one of less than the margin; the latter None without a margin."""
+
+    different: bool
+    equivalent: bool | None = None
+
+    @property
+    def all(self) -> bool:
+        """Whether nothing that was asked is open."""
+        return self.different and self.equivalent is not False
+
 
 def evidence(difference: Difference, margin: float | None) -> Evidence | None:
     """The p-values of a comparison before correction; None where there are too few pairs for a verdict."""
@@ -88,12 +106,12 @@ def correct(asked: Sequence[Evidence]) -> list[Evidence]:
     return [Evidence(corrected[place, 0], corrected.get((place, 1))) for place in range(len(asked))]
 
 
-def judge(difference: Difference, corrected: Evidence | None, direction: str) -> str:
+def judge(difference: Difference, shown: Shown, direction: str) -> str:
     """The verdict. A corrected p-value is never under the plain one: no verdict contradicts its interval."""
-    if corrected is None or difference.mean is None or len(difference.seeds) < FEWEST_PAIRS:
+    if difference.mean is None or len(difference.seeds) < FEWEST_PAIRS:
         return TOO_FEW
-    if corrected.equivalent is not None and corrected.equivalent < ALPHA:
+    if shown.equivalent:
         return EQUIVALENT
-    if corrected.different >= ALPHA or not difference.excludes_zero:
+    if not (shown.different and difference.excludes_zero):
         return UNDECIDED
     return BETTER if (difference.mean < 0) == (direction == "min") else WORSE

@@ -26,7 +26,7 @@ from lab.runs.sweep.job import ENDED, PLAN, Job, Planned
 from lab.runs.sweep.live import Live, spoken_time
 from lab.runs.sweep.plan import Plan, apart, bare
 from lab.runs.sweep.pruning import Pruning
-from lab.runs.sweep.queue import shares
+from lab.runs.sweep.shares import shares
 from lab.runs.sweep.stop import SweepStop
 from lab.runs.sweep.trials import has_status
 from lab.runs.sweep.workers import wait_for_orphans, work_together
@@ -177,7 +177,7 @@ def sweep(
         known = planned or job.deliver(queue)  # of a search what it has chosen
         with (
             SweepStop() as stop,
-            Live(described.name or folder.name, job, known, missing, outcome.seconds, queue.maximize) as live,
+            Live(described.name or folder.name, job, known, missing, outcome.seconds, queue.shares.maximize) as live,
         ):
             if jobs is None:
                 work(job, queue, stop, live)

@@ -148,9 +148,9 @@ def apart(overrides: Iterable[str], *keys: str) -> tuple[str, ...]:
     return tuple(word for word in overrides if word.lstrip("+").partition("=")[0] not in ("seed", *keys))
 
 
-def bare(overrides: Iterable[str]) -> str:
-    """What tells a configuration's overrides from those of others: without the seed, as one text."""
-    return " ".join(apart(overrides))
+def bare(overrides: Iterable[str], *keys: str) -> str:
+    """What tells a configuration's overrides from those of others: without the seed and these keys, as one text."""
+    return " ".join(apart(overrides, *keys))
 
 
 def plan(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Trial]:

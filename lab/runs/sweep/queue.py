@@ -1,13 +1,8 @@
-"""Who runs what in a sweep: its shares as the trials of one Optuna study.
+"""Who runs what in a sweep: workers claim the trials of one Optuna study, run them, tell what came out and give them back.
 
-A share is one run, so that seeds of a configuration run side by side. Where something follows from the mean over seeds, as in a
-search by values, or from how the seeds before came out, as where configurations are pruned, it is a configuration with all of
-its seeds: its trial waits, is claimed by a worker, runs with one seed, and waits again until no seed is left. A trial holds the
-results of its seeds, and its value is their mean. Optuna changes a trial from waiting to running for one process alone,
-whatever the storage, and that is the claim.
-
-Several workers may add a trial for the same share at once, when a sweep begins or when one finds another dead. Of such
-twins the first owns the share and the others step back, so every run is made once.
+A trial of one run is claimed once. One of a configuration waits, is claimed by a worker, runs with one seed, and waits again
+until no seed is left. Optuna changes a trial from waiting to running for one process alone, whatever the storage, and that is
+the claim. Twins, which two workers added at once, step back but for the first, so every run is made once.
 """
 
 from __future__ import annotations
@@ -15,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import statistics
 import threading
 import time
 import warnings
@@ -30,9 +24,10 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from lab.runs.sweep.plan import Plan, Point
-from lab.runs.sweep.pruning import Early, Pruning, behind_over_seeds
+from lab.runs.sweep.plan import Point
+from lab.runs.sweep.pruning import Early, Pruning
 from lab.runs.sweep.sampler import Sampler
+from lab.runs.sweep.shares import NO_PRUNING, Shares
 from lab.runs.sweep.storage import patient
 from lab.runs.sweep.trials import (
     Results,
@@ -44,26 +39,10 @@ from lab.runs.sweep.trials import (
     is_run_elsewhere,
     results_of,
     share_of,
-    standing,
 )
 
-NO_PRUNING = Pruning()
 MEETING = 0.5
 """Seconds at most until a worker looks again that met another at the same configuration."""
-
-CRASHES = 2
-"""After so many of its workers have died, a run has failed."""
-
-
-def shares(plan: Plan, pruning: Pruning = NO_PRUNING) -> list[Point]:
-    """What workers claim, in the order to do so: runs, or configurations."""
-    if not _by_run(plan, pruning):
-        return plan.points
-    return [Point(p.number, p.parameters, (seed,)) for seed in plan.seeds for p in plan.points if seed in p.seeds]
-
-
-def _by_run(plan: Plan, pruning: Pruning) -> bool:
-    return plan.sweep.method != "bayes" and pruning == NO_PRUNING
 
 
 @dataclass(frozen=True)
@@ -77,7 +56,7 @@ class Claim:
 
 
 class Queue:
-    """The shares of one sweep.
+    """The shares of one sweep as trials of a study, which any number of workers change at once.
 
     Args:
         storage: of Optuna.
@@ -100,13 +79,10 @@ class Queue:
         known: Callable[[Point], Results],
         pruning: Pruning = NO_PRUNING,
     ) -> None:
-        self.storage, self.sampler, self.metric, self.known, self.pruning = storage, sampler, metric, known, pruning
-        self.plan, self.by_run = sampler.plan, _by_run(sampler.plan, pruning)
-        self.shares = shares(self.plan, pruning)
-        self._mine = {(point.number, point.seeds) for point in self.shares}
+        self.storage, self.sampler, self.known = storage, sampler, known
+        self.shares = Shares(sampler.plan, metric, maximize, pruning)
         direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-        self.maximize = maximize
         self.study_id = storage.get_study_id_from_name(name)
         self.heartbeat: int | None = getattr(storage, "get_heartbeat_interval", lambda: None)()
 
@@ -127,40 +103,33 @@ class Queue:
             again: says of a configuration, a seed and its result whether that is to be made anew; none for never.
         """
         trials = by_point(self._trials())
-        for point in self.shares:
-            mine = [
-                t for t in trials.get(point.number, []) if not self.by_run or point.seeds[0] in t.user_attrs["seeds"]
-            ]
-            last = self._owner(mine, point.seeds)
+        for point in self.shares.all:
+            mine = self.shares.of(point, trials.get(point.number, []))
+            last = self.shares.owner(mine, point.seeds)
             results = {seed: result for seed, result in gathered(mine).items() if seed in point.seeds}
             anew: set[int] = set()
             if again is not None and last is not None and last.state.is_finished():
-                known = Point(point.number, self._chosen(point, mine), point.seeds)
+                known = Point(point.number, self.shares.chosen(point, mine), point.seeds)
                 anew = {seed for seed, result in results.items() if again(known, seed, result)}
             if last is None or anew:
                 self._add(point, mine, results, anew)
 
-    @staticmethod
-    def _chosen(point: Point, trials: list[FrozenTrial]) -> dict[str, Any] | None:
-        """The parameters of a configuration, which a search may have chosen since."""
-        return next((t.user_attrs["parameters"] for t in trials if "parameters" in t.user_attrs), point.parameters)
-
     def _add(self, point: Point, before: list[FrozenTrial], results: Results, anew: set[int]) -> None:
-        chosen = self._chosen(point, before)
+        chosen = self.shares.chosen(point, before)
         if chosen is not None:
             results |= self.known(Point(point.number, chosen, point.seeds))
         attempt = max((t.user_attrs["attempt"] for t in before), default=0) + bool(anew)
         results = {seed: r for seed, r in results.items() if seed not in anew}
-        results = {seed: r for seed, r in (self._fatal(before, attempt) | results).items() if seed in point.seeds}
+        results = {seed: r for seed, r in (self.shares.fatal(before, attempt) | results).items() if seed in point.seeds}
         params: Mapping[str, Any] = {}
         distributions: Mapping[str, Any] = {}
         if point.parameters is not None:
-            seed = point.seeds[0] if self.by_run and self.plan.names_seeds else None
+            seed = point.seeds[0] if self.shares.by_run and self.shares.plan.names_seeds else None
             params, distributions = self.sampler.shown(point.parameters, seed)
         elif chosen is not None:
             same = next(t for t in before if "parameters" in t.user_attrs)
             params, distributions = same.params, same.distributions
-        state, value = self._judged(results, point.seeds)
+        state, value = self.shares.judged(results, point.seeds)
         self.study.add_trial(
             optuna.trial.create_trial(
                 state=state,
@@ -175,7 +144,7 @@ class Queue:
                     **{key: value for t in before for key, value in t.user_attrs.items() if key.startswith("history/")},
                     **{f"result/{seed}": result for seed, result in results.items()},
                 },
-                intermediate_values=self._steps(results, point.seeds),
+                intermediate_values=self.shares.steps(results, point.seeds),
             )
         )
 
@@ -188,14 +157,14 @@ class Queue:
         self.fill()
         trials = self._trials()
         of_point = by_point(trials)
-        waiting = [t for t in trials if t.state == TrialState.WAITING and self._is_mine(t)]
+        waiting = [t for t in trials if t.state == TrialState.WAITING and self.shares.holds(t)]
         met = False
-        for trial in sorted(waiting, key=self._turn):
+        for trial in sorted(waiting, key=self.shares.turn):
             trial_id = self._id(trial)
             number, seeds = share_of(trial)
             if is_run_elsewhere(trial, trials):
                 continue
-            owner = self._owner(of_point[number], seeds)
+            owner = self.shares.owner(of_point[number], seeds)
             if owner is None or owner.number != trial.number:
                 self._set(trial_id, TrialState.FAIL)  # a twin
                 continue
@@ -208,7 +177,7 @@ class Queue:
                         self._set(trial_id, TrialState.FAIL)  # chosen since, for other seeds: `fill` adds it anew
                         return self.claim()
                     self._choose(trial, trial_id)
-                if not self.by_run:  # a search may have chosen what another worker chose in this moment
+                if not self.shares.by_run:  # a search may have chosen what another worker chose in this moment
                     trials = self._trials()
                     if is_run_elsewhere(self.storage.get_trial(trial_id), trials):
                         self._set(trial_id, TrialState.WAITING)
@@ -224,10 +193,6 @@ class Queue:
             time.sleep(random.uniform(0, MEETING))
             return self.claim()
         return None
-
-    def _is_mine(self, trial: FrozenTrial) -> bool:
-        """Whether it is a share of this plan; others may want more seeds in the same study."""
-        return share_of(trial) in self._mine
 
     def _choose(self, trial: FrozenTrial, trial_id: int) -> None:
         """A search's next configuration."""
@@ -253,34 +218,20 @@ class Queue:
         """Keep what a run came to; nothing, where the trial has been given to another worker."""
         with suppress(UpdateFinishedTrialError):
             self.storage.set_trial_user_attr(claim.trial_id, f"result/{claim.seed}", dict(result))
-            for step, value in self._steps({claim.seed or 0: dict(result)}, claim.point.seeds).items():
+            for step, value in self.shares.steps({claim.seed or 0: dict(result)}, claim.point.seeds).items():
                 self.storage.set_trial_intermediate_value(claim.trial_id, step, value)
 
     @patient
     def give_back(self, claim: Claim) -> None:
         """End a claim: the trial waits again, or has its value if no seed is left."""
         results = results_of(self.storage.get_trial(claim.trial_id))
-        state, value = self._judged(results, claim.point.seeds)
+        state, value = self.shares.judged(results, claim.point.seeds)
         waits = state == TrialState.WAITING and bool(results)
-        if waits and self.pruning.over_seeds and self._is_behind(results):
+        if waits and self.shares.pruning.over_seeds and self.shares.is_behind(results, self._trials()):
             state = TrialState.PRUNED
         if state == TrialState.PRUNED and not any(has_status(result, "diverged") for result in results.values()):
             self._withdraw(claim, results)
         self._set(claim.trial_id, state, None if value is None else [value])
-
-    def _is_behind(self, results: Results) -> bool:
-        complete = [
-            t for t in self._trials() if t.state == TrialState.COMPLETE and t.value is not None and self._is_mine(t)
-        ]
-        if not complete:
-            return False
-        best = (max if self.maximize else min)(complete, key=lambda t: t.value or 0.0)
-        sign = -1 if self.maximize else 1
-        mine, theirs = (
-            {seed: sign * value for seed, result in each.items() if isinstance(value := result.get(self.metric), float)}
-            for each in (results, results_of(best))
-        )
-        return behind_over_seeds(mine, theirs)
 
     def _withdraw(self, claim: Claim, results: Results) -> None:
         """Of a configuration that is pruned no seed counts."""
@@ -295,7 +246,8 @@ class Queue:
 
     def early(self, claim: Claim) -> Early | None:
         """What looks at a run on its way, if anything does."""
-        if self.pruning.rule is None:
+        rule, sign = self.shares.pruning.rule, -1 if self.shares.maximize else 1
+        if rule is None:
             return None
         key = f"history/{claim.seed}"
 
@@ -310,7 +262,7 @@ class Queue:
             return [list(history_of(t, key).values()) for number, t in others.items() if number != claim.point.number]
 
         before = history_of(self.storage.get_trial(claim.trial_id), key)
-        return Early(self.pruning.rule, self.metric, -1 if self.maximize else 1, before, remember, others)
+        return Early(rule, self.shares.metric, sign, before, remember, others)
 
     @contextmanager
     def kept(self, claim: Claim) -> Iterator[None]:
@@ -358,92 +310,33 @@ class Queue:
                 self._set(trial_id, TrialState.FAIL)
         self.fill()
 
-    def _fatal(self, trials: list[FrozenTrial], attempt: int) -> Results:
-        """Runs of a configuration that have failed, since in this attempt too many workers died of them."""
-        deaths: dict[int, list[str]] = {}
-        for trial in trials:
-            mine = trial.user_attrs
-            if mine["attempt"] == attempt and "worker" in mine and "blameless" not in mine and self._dead(trial):
-                done = results_of(trial)
-                seed = next((seed for seed in mine["seeds"] if seed not in done), None)
-                if seed is not None:
-                    deaths.setdefault(seed, []).append(mine.get("death", "gave no sign of life"))
-        return {
-            seed: {"status": "failed", "error": f"its process {how[-1]}, {len(how)} times", "seed": seed}
-            for seed, how in deaths.items()
-            if len(how) >= CRASHES
-        }
-
     # What came out
 
     @patient
     def results(self) -> list[tuple[Point, Results]]:
         """Every configuration that is known by now, with its results as far as there are any."""
-        found, trials = [], by_point(self._trials())
-        for point in self.plan.points:
-            chosen = [t for t in trials.get(point.number, []) if "parameters" in t.user_attrs]
-            if chosen:
-                last = max(chosen, key=lambda t: t.number)
-                known = Point(point.number, last.user_attrs["parameters"], point.seeds)
-                found.append((known, standing([t for t in chosen if are_alike(t, last)])))
-        return found
+        return self.shares.results(self._trials())
 
     @patient
     def left(self) -> bool:
         """Whether a share has not ended."""
-        return any(not trial.state.is_finished() and self._is_mine(trial) for trial in self._trials())
+        return any(not trial.state.is_finished() and self.shares.holds(trial) for trial in self._trials())
 
     @patient
     def others_run(self) -> bool:
         """Whether other workers are at what is left of these shares, so that something may come back."""
-        wanted = {point.number: set(point.seeds) for point in self.plan.points}
+        wanted = {point.number: set(point.seeds) for point in self.shares.plan.points}
         running = [t for t in self._trials() if t.state == TrialState.RUNNING]
         return any(wanted.get(number, set()) & set(seeds) for number, seeds in map(share_of, running))
 
     @patient
     def reached(self) -> bool:
         """Whether a configuration has reached the target that ends the sweep."""
-        target = self.plan.sweep.target
+        target = self.shares.plan.sweep.target
         if target is None:
             return False
-        values = [self._judged(results, point.seeds)[1] for point, results in self.results()]
-        return any(v >= target if self.maximize else v <= target for v in values if v is not None)
-
-    def _judged(self, results: Results, seeds: tuple[int, ...]) -> tuple[TrialState, float | None]:
-        """What a trial's results make of it. What diverged or was pruned teaches a search to stay away."""
-        mine = [results[seed] for seed in seeds if seed in results]
-        if any(has_status(result, "pruned") for result in mine):
-            return TrialState.PRUNED, None
-        if len(mine) < len(seeds):
-            return TrialState.WAITING, None
-        if any(has_status(result, "diverged") for result in mine):
-            return TrialState.PRUNED, None
-        values = [result.get(self.metric) for result in mine if has_status(result, "finished")]
-        numbers = [float(value) for value in values if isinstance(value, int | float)]
-        return (TrialState.COMPLETE, statistics.fmean(numbers)) if numbers else (TrialState.FAIL, None)
-
-    def _steps(self, results: Results, seeds: tuple[int, ...]) -> dict[int, float]:
-        """Values of single seeds, as Optuna's intermediate values."""
-        values = {seeds.index(seed): result.get(self.metric) for seed, result in results.items() if seed in seeds}
-        return {step: float(value) for step, value in values.items() if isinstance(value, int | float)}
-
-    def _owner(self, trials: list[FrozenTrial], seeds: tuple[int, ...]) -> FrozenTrial | None:
-        """Of a configuration's trials with these seeds the one that counts: the first of the last attempt."""
-        alive = [t for t in trials if tuple(t.user_attrs["seeds"]) == seeds and not self._dead(t)]
-        return min(alive, key=lambda t: (-t.user_attrs["attempt"], t.number), default=None)
-
-    def _dead(self, trial: FrozenTrial) -> bool:
-        """Whether it ended without its answer: by its worker's death, or as a twin."""
-        answer, _ = self._judged(results_of(trial), tuple(trial.user_attrs["seeds"]))
-        return trial.state == TrialState.FAIL != answer
-
-    def _turn(self, trial: FrozenTrial) -> tuple[int, int]:
-        number, seeds = share_of(trial)
-        if self.by_run:
-            return self.plan.seeds.index(seeds[0]), number
-        done = len(results_of(trial))
-        breadth = self.plan.breadth_first and not self.pruning.over_seeds
-        return (done if breadth else -done), number
+        values = [self.shares.judged(results, point.seeds)[1] for point, results in self.results()]
+        return any(v >= target if self.shares.maximize else v <= target for v in values if v is not None)
 
     def _trials(self) -> list[FrozenTrial]:
         return [t for t in self.study.get_trials(deepcopy=False) if "point" in t.user_attrs]

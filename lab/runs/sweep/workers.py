@@ -22,7 +22,8 @@ from lab.runs.sweep import worker as inside
 from lab.runs.sweep.engine import Watch
 from lab.runs.sweep.job import Job, Planned
 from lab.runs.sweep.processes import context, main_hidden, prepare
-from lab.runs.sweep.queue import CRASHES, Queue
+from lab.runs.sweep.queue import Queue
+from lab.runs.sweep.shares import CRASHES
 from lab.runs.sweep.stop import SweepStop
 
 LOOK = 0.2

@@ -105,7 +105,7 @@ def test_seeds_of_a_configuration_are_run_side_by_side(place, tmp_path):
 def test_a_study_of_configurations_goes_on_run_by_run(place, tmp_path, monkeypatch):
     """As an earlier version left it."""
     with monkeypatch.context() as before:
-        before.setattr("lab.runs.sweep.queue._by_run", lambda plan, pruning: False)
+        before.setattr("lab.runs.sweep.shares._by_run", lambda plan, pruning: False)
         queue = make(place, tmp_path)
         for _ in range(4):
             claim = queue.claim()
@@ -138,7 +138,7 @@ def test_workers_at_once_run_everything_once(place, tmp_path):
 
 def test_twins_step_back(place, tmp_path):
     queue = make(place, tmp_path)
-    for share in queue.shares:
+    for share in queue.shares.all:
         queue._add(share, [], {}, set())
     assert len(finish(queue)) == 6
     states = [t.state for t in queue.study.trials]
@@ -323,7 +323,7 @@ def test_a_search_stopped_and_started_again_chooses_the_same(journal, tmp_path):
 def test_a_random_search_shows_its_values(journal, tmp_path):
     content = SEARCH | {"method": "random", "run_cap": 3}
     queue = make(journal, tmp_path, content)
-    pairs = [(point, seed) for seed in (0, 1) for point in queue.plan.points]
+    pairs = [(point, seed) for seed in (0, 1) for point in queue.shares.plan.points]
     for trial, (point, seed) in zip(queue.study.trials, pairs, strict=True):
         assert trial.params == {"seed": seed} | {name: point.parameters[name] for name in ("x", "n", "k")}
 
@@ -411,7 +411,7 @@ def test_a_worker_waits_for_those_alone_that_run_what_it_wants(place, tmp_path):
 def test_a_run_that_is_under_way_with_other_seeds_is_not_begun(place, tmp_path, monkeypatch):
     """One worker takes whole configurations, as where it prunes."""
     with monkeypatch.context() as before:
-        before.setattr("lab.runs.sweep.queue._by_run", lambda plan, pruning: False)
+        before.setattr("lab.runs.sweep.shares._by_run", lambda plan, pruning: False)
         whole = make(place, tmp_path)
     first = whole.claim()
     single = make(place, tmp_path)
