@@ -303,7 +303,8 @@ def run(
         measure(finished, experiment.decoding)
     stages[None] = read_runs([folder / COMPARE])
     check_measured(experiment.rule, stages)
-    found = judge(experiment.rule, stages, experiment.terms.margin, experiment.terms.most_seeds)
+    terms = experiment.terms
+    found = judge(experiment.rule, stages, terms.margin, terms.most_seeds, terms.match)
     _write(experiment, found, outcome, overrides, folder)
     outcome.report.preface = _preface(experiment, found)
     outcome.report.write_html(folder / PAGE)
@@ -328,7 +329,7 @@ def _check_again(experiment: Experiment, overrides: Sequence[str]) -> None:
 def _preface(experiment: Experiment, found: Sequence[Found]) -> Preface:
     """The claim and what came of it, for its page."""
     lines = [(each.outcome, f"{each.statement}; {each.numbers}") for each in found]
-    rule = how(len(experiment.rule), experiment.terms.margin, experiment.terms.most_seeds)
+    rule = how(len(experiment.rule), experiment.terms.margin, experiment.terms.most_seeds, experiment.terms.match)
     return Preface(experiment.claim, verdict(found), lines, rule)
 
 

@@ -39,6 +39,7 @@ class Comparison:
         look: what the sequential rule says, where seeds are added until it is decided.
         level: the level at which another seed would be judged, for plans.
         margin: of the rule.
+        missed: why no verdict is given on two that were to cost the same; empty where they do.
     """
 
     configuration: Configuration
@@ -51,6 +52,7 @@ class Comparison:
     level: float = ALPHA
     margin: float | None = None
     whole_road: bool = False
+    missed: str = ""
 
     @property
     def corrected_p(self) -> float | None:
@@ -70,7 +72,8 @@ class Comparison:
     @property
     def only_before_correction(self) -> bool:
         """The interval excludes zero, but not after the correction."""
-        return self.verdict == UNDECIDED and self.look is None and self.difference.excludes_zero
+        open_ones = self.verdict == UNDECIDED and self.look is None and not self.missed
+        return open_ones and self.difference.excludes_zero
 
     @property
     def noise(self) -> Noise | None:
@@ -94,10 +97,10 @@ class Comparison:
     def seeds_needed(self) -> int | None:
         """Seeds that decide it 4 times in 5, should the observed mean and spread be the true ones; None over 10,000.
 
-        Decided is better or worse, or with a margin equivalent, whichever takes fewer.
+        Decided is better or worse, or with a margin equivalent, whichever takes fewer. No seed decides what is not matched.
         """
         mean, spread = self.difference.mean, self.difference.sd
-        if self.verdict != UNDECIDED or self.plain is None or mean is None or not spread:
+        if self.verdict != UNDECIDED or self.missed or self.plain is None or mean is None or not spread:
             return None
         plans = [power.seeds_to_find(mean, spread, self.level)]
         if self.margin is not None:
