@@ -1,16 +1,22 @@
 """Experiments: run by one command, judged by the rule of their file, listed with their verdicts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lab.errors import RequestError
 from lab.options import conf_folder
+from lab.runs import experiment
 from lab.runs.comparison.collect import read_runs
 from lab.runs.experiment import experiments, read
 from lab.runs.fair import records
+from lab.runs.sweep.driver import write_plan
 from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.job import Job
+from lab.runs.sweep.plan import Plan
 from tests.runs.test_fair import written
 
 OWN = sorted((conf_folder().parent / "experiments").glob("*/experiment.yaml"))
@@ -136,6 +142,25 @@ def test_a_rule_that_changes_after_the_first_run_is_refused(lab, made, tmp_path)
             else "claim equivalent: attention=mqa to attention=mha then, worse: "
         )
         assert then in ended.err
+
+
+def test_a_stage_that_changes_after_its_first_run_is_refused_before_another_run(made, tmp_path):
+    one = read(made())
+    root = tmp_path / "root"
+    one.terms.write(root / "compare")
+    judged, own = experiment._stage(one, (), root / "compare", one.again["longer"], [0, 1])
+    for name, plan in {"compare": Plan(read_sweep(one.sweep)), "longer": Plan(judged, (), own)}.items():
+        job = Job(plan, root / name)
+        job.folder.mkdir(exist_ok=True)
+        write_plan(job, job.all_planned())
+
+    def driver(*asked):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        experiment.run(one, folder=root, driver=driver)
+    with pytest.raises(RequestError, match=r"again: longer: .*longer: holds another sweep"):
+        experiment.run(replace(one, again={"longer": ["model.context=32"]}), folder=root, driver=driver)
 
 
 @pytest.mark.parametrize(
