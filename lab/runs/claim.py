@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from lab.errors import RequestError
-from lab.runs.comparison.collect import FINISHED, RunRecord, measure_of
+from lab.runs.comparison.collect import FINISHED, RunRecord, measure_of, usual_direction
 from lab.runs.comparison.configurations import key_of
 from lab.runs.comparison.differences import paired_difference
 from lab.runs.comparison.numbers import number, plain, signed
@@ -140,6 +140,32 @@ class Statement:
     def __str__(self) -> str:
         on = f" on {self.measure}" if self.measure else ""
         return f"{self.form}: {self.left} {FORMS[self.form]} {self.right}{on}"
+
+    def check(self, runs: Sequence[RunRecord], stages: Sequence[str], decodes: bool) -> None:
+        """Refuse sides that are not among these configurations and stages, and what can't be measured of them.
+
+        Args:
+            runs: of each configuration what is known beforehand.
+            stages: by their names.
+            decodes: how they decode is measured too.
+
+        Raises:
+            RequestError: it names the nearest, or what is accepted.
+        """
+        for side in (self.left, self.right):
+            side.check(runs, stages)
+        name, headlines = self.measure, [run.measure.name for run in runs]
+        if name is None or name in headlines:
+            return
+        if usual_direction(name) is None:
+            raise RequestError(
+                f"rule: {self}: {name} is nothing of which the better way is known; accepted: {', '.join(headlines[:1])}, "
+                "the other measures of the objective, or a cost such as flops, parameters or seconds"
+            )
+        if name.startswith("decode/") and not decodes:
+            raise RequestError(
+                f"rule: {self}: {name} is measured where decode asks for it, with rows, tokens and times"
+            )
 
     @property
     def plain(self) -> bool:

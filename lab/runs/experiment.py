@@ -276,10 +276,7 @@ def run(
     """
     experiment = replace(experiment, apart=folder)
     folder = folder or Path("runs/experiments") / experiment.name
-    known = records(read_sweep(experiment.sweep), overrides)
-    for statement in experiment.rule:
-        for side in (statement.left, statement.right):
-            side.check(known, list(experiment.again))
+    check_rule(experiment, overrides)
     _check_again(experiment, overrides, folder)
     outcome = fair_sweep(
         experiment.sweep,
@@ -310,6 +307,17 @@ def run(
     outcome.report.preface = _preface(experiment, found)
     outcome.report.write_html(folder / PAGE)
     return Ended(experiment, outcome, found)
+
+
+def check_rule(experiment: Experiment, overrides: Sequence[str] = ()) -> None:
+    """See that each statement is about configurations of the sweep, and about what is measured of them.
+
+    Raises:
+        RequestError: one is not.
+    """
+    known = records(read_sweep(experiment.sweep), overrides)
+    for statement in experiment.rule:
+        statement.check(known, list(experiment.again), experiment.decoding is not None)
 
 
 def _check_again(experiment: Experiment, overrides: Sequence[str], folder: Path) -> None:
