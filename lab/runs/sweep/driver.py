@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +150,10 @@ def sweep(
     job.check_goal()
     job.check_pruning()
     _same_sweep(folder, planned, job)
+    elsewhere = job.elsewhere(storage) if storage else {}
+    planned = [replace(one, elsewhere=elsewhere.get(one.folder)) for one in planned]
     missing = _missing(planned, retry_failed)
-    to_come = [p.config for p in missing] or [example.config] * _to_search(job)
+    to_come = [p.config for p in missing] or [example.config] * _to_search(job, elsewhere)
     results = {one.folder: result for one in planned if (result := files.read_result(one.folder))}
     seconds = estimate_seconds(to_come, _measured(results.values()))
     at_once = max(1, min(jobs or 1, len(to_come)))
@@ -253,12 +255,12 @@ def _alone(folder: Path, storage: str | None) -> Iterator[None]:
         lock.release()
 
 
-def _to_search(job: Job) -> int:
-    """Runs that a search has not made yet, by the folders here."""
+def _to_search(job: Job, elsewhere: Iterable[Path]) -> int:
+    """Runs that a search has not made yet, by the folders here and those of runs made elsewhere."""
     if job.plan.sweep.method != "bayes":
         return 0
-    done = sum(1 for _ in job.folder.glob(f"*/{files.RESULT}"))
-    return max(sum(len(point.seeds) for point in job.plan.points) - done, 0)
+    done = {path.parent for path in job.folder.glob(f"*/{files.RESULT}")}.union(elsewhere)
+    return max(sum(len(point.seeds) for point in job.plan.points) - len(done), 0)
 
 
 def check_same(described: SweepFile, overrides: Sequence[str], folder: Path, own: Mapping[str, Sequence[str]]) -> None:
