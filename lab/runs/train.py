@@ -86,7 +86,7 @@ def continue_run(folder: str | Path, observers: Sequence[Observer] = ()) -> Run:
     folder = Path(folder)
     config = files.read_config(folder)
     result = files.read_result(folder)
-    if result is not None and result["status"] not in ("stopped", "failed"):
+    if result is not None and result["status"] not in files.UNENDED:
         raise RequestError(f"resume: {folder} has ended ({result['status']}); nothing is left to do")
     try:
         check(config)

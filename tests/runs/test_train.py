@@ -128,6 +128,38 @@ continue_run({str(folder)!r}, [kill])
 
 
 @pytest.mark.parametrize(
+    ("left", "status", "advised"),
+    [
+        ("checkpoint", None, True),
+        ("checkpoint", "stopped", True),
+        ("checkpoint", "finished", False),
+        ("half a checkpoint", None, False),
+        ("nothing", None, False),
+        ("wrong terms", None, False),
+    ],
+)
+def test_to_continue_is_advised_only_where_it_can_work(corpus, tmp_path, left, status, advised):
+    wanted, folder = config(corpus), tmp_path / "run"
+    files.open_folder(folder, wanted)
+    if left != "nothing":
+        torch.save({"callbacks": {"Pace": {"spent": {"steps": 1}}}}, folder / files.CHECKPOINT)
+    if left == "half a checkpoint":
+        (folder / files.CHECKPOINT).write_bytes((folder / files.CHECKPOINT).read_bytes()[:100])
+    if left == "wrong terms":
+        path = folder / files.CONFIG
+        path.write_text(path.read_text().replace("validations: ", "validations: -"))
+    if status is not None:
+        (folder / files.RESULT).write_text(json.dumps({"status": status}))
+    with pytest.raises(RequestError, match="holds a run already; choose another") as refused:
+        files.open_folder(folder, wanted)
+    assert ("resume=" in str(refused.value)) == advised
+    if status is None:
+        with pytest.raises(RequestError, match="it runs, or was killed") as refused:
+            lab.load(folder)
+        assert ("resume=" in str(refused.value)) == advised
+
+
+@pytest.mark.parametrize(
     ("code", "asked", "status"), [("1", False, "failed"), ("0", False, "failed"), ("input()", True, "stopped")]
 )
 def test_a_first_rank_that_ends_without_a_word_does_not_leave_the_old_result(
