@@ -288,7 +288,7 @@ def _fit(
     spent = pace.spent
     return record | {
         "status": pace.status,
-        "error": None if pace.status != "diverged" else f"the loss is not finite at step {spent.steps}",
+        "error": None if pace.status != "diverged" else f"the loss is {pace.lost:.3g} at step {spent.steps}",
         **{key: value for key, value in pace.latest.items() if key.startswith(("val/", "train/"))},
         "train/loss": pace.latest.get("train/loss"),
         "flops": spent.flops,
