@@ -15,6 +15,7 @@ from lab.models.model import Costed
 from lab.parts.attention import Memory, width_of_heads
 from lab.parts.block import Block
 from lab.parts.cache import Cache, LayerCache
+from lab.parts.linear import costed
 from lab.parts.position import Position
 from lab.parts.visibility import Full, Visibility
 from lab.values import check_whole
@@ -41,6 +42,7 @@ class Stack(nn.Module):
 
     Raises:
         ValueError: a size under 1, or heads of no width of their own that do not divide the model's.
+        TypeError: a layer that does not say its `flops`.
     """
 
     def __init__(
@@ -67,14 +69,15 @@ class Stack(nn.Module):
         self.position = position(dim=dim, head_dim=head_dim, context=context, heads=heads, causal=causal)
 
         def attend(visibility: Visibility, rotates: bool) -> nn.Module:
-            return attention(dim=dim, heads=heads, head_dim=head_dim, visibility=visibility, norm=norm, rotates=rotates)
+            sizes = {"dim": dim, "heads": heads, "head_dim": head_dim}
+            return costed("attention", attention(**sizes, visibility=visibility, norm=norm, rotates=rotates))
 
         def layer(i: int) -> Block:
             return block(
                 dim=dim,
                 attention=attend(pattern(causal=causal, layer=i), self.position.at(i).rotates),
                 cross=attend(Full(causal=False), False) if encoder_layers else None,
-                ffn=ffn(dim=dim, layer=i),
+                ffn=costed("ffn", ffn(dim=dim, layer=i)),
                 norm=norm,
                 layers=layers,
                 encoder_layers=encoder_layers,

@@ -13,7 +13,7 @@ from lab.layout import Layout
 from lab.parts.balance import Balance
 from lab.parts.dispatch import Dispatch
 from lab.parts.feedforward import FeedForward
-from lab.parts.linear import count, matmul_flops
+from lab.parts.linear import costed, count, matmul_flops
 from lab.parts.router import Router
 
 
@@ -81,7 +81,9 @@ class MixtureOfExperts(nn.Module):
         self.router = router(dim=dim, experts=experts, top_k=top_k)
         self.balance = balance(experts=experts)
         share = 1 / (top_k + shared) if equal_active else 1.0
-        self.experts = nn.ModuleList(expert(dim=dim, share=share, layer=layer) for _ in range(experts))
+        self.experts = nn.ModuleList(
+            costed("expert", expert(dim=dim, share=share, layer=layer)) for _ in range(experts)
+        )
         self.shared = expert(dim=dim, share=share * shared, layer=layer) if shared else None
         self.auxiliary: Tensor | None = None
 

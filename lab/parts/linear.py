@@ -52,6 +52,19 @@ def named_matrices(model: nn.Module) -> Iterator[tuple[str, Tensor, nn.Module]]:
                 yield full, parameter, module
 
 
+def costed(key: str, part: nn.Module) -> nn.Module:
+    """A part of a model that says what it costs, as each is asked before anything is trained.
+
+    Raises:
+        TypeError: it has no `flops`.
+    """
+    if not callable(getattr(part, "flops", None)):
+        raise TypeError(
+            f"{key}: {type(part).__name__} has no flops(lengths), which gives its forward FLOPs on documents of these lengths"
+        )
+    return part
+
+
 def matmul_flops(module: nn.Module) -> int:
     """FLOPs per token of the linear maps inside: 2 for each weight (one multiplication, one addition)."""
     return sum(2 * m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))

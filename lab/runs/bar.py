@@ -46,9 +46,12 @@ class Bar:
         kinds = {
             "train/loss": "loss {:.3f}",
             "val/bpb": "validation {:.4f} bits per byte",
+            "val/loss": "validation loss {:.4f}",
             "val/accuracy": "accuracy {:.3f}",
             "tokens_per_second": "{:,.0f} tokens/s",
         }
+        if not self.shown.keys().isdisjoint(("val/bpb", "val/accuracy")):
+            del kinds["val/loss"]
         return "  ".join(text.format(self.shown[key]) for key, text in kinds.items() if key in self.shown)
 
 

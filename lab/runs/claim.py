@@ -12,17 +12,18 @@ import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from lab.errors import RequestError
-from lab.runs.comparison.collect import FINISHED, RunRecord, measure_of
+from lab.runs.comparison.collect import FINISHED, RunRecord, measure_of, usual_direction
 from lab.runs.comparison.configurations import key_of
 from lab.runs.comparison.differences import paired_difference
 from lab.runs.comparison.numbers import number, plain, signed
 from lab.runs.comparison.sequential import interval, repeated_interval
 from lab.runs.comparison.verdict import ALPHA, FEWEST_PAIRS
+from lab.runs.terms import MISSED, missed
 from lab.values import is_number
 
 VERDICTS = CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
@@ -140,6 +141,32 @@ class Statement:
         on = f" on {self.measure}" if self.measure else ""
         return f"{self.form}: {self.left} {FORMS[self.form]} {self.right}{on}"
 
+    def check(self, runs: Sequence[RunRecord], stages: Sequence[str], decodes: bool) -> None:
+        """Refuse sides that are not among these configurations and stages, and what can't be measured of them.
+
+        Args:
+            runs: of each configuration what is known beforehand.
+            stages: by their names.
+            decodes: how they decode is measured too.
+
+        Raises:
+            RequestError: it names the nearest, or what is accepted.
+        """
+        for side in (self.left, self.right):
+            side.check(runs, stages)
+        name, headlines = self.measure, [run.measure.name for run in runs]
+        if name is None or name in headlines:
+            return
+        if usual_direction(name) is None:
+            raise RequestError(
+                f"rule: {self}: {name} is nothing of which the better way is known; accepted: {', '.join(headlines[:1])}, "
+                "the other measures of the objective, or a cost such as flops, parameters or seconds"
+            )
+        if name.startswith("decode/") and not decodes:
+            raise RequestError(
+                f"rule: {self}: {name} is measured where decode asks for it, with rows, tokens and times"
+            )
+
     @property
     def plain(self) -> bool:
         """It is about runs as they were trained, by their headline."""
@@ -155,6 +182,7 @@ class Found:
         measure: by which it was judged, and its values on both sides.
         pairs: seeds that both sides finished.
         difference, low, high: left less right; the ends None where there are too few pairs.
+        missed: why it is open whatever its interval, of two that were to cost the same; empty where they do.
     """
 
     statement: Statement
@@ -166,11 +194,13 @@ class Found:
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    missed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         kept = ("outcome", "measure", "pairs", "left", "right", "difference", "low", "high")
-        return {"statement": str(self.statement), **{key: getattr(self, key) for key in kept}}
+        said = {"statement": str(self.statement), **{key: getattr(self, key) for key in kept}}
+        return said | ({"missed": self.missed} if self.missed else {})
 
     def sentence(self) -> str:
         """For a person."""
@@ -186,6 +216,7 @@ class Found:
         return (
             f"{self.measure} {number(self.left or 0, digits)} and {number(self.right or 0, digits)}, difference "
             f"{signed(self.difference, digits)}{'' if self.low is None else f' [{low}, {high}]'} over {self.pairs} seeds"
+            f"{self.missed and f'; {self.missed}'}"
         )
 
 
@@ -195,7 +226,7 @@ def verdict(found: Sequence[Found]) -> str:
     return REFUTED if CONTRADICTED in outcomes else UNDECIDED if OPEN in outcomes or not found else CONFIRMED
 
 
-def how(statements: int, margin: float | None, most: int | None) -> str:
+def how(statements: int, margin: float | None, most: int | None, match: str | None = None) -> str:
     """How the verdict is reached, for a reader of the page, on which the comparisons of the sweep stand too."""
     said = (
         "The statements were fixed before the first run. The claim is confirmed when all of them hold, refuted when one is "
@@ -210,6 +241,8 @@ def how(statements: int, margin: float | None, most: int | None) -> str:
     said += ". "
     if margin is not None:
         said += f"A difference of up to {margin:g} in the headline measure makes none. "
+    if match is not None:
+        said += f"A statement on two whose cost in {match} differs by more than {MISSED:.0%} is open. "
     return said + (
         "The comparisons of the sweep ask other questions and share 5% of their own, so that the two may part where it is "
         "close: the verdict on the claim is this one."
@@ -221,6 +254,7 @@ def judge(
     stages: Mapping[str | None, Sequence[RunRecord]],
     margin: float | None = None,
     most: int | None = None,
+    match: str | None = None,
 ) -> list[Found]:
     """What came of each statement.
 
@@ -229,8 +263,18 @@ def judge(
         stages: the runs as they were trained, under None, and as they were judged again, by the stage's name.
         margin: the largest difference that makes none, in the unit of the headline.
         most: where seeds were added until it was decided, how many at most.
+        match: what both sides were to cost the same in, as they were trained; a statement on two that do not is open.
     """
-    return [_judge(each, stages, margin, most, ALPHA / len(rule)) for each in rule]
+    found = [_judge(each, stages, margin, most, ALPHA / len(rule)) for each in rule]
+    return found if match is None else [_withheld(each, stages.get(None, ()), match) for each in found]
+
+
+def _withheld(found: Found, trained: Sequence[RunRecord], match: str) -> Found:
+    """Open, where the two sides do not cost the same."""
+    statement = found.statement
+    sides = [list(_runs_of(side, trained).values()) for side in (statement.left, statement.right)]
+    why = missed(match, *sides)
+    return replace(found, outcome=OPEN, missed=why) if why else found
 
 
 def check_measured(rule: Sequence[Statement], stages: Mapping[str | None, Sequence[RunRecord]]) -> None:

@@ -30,8 +30,9 @@ from lab.runs.decoding import Decoding, measure
 from lab.runs.fair import Left, fair_sweep, records
 from lab.runs.report import Preface, Report
 from lab.runs.sweep import Outcome, sweep
-from lab.runs.sweep.driver import PAGE
-from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.driver import PAGE, check_same, plan_of
+from lab.runs.sweep.file import SweepFile, read_sweep
+from lab.runs.sweep.job import PLAN
 from lab.runs.sweep.plan import apart, bare, plan
 from lab.runs.terms import Terms
 
@@ -275,11 +276,8 @@ def run(
     """
     experiment = replace(experiment, apart=folder)
     folder = folder or Path("runs/experiments") / experiment.name
-    known = records(read_sweep(experiment.sweep), overrides)
-    for statement in experiment.rule:
-        for side in (statement.left, statement.right):
-            side.check(known, list(experiment.again))
-    _check_again(experiment, overrides)
+    check_rule(experiment, overrides)
+    _check_again(experiment, overrides, folder)
     outcome = fair_sweep(
         experiment.sweep,
         overrides,
@@ -303,32 +301,49 @@ def run(
         measure(finished, experiment.decoding)
     stages[None] = read_runs([folder / COMPARE])
     check_measured(experiment.rule, stages)
-    found = judge(experiment.rule, stages, experiment.terms.margin, experiment.terms.most_seeds)
+    terms = experiment.terms
+    found = judge(experiment.rule, stages, terms.margin, terms.most_seeds, terms.match)
     _write(experiment, found, outcome, overrides, folder)
     outcome.report.preface = _preface(experiment, found)
     outcome.report.write_html(folder / PAGE)
     return Ended(experiment, outcome, found)
 
 
-def _check_again(experiment: Experiment, overrides: Sequence[str]) -> None:
-    """See that each stage's words mean something for every configuration.
+def check_rule(experiment: Experiment, overrides: Sequence[str] = ()) -> None:
+    """See that each statement is about configurations of the sweep, and about what is measured of them.
 
     Raises:
-        RequestError: they do not.
+        RequestError: one is not.
+    """
+    known = records(read_sweep(experiment.sweep), overrides)
+    for statement in experiment.rule:
+        statement.check(known, list(experiment.again), experiment.decoding is not None)
+
+
+def _check_again(experiment: Experiment, overrides: Sequence[str], folder: Path) -> None:
+    """See that each stage's words mean something for every configuration, and are those of its runs so far.
+
+    Raises:
+        RequestError: they do not, or are others.
     """
     given = dict.fromkeys(apart(trial.overrides) for trial in plan(read_sweep(experiment.sweep), overrides))
     for name, words in experiment.again.items():
-        for each in given:
-            try:
+        try:
+            for each in given:
                 compose(*each, *words)
-            except RequestError as error:
-                raise RequestError(f"{experiment.folder / FILE}: again: {name}: {error}") from None
+            if all((folder / place / PLAN).exists() for place in (COMPARE, name)):
+                typed = {word for each in plan_of(folder / name) for word in each["overrides"]}
+                seeds = [int(word.removeprefix("seed=")) for word in typed if word.startswith("seed=")]
+                judged, own = _stage(experiment, overrides, folder / COMPARE, words, sorted(seeds))
+                check_same(judged, overrides, folder / name, own)
+        except RequestError as error:
+            raise RequestError(f"{experiment.folder / FILE}: again: {name}: {error}") from None
 
 
 def _preface(experiment: Experiment, found: Sequence[Found]) -> Preface:
     """The claim and what came of it, for its page."""
     lines = [(each.outcome, f"{each.statement}; {each.numbers}") for each in found]
-    rule = how(len(experiment.rule), experiment.terms.margin, experiment.terms.most_seeds)
+    rule = how(len(experiment.rule), experiment.terms.margin, experiment.terms.most_seeds, experiment.terms.match)
     return Preface(experiment.claim, verdict(found), lines, rule)
 
 
@@ -370,6 +385,17 @@ def _again(
     seeds = sorted(set.intersection(*seeds_of.values()))
     if not seeds:
         raise RequestError(f"again: {compared} holds no seed that all configurations finished")
+    say(f"{name}: every run again with {' '.join(words)}")
+    judged, own = _stage(experiment, overrides, compared, words, seeds)
+    return driver(judged, overrides, folder / name, experiment.terms.baseline, False, False, None, jobs, own)
+
+
+def _stage(
+    experiment: Experiment, overrides: Sequence[str], compared: Path, words: Sequence[str], seeds: Sequence[int]
+) -> tuple[SweepFile, dict[str, list[str]]]:
+    """The sweep that judges these seeds again, and what each of its configurations has beyond the file: it starts from the run
+    that was compared, and trains no step.
+    """
     terms = Terms.read(compared) or Terms()
 
     def more(given: Sequence[str]) -> list[str]:
@@ -378,10 +404,8 @@ def _again(
         unset = [f"{key}=null" for key in sorted(budgets)]
         return [*own, *words, *unset, "budget.steps=0", f"start={compared}"]
 
-    say(f"{name}: every run again with {' '.join(words)}")
-    judged = read_sweep(experiment.sweep).changed({"seed": {"values": seeds}})
-    own = {bare(trial.overrides): more(trial.overrides) for trial in plan(judged, overrides)}
-    return driver(judged, overrides, folder / name, experiment.terms.baseline, False, False, None, jobs, own)
+    judged = read_sweep(experiment.sweep).changed({"seed": {"values": list(seeds)}})
+    return judged, {bare(trial.overrides): more(trial.overrides) for trial in plan(judged, overrides)}
 
 
 def _write(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lab.console import say
 from lab.errors import RequestError
@@ -138,10 +139,15 @@ def _variants(described: SweepFile, overrides: Sequence[str]) -> list[Variant]:
 
 
 def _record(words: Sequence[str]) -> RunRecord:
-    from lab.config import compose, identity
+    from lab.config import compose, identity, trusted
 
     config = compose(*words)
-    found = {"configuration": identity(config), "choices": dict(config.choices)}
+    objective: Any = trusted("objective._target_", config.objective._target_)
+    found = {
+        "configuration": identity(config),
+        "choices": dict(config.choices),
+        "headline": dict(objective.headline),
+    }
     return RunRecord(Path(), NOT_STARTED, result=found, overrides=tuple(words))
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lab.atomic import append_whole, write_atomically
-from lab.config import resolved
+from lab.config import check, resolved
 from lab.errors import RequestError
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ CONFIG, OVERRIDES, RESULT, METRICS, TOKENIZER = (
     "tokenizer.json",
 )
 WEIGHTS, CHECKPOINT = Path("checkpoints/model.safetensors"), Path("checkpoints/last.ckpt")
+UNENDED = ("stopped", "failed")
+"""How runs end that may be continued."""
 HEAD = "objective."
 NEEDED = {
     "choices": DictConfig, "model.build._target_": str, "model.layers": int, "init._target_": str, "objective._target_": str,
@@ -75,7 +77,8 @@ def open_folder(folder: Path, config: DictConfig) -> None:
         RequestError: the folder holds a run already, or cannot be written.
     """
     if os.path.exists(folder / CONFIG):
-        raise RequestError(f"folder: {folder} holds a run already; choose another, or continue it with resume={folder}")
+        mend = f", or continue it with resume={folder}" if can_continue(folder) else ""
+        raise RequestError(f"folder: {folder} holds a run already; choose another{mend}")
     create(folder)
     try:
         (folder / CHECKPOINT.parent).mkdir(exist_ok=True)
@@ -86,6 +89,17 @@ def open_folder(folder: Path, config: DictConfig) -> None:
             if made.is_dir() and not any(made.iterdir()):
                 made.rmdir()
         raise RequestError(f"folder: {folder} cannot be written ({error.strerror or error})") from None
+
+
+def can_continue(folder: Path) -> bool:
+    """Whether a run was stopped, has failed or was killed, and left what it continues from."""
+    try:
+        result = read_result(folder)
+        check(read_config(folder))
+        read_checkpoint(folder)
+    except RequestError:
+        return False
+    return result is None or result["status"] in UNENDED
 
 
 def take_up(folder: Path, step: int) -> None:
@@ -333,5 +347,6 @@ def load(folder: str | Path) -> Run:
     config = read_config(folder)
     result = read_result(folder)
     if result is None:
-        raise RequestError(f"{folder}: the run has no {RESULT} yet; it runs, or was killed (lab train resume={folder})")
+        mend = f" (lab train resume={folder})" if can_continue(folder) else " before it left anything to continue from"
+        raise RequestError(f"{folder}: the run has no {RESULT} yet; it runs, or was killed{mend}")
     return Run(folder, config, result)

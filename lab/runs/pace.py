@@ -26,6 +26,15 @@ Observer = Callable[[Mapping[str, Any]], None]
 """Called with each measurement: `step`, `progress` from 0 to 1, what was spent, and what was measured."""
 
 
+MOST_NATS = 2.0**24
+"""A loss per target from which on float32 can't tell two a nat apart: what stands there is rounding."""
+
+
+def is_lost(loss: float) -> bool:
+    """Whether a loss per target says that a run has diverged: it is no number, or too large to mean anything."""
+    return not abs(loss) < MOST_NATS
+
+
 class Pruned(Exception):
     """What an observer raises to end a run before its budget is spent."""
 
@@ -35,7 +44,7 @@ class Pace(pl.Callback):
 
     Between two optimizer steps, never within one, it measures, validates, saves, and ends the run: when the budget is
     spent, when `stop_requested` says so (status stopped), when an observer raises `Pruned` (status pruned) or when the loss
-    is not finite (status diverged).
+    is not finite or over `MOST_NATS` (status diverged).
 
     Args:
         budget: how long to train.
@@ -75,6 +84,7 @@ class Pace(pl.Callback):
         self.latest: dict[str, Any] = {}
         self.unreported = (0.0, 0)
         self.status = "finished"
+        self.lost: float | None = None
         self.pruned = False
         self.validated = 0
         self.micro = 0
@@ -185,8 +195,7 @@ class Pace(pl.Callback):
         nats, targets = module.take_loss()
         together = _over_ranks(_pair(nats, targets), module.device)
         loss = (together[0] / together[1].clamp_min(1)).item()
-        if not math.isfinite(loss):
-            self.status = "diverged"
+        self._see(loss)
         now = time.perf_counter()
         rate = (self.spent.tokens - self.logged_tokens) / (now - self.logged_at)
         self.logged_at, self.logged_tokens = now, self.spent.tokens
@@ -213,13 +222,17 @@ class Pace(pl.Callback):
         module.train()
         sums = _over_ranks(torch.stack([sums for sums, _ in parts]).double().sum(0).cpu(), module.device)
         outputs = _gathered([output for _, some in parts for output in some])
-        if not math.isfinite(sums[0]):
-            self.status = "diverged"
+        self._see((sums[0] / sums[1].clamp_min(1)).item())
         measured = module.scores(sums, self.text_bytes if self.lossless else None) | module.judge(outputs)
         lost = time.perf_counter() - began
         self.clock += lost
         self.logged_at += lost
         return measured
+
+    def _see(self, loss: float) -> None:
+        """Whether the run has diverged, by a loss per target."""
+        if is_lost(loss):
+            self.status, self.lost = "diverged", loss
 
     def _tell(self, measured: dict[str, Any]) -> None:
         self.latest |= measured

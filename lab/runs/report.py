@@ -16,7 +16,7 @@ from lab.runs.comparison.differences import CONFIDENCE
 from lab.runs.comparison.numbers import plain
 from lab.runs.comparison.scaling import Scaling, scaling
 from lab.runs.comparison.verdict import BETTER, EQUIVALENT, TOO_FEW, UNDECIDED, WORSE
-from lab.runs.terms import agreed, given, kept
+from lab.runs.terms import agreed, given, kept, withhold
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -67,6 +67,7 @@ def report(
         baseline = before.baseline
     apart = {word for word in given(terms, runs) if word.partition("=")[0] not in scale}
     results = compare(runs, baseline, before.rule(margin, most_seeds), scale, searched(paths), apart)
+    results = withhold(results, terms)
     said = [note for folder, each in terms.items() for note in each.notes(results, folder)]
     return Report(paths, replace(results, notes=[*said, *results.notes]))
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lab.atomic import write_atomically
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.comparison.collect import RunRecord
-from lab.runs.comparison.compare import Configuration, Results, Table
+from lab.runs.comparison.compare import Comparison, Configuration, Results, Table
 from lab.runs.comparison.labels import listing
-from lab.runs.comparison.verdict import Rule
+from lab.runs.comparison.verdict import TOO_FEW, UNDECIDED, Rule
 from lab.runs.tune import SEED, Choice, Tuning
 
 FILE = "terms.json"
 
 MISSED = 0.05
-"""How far a cost may be from what it was to match."""
+"""How far a cost may be from what it was to match, as a share of it."""
 
 KEPT = {"parameters": "parameters", "parameters_active": "parameters_active", "flops": "flops", "tokens": "tokens_seen"}
 """Where a run's record holds what was matched."""
@@ -145,18 +146,17 @@ class Terms:
     def _matched(self, table: Table, folder: Path) -> str:
         """How close each came, by what the runs themselves recorded."""
         baseline = table.baseline or table.configurations[0]
-        own, ratios = _cost(baseline, str(self.match)), {}
+        ratios = {}
         for each in table.configurations:
-            cost = _cost(each, str(self.match))
-            here = any(run.folder.resolve().is_relative_to(folder.resolve()) for run in each.all)
-            if here and each is not baseline and own and cost is not None:
-                ratios[" ".join([each.label, *self._matching(each)])] = cost / own
+            ratio = cost_ratio(str(self.match), each.all, baseline.all)
+            if _is_in(each, folder) and each is not baseline and ratio is not None:
+                ratios[" ".join([each.label, *self._matching(each)])] = ratio
         if not ratios:
             return ""
         by = f" by {self.size}" if self.size else ""
         said = f"Matched in {self.match}{by}: {listing([f'{label} {ratio:.3f}' for label, ratio in ratios.items()])} "
         missed = [label for label, ratio in ratios.items() if abs(ratio - 1) > MISSED]
-        far = f" Farther than {MISSED:.0%}, so that they do not count as matched: {listing(missed)}." if missed else ""
+        far = f" Farther than {MISSED:.0%}, so that none is judged against it: {listing(missed)}." if missed else ""
         return f"{said}of those of {baseline.label}.{far}"
 
     def _matching(self, configuration: Configuration) -> list[str]:
@@ -180,11 +180,59 @@ class Terms:
         )
 
 
-def _cost(configuration: Configuration, what: str) -> float | None:
+def cost_ratio(what: str, mine: Sequence[RunRecord], theirs: Sequence[RunRecord]) -> float | None:
+    """What these runs cost over what those do, by what was matched; None where either is not on record."""
+    costs = _cost(mine, what), _cost(theirs, what)
+    return costs[0] / costs[1] if costs[0] is not None and costs[1] else None
+
+
+def missed(what: str, mine: Sequence[RunRecord], theirs: Sequence[RunRecord]) -> str:
+    """Why no verdict is given on two sides that were to cost the same, and what they differ in; empty where they do."""
+    ratio = cost_ratio(what, mine, theirs)
+    if ratio is None or abs(ratio - 1) <= MISSED:
+        return ""
+    return f"not matched: {what} {ratio:.3f} of the other's, farther than {MISSED:.0%}"
+
+
+def withhold(results: Results, found: Mapping[Path, Terms]) -> Results:
+    """The results without a verdict on any two that were to cost the same and did not, nor on a trend over such two."""
+
+    def why(each: Comparison) -> str:
+        sides = each.configuration, each.baseline
+        asked = [terms.match for folder, terms in found.items() if all(_is_in(side, folder) for side in sides)]
+        return next(filter(None, (missed(what, sides[0].all, sides[1].all) for what in asked if what)), "")
+
+    def table(given: Table) -> Table:
+        compared = [replace(each, missed=why(each)) for each in given.comparisons]
+        compared = [
+            replace(each, verdict=UNDECIDED) if each.missed and each.verdict != TOO_FEW else each for each in compared
+        ]
+        unequal = {each.configuration for each in compared if each.missed}
+        trends = [
+            replace(each, verdict=UNDECIDED)
+            if each.verdict != TOO_FEW and not unequal.isdisjoint(given.grid[each.variant].values())
+            else each
+            for each in given.trends
+        ]
+        return replace(given, comparisons=compared, trends=trends)
+
+    return replace(results, tables=list(map(table, results.tables)))
+
+
+def _is_in(configuration: Configuration, folder: Path) -> bool:
+    return any(run.folder.resolve().is_relative_to(folder.resolve()) for run in configuration.all)
+
+
+def _cost(runs: Sequence[RunRecord], what: str) -> float | None:
     """The mean over seeds; time is that of the training alone."""
+
+    def average(key: str) -> float | None:
+        numbers = [number for run in runs if (number := run.number(key)) is not None]
+        return fmean(numbers) if numbers else None
+
     if what != "time":
-        return configuration.average(KEPT[what])
-    tokens, rate = configuration.average("tokens_seen"), configuration.average("tokens_per_second")
+        return average(KEPT[what])
+    tokens, rate = average("tokens_seen"), average("tokens_per_second")
     return tokens / rate if tokens and rate else None
 
 

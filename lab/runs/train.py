@@ -86,7 +86,7 @@ def continue_run(folder: str | Path, observers: Sequence[Observer] = ()) -> Run:
     folder = Path(folder)
     config = files.read_config(folder)
     result = files.read_result(folder)
-    if result is not None and result["status"] not in ("stopped", "failed"):
+    if result is not None and result["status"] not in files.UNENDED:
         raise RequestError(f"resume: {folder} has ended ({result['status']}); nothing is left to do")
     try:
         check(config)
@@ -288,7 +288,7 @@ def _fit(
     spent = pace.spent
     return record | {
         "status": pace.status,
-        "error": None if pace.status != "diverged" else f"the loss is not finite at step {spent.steps}",
+        "error": None if pace.status != "diverged" else f"the loss is {pace.lost:.3g} at step {spent.steps}",
         **{key: value for key, value in pace.latest.items() if key.startswith(("val/", "train/"))},
         "train/loss": pace.latest.get("train/loss"),
         "flops": spent.flops,

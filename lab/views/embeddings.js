@@ -36,15 +36,18 @@ function frame() { // pixels of a share of the plane, and where its corner stand
 
 function place() {
   const { scale, x, y } = frame(), right = home.clientWidth, taken = [];
+  const dots = at.map(([across, down]) => [x + across * scale, y + down * scale]);
   points.forEach((group, n) => {
-    const [px, py] = [x + at[n][0] * scale, y + at[n][1] * scale], word = group.lastChild;
+    const [px, py] = dots[n], width = widths[n];
     group.setAttribute("transform", `translate(${px} ${py})`);
-    const left = px + 7 + widths[n] > right; // of its point, where there is no room beside it
-    word.setAttribute("x", left ? -7 - widths[n] : 7);
-    const from = px + (left ? -7 - widths[n] : 7);
-    const crowded = taken.some(([x0, y0, x1]) => from < x1 && x0 < from + widths[n] && Math.abs(py - y0) < 13);
+    const free = (from) => !taken.some(([x0, y0, x1]) => from < x1 && x0 < from + width && Math.abs(py - y0) < 13)
+      && !dots.some(([x0, y0], m) => m !== n && from - 5 < x0 && x0 < from + width + 5 && Math.abs(py - y0) < 12);
+    const inside = (from) => from >= 0 && from + width <= right;
+    const side = [7, -7 - width].find((each) => inside(px + each) && free(px + each)); // of its point; none where both are taken
+    const crowded = side === undefined;
+    group.lastChild.setAttribute("x", side ?? (px + 7 + width > right ? -7 - width : 7));
     group.classList.toggle("crowded", crowded);
-    if (!crowded) taken.push([from, py, from + widths[n]]);
+    if (!crowded) taken.push([px + side, py, px + side + width]);
   });
 }
 

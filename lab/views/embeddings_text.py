@@ -61,7 +61,9 @@ def show_plane(found: Plane) -> None:
         room = line[max(0, start - 1) : start + len(word) + 3]
         if start >= 0 and all(sign == " " for sign in room):
             line[start : start + len(word) + 2] = ["·", *word, " "]
-        elif line[column] == " ":
+        elif line[column] == " " and (
+            column == 0 or line[column - 1] in " ·"
+        ):  # one behind a name would seem to be its own
             line[column], hidden = "·", hidden + 1
         else:
             hidden += 1

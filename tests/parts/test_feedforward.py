@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+import lab
+from lab.config import meta_model
+from lab.errors import RequestError
 from lab.parts.activation import ACTIVATIONS
 from lab.parts.experts import MixtureOfExperts
 from lab.parts.feedforward import Dense, Gated
@@ -109,6 +112,16 @@ def test_the_gradient_knows_what_was_dropped(make):
     assert torch.autograd.gradcheck(drawn, (x, *layer.parameters()))
     assert not torch.equal(layer(x), layer(x))
     assert torch.equal(layer.eval()(x), layer(x))
+
+
+@pytest.mark.parametrize(("word", "key"), [("ffn=gated", "ffn"), ("ffn=moe", "expert")])
+def test_a_layer_that_does_not_say_what_it_costs_is_named(monkeypatch, word, key):
+    config = lab.compose("preset=tiny", word)
+    made = Gated if key == "ffn" else type(lab.build(config).blocks[0].ffn.experts[0])
+    monkeypatch.setattr(made, "flops", None)
+    for build in (lab.build, meta_model):
+        with pytest.raises(RequestError, match=rf"^{key}: {made.__name__} has no flops\(lengths\), which gives"):
+            build(config)
 
 
 def test_unknown_activations_and_empty_layers_are_refused():

@@ -125,6 +125,21 @@ def test_stages_are_paired_by_seed():
     assert "a=1 in twice" in one.sentence()
 
 
+@pytest.mark.parametrize(("rate", "outcome"), [(100.0, "holds"), (96.0, "holds"), (90.0, "open")])
+def test_a_statement_on_two_that_do_not_cost_the_same_is_open(rate, outcome):
+    stages = {
+        None: [
+            *runs(2 + SPREAD - 0.1, "a=1", tokens_seen=1000, tokens_per_second=rate),
+            *runs(np.full(5, 2.0), "a=2", tokens_seen=1000, tokens_per_second=100.0),
+        ]
+    }
+    stages["again"] = [replace(run, result={**run.result, "tokens_seen": 0}) for run in stages[None]]
+    for text in ("a=1 over a=2", "a=1 in again over a=2 in again"):
+        (one,) = judge([Statement.read({"better": text})], stages, match="time")
+        assert (one.outcome, "time 1.111 of the other's" in one.sentence()) == (outcome, outcome == "open")
+        assert ("missed" in one.to_json()) == (outcome == "open")
+
+
 def test_different_data_is_not_compared():
     stages = {None: [*runs([2.0] * 3, "a=1"), *runs([2.0] * 3, "a=2", data_fingerprint="other")]}
     with pytest.raises(RequestError, match="different data, and are not compared"):

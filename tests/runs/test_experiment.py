@@ -1,18 +1,24 @@
 """Experiments: run by one command, judged by the rule of their file, listed with their verdicts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lab.errors import RequestError
 from lab.options import conf_folder
+from lab.runs import experiment
 from lab.runs.comparison.collect import read_runs
 from lab.runs.experiment import experiments, read
-from lab.runs.fair import records
+from lab.runs.sweep.driver import write_plan
 from lab.runs.sweep.file import read_sweep
+from lab.runs.sweep.job import Job
+from lab.runs.sweep.plan import Plan
 from tests.runs.test_fair import written
 
+MEASURED = {"better": "attention=mqa over attention=mha on decode/cache_bytes"}
 OWN = sorted((conf_folder().parent / "experiments").glob("*/experiment.yaml"))
 
 
@@ -114,10 +120,10 @@ def test_other_terms_of_decoding_are_measured_anew(lab, made, tmp_path):
 
 
 def test_a_measure_that_no_run_has_is_no_open_question(lab, made):
-    made(until_decided=None, again=None, decode=None, rule=[{"better": "attention=mqa over attention=mha on nosuch"}])
+    made(until_decided=None, again=None, decode=None, rule=[{"better": "attention=mqa over attention=mha on val/chrf"}])
     ended = lab("experiment", "sharing")
     assert ended.code == 2
-    assert "nosuch is nothing that these runs measure; accepted: " in ended.err
+    assert "val/chrf is nothing that these runs measure; accepted: " in ended.err
 
 
 def test_a_rule_that_changes_after_the_first_run_is_refused(lab, made, tmp_path):
@@ -136,6 +142,25 @@ def test_a_rule_that_changes_after_the_first_run_is_refused(lab, made, tmp_path)
             else "claim equivalent: attention=mqa to attention=mha then, worse: "
         )
         assert then in ended.err
+
+
+def test_a_stage_that_changes_after_its_first_run_is_refused_before_another_run(made, tmp_path):
+    one = read(made())
+    root = tmp_path / "root"
+    one.terms.write(root / "compare")
+    judged, own = experiment._stage(one, (), root / "compare", one.again["longer"], [0, 1])
+    for name, plan in {"compare": Plan(read_sweep(one.sweep)), "longer": Plan(judged, (), own)}.items():
+        job = Job(plan, root / name)
+        job.folder.mkdir(exist_ok=True)
+        write_plan(job, job.all_planned())
+
+    def driver(*asked):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        experiment.run(one, folder=root, driver=driver)
+    with pytest.raises(RequestError, match=r"again: longer: .*longer: holds another sweep"):
+        experiment.run(replace(one, again={"longer": ["model.context=32"]}), folder=root, driver=driver)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +187,11 @@ def test_wrong_requests(lab, made, arguments, said):
         ({"claim": None}, "claim: is missing"),
         ({"rule": [{"better": "attention=mqq over attention=mha"}]}, "did you mean attention=mqa"),
         ({"rule": [{"better": "attention=mqa in loonger over attention=mha"}]}, "did you mean longer"),
+        (
+            {"rule": [{"better": "attention=mqa over attention=mha on nosuch"}]},
+            "nosuch is nothing of which the better way",
+        ),
+        ({"rule": [MEASURED], "decode": None}, "decode/cache_bytes is measured where decode asks for it"),
         ({"margin": None}, "equivalent takes a margin"),
         ({"margin": "wide"}, "margin: 'wide'; a number above 0"),
         ({"decode": {"rows": 0}}, "decode.rows: 0; a whole number, at least 1"),
@@ -187,10 +217,7 @@ def test_a_wrong_file_is_refused_before_anything_runs(lab, made, tmp_path, more,
 def test_the_experiments_of_the_lab_can_run(path):
     """Every statement is about a configuration of the sweep, and what is written as a result holds what it must."""
     one = read(path.parent)
-    known = records(read_sweep(one.sweep), ())
-    for statement in one.rule:
-        for side in (statement.left, statement.right):
-            side.check(known, list(one.again))
+    experiment.check_rule(one)
     if one.result:
         assert [each["statement"] for each in one.result["statements"]] == [str(each) for each in one.rule]
 

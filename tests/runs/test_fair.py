@@ -20,7 +20,7 @@ from lab.runs.sweep.file import read_sweep
 from lab.runs.sweep.plan import Plan, bare
 from lab.runs.terms import Terms, kept
 from lab.runs.tune import SEED
-from tests.runs.synthetic import write_run
+from tests.runs.synthetic import write_run, write_scale
 
 BAYES = {"method": "bayes", "run_cap": 3, "metric": {"name": "val/bpb"}}
 
@@ -265,6 +265,39 @@ def test_the_terms_of_a_sweep_hold_for_a_folder_around_it_and_for_its_runs(tmp_p
         assert results.rule.most_seeds == 8, folders
         assert {each.verdict for each in results.comparisons} == {"undecided"}
     assert len(kept([Path(os.path.relpath(sweep)), sweep, sweep / "mha0"])) == 1
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(13_500, "worse"), (13_000, "worse"), (12_500, "undecided")])
+def test_no_verdict_is_given_on_what_was_to_cost_the_same_and_does_not(tmp_path, rate, verdict):
+    terms, bits = (
+        Terms(match="time", size="budget", words={"attention=mqa": ["budget.tokens=1000"]}),
+        (2.30, 2.31, 2.33),
+    )
+    terms.write(tmp_path)
+    for seed, value in enumerate(bits):
+        write_run(tmp_path / f"a{seed}", ["attention=mha"], value, seed, tokens_per_second=13_500)
+        write_run(tmp_path / f"b{seed}", ["attention=mqa"], value + 0.2 + seed / 100, seed, tokens_per_second=rate)
+    made = report(tmp_path)
+    (comparison,) = made.results.comparisons
+    missed = "not matched: time 1.080 of the other's, farther than 5%" * (verdict == "undecided")
+    assert (comparison.verdict, comparison.missed) == (verdict, missed)
+    (told,) = made.to_json()["tables"][0]["comparisons"]
+    assert (told["verdict"], told["missed"], missed in told["finding"]) == (verdict, missed, True)
+    for ending in ("html", "md", "csv"):
+        (made.write_html if ending == "html" else made.write_table)(tmp_path / f"t.{ending}")
+        assert ("worse" in (tmp_path / f"t.{ending}").read_text().split("<main")[-1].split("How ")[0]) == (not missed)
+
+
+def test_a_difference_along_a_scale_is_none_of_variants_that_do_not_cost_the_same(tmp_path):
+    write_scale(tmp_path)
+    found = report(tmp_path, scale=["model.dim"])
+    assert {each.verdict for each in found.results.tables[0].trends} == {"goes away with scale"}
+    for path in tmp_path.glob("128-mqa-*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"tokens_per_second": 1000}))
+    Terms(match="time", size="budget").write(tmp_path)
+    found = report(tmp_path, scale=["model.dim"])
+    assert {each.verdict for each in found.results.tables[0].trends} == {"undecided"}
+    assert sum(bool(each.missed) for each in found.results.comparisons) == 1
 
 
 def test_damaged_terms_are_named(tmp_path):

@@ -118,6 +118,20 @@ def test_where_seeds_were_added_trends_allow_for_the_looks(tmp_path):
     assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)
 
 
+@pytest.mark.parametrize("name", ["attention=mqa", "mqa", "model.dim=64 attention=mqa"])
+def test_a_baseline_on_a_scale_may_be_a_variant_at_all_its_sizes(tmp_path, name):
+    write_scale(tmp_path, seeds=3)
+    for path in tmp_path.glob("32-mqa-*/result.json"):
+        path.write_text(path.read_text().replace("finished", "diverged"))
+    table = compare(read_runs([tmp_path]), name, scale=["model.dim"]).tables[0]
+    assert name in table.baseline.label
+    assert [each.baseline.label for each in table.comparisons] == [
+        f"model.dim={dim} attention=mqa" for dim in (64, 128, 256, 512)
+    ]
+    with pytest.raises(RequestError, match=r"model\.dim=64 means several: model\.dim=64 attention=m"):
+        compare(read_runs([tmp_path]), "model.dim=64", scale=["model.dim"])
+
+
 def test_each_size_is_a_question_of_its_own(tmp_path):
     write_scale(tmp_path, seeds=5, noise=0.002)
     table = compare(read_runs([tmp_path]), rule=Rule(0.012), scale=["model.dim"]).tables[0]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import lab
 from lab.errors import RequestError
 from lab.runs import folder as files
 from lab.runs.budget import Budget, Spent
+from lab.runs.pace import is_lost
 from lab.runs.train import continue_run, train
 
 
@@ -125,6 +127,38 @@ continue_run({str(folder)!r}, [kill])
             lab.load(folder)
     assert continue_run(folder).status == "finished"
     assert curve(folder) == curve(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("left", "status", "advised"),
+    [
+        ("checkpoint", None, True),
+        ("checkpoint", "stopped", True),
+        ("checkpoint", "finished", False),
+        ("half a checkpoint", None, False),
+        ("nothing", None, False),
+        ("wrong terms", None, False),
+    ],
+)
+def test_to_continue_is_advised_only_where_it_can_work(corpus, tmp_path, left, status, advised):
+    wanted, folder = config(corpus), tmp_path / "run"
+    files.open_folder(folder, wanted)
+    if left != "nothing":
+        torch.save({"callbacks": {"Pace": {"spent": {"steps": 1}}}}, folder / files.CHECKPOINT)
+    if left == "half a checkpoint":
+        (folder / files.CHECKPOINT).write_bytes((folder / files.CHECKPOINT).read_bytes()[:100])
+    if left == "wrong terms":
+        path = folder / files.CONFIG
+        path.write_text(path.read_text().replace("validations: ", "validations: -"))
+    if status is not None:
+        (folder / files.RESULT).write_text(json.dumps({"status": status}))
+    with pytest.raises(RequestError, match="holds a run already; choose another") as refused:
+        files.open_folder(folder, wanted)
+    assert ("resume=" in str(refused.value)) == advised
+    if status is None:
+        with pytest.raises(RequestError, match="it runs, or was killed") as refused:
+            lab.load(folder)
+        assert ("resume=" in str(refused.value)) == advised
 
 
 @pytest.mark.parametrize(
@@ -280,7 +314,25 @@ def test_an_infinite_loss_ends_the_run_as_diverged(corpus, tmp_path):
     run = train(config(corpus, "optimizer.lr=1e30", "trainer.clip=null", "block=post_norm"), tmp_path / "run")
     assert run.status == "diverged"
     assert run.result["steps"] < 12
-    assert "not finite at step" in run.result["error"]
+    assert re.match(r"the loss is (nan|inf|\d\.\d*e\+\d+) at step ", run.result["error"])
+
+
+@pytest.mark.parametrize(
+    ("loss", "lost"),
+    [(2.5, False), (-3.0, False), (1e5, False), (1e35, True), (float("inf"), True), (float("nan"), True)],
+)
+def test_a_loss_that_means_nothing_is_one_of_a_run_that_diverged(loss, lost):
+    assert is_lost(loss) == lost
+
+
+def test_a_validation_that_means_nothing_ends_the_run_as_diverged(corpus, tmp_path, monkeypatch):
+    from lab.objectives.causal import Causal
+
+    told = Causal.evaluate
+    monkeypatch.setattr(Causal, "evaluate", lambda *args: (told(*args)[0] * torch.tensor([1e30, 1.0]), []))
+    run = train(config(corpus), tmp_path / "run")
+    assert run.status == "diverged"
+    assert re.match(r"the loss is \d\.\d*e\+30 at step ", run.result["error"])
 
 
 def test_an_error_while_training_makes_the_run_failed_and_is_kept(corpus, tmp_path, monkeypatch):

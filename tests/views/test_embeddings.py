@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
+import subprocess
 import sys
+from importlib import resources
 
 import numpy as np
 import pyarrow.parquet
@@ -10,9 +13,36 @@ import pytest
 
 import lab as api
 from lab.errors import RequestError
-from lab.views.embeddings import Named, near, plane, read, senses, to_parquet, to_projector, vocabulary, words_or_texts
+from lab.views.embeddings import (
+    Named,
+    Plane,
+    near,
+    plane,
+    read,
+    senses,
+    to_parquet,
+    to_projector,
+    vocabulary,
+    words_or_texts,
+)
 from lab.views.embeddings_page import to_html
+from lab.views.embeddings_text import show_plane
 
+BROWSER = """
+const created = () => ({
+  parts: [], append(part) { this.parts.push(part); }, get lastChild() { return this.parts.at(-1); },
+  values: {}, setAttribute(key, value) { this.values[key] = value; },
+  classes: {}, get classList() { return { toggle: (name, on) => { this.classes[name] = on; } }; },
+  clientWidth: 600, getComputedTextLength() { return 8 * this.textContent.length; },
+  getBoundingClientRect: () => ({ width: 600, height: 600, left: 0, top: 0 }),
+});
+const known = {};
+globalThis.document = { getElementById: (id) => (known[id] ??= created()), createElementNS: created };
+globalThis.addEventListener = () => {};
+"""
+"""A window of 600 pixels, as far as the script of the page asks, in which a letter takes 8."""
+TOLD = "console.log(JSON.stringify(points.map((one) => one.classes.crowded ? null : one.lastChild.values.x)))"
+"""Where each name begins beside its dot; null for one without room."""
 TEXTS = ["Document 7 says that", "the square of 49", "Document 9 says that", "Document"]
 
 
@@ -63,6 +93,24 @@ def test_principal_components_are_those_of_the_decomposition(corners):
     left, values, _ = np.linalg.svd(centred.astype(float), full_matrices=False)
     assert np.abs(found.points) == pytest.approx(np.abs(left[:, :2] * values[:2]), abs=1e-4)
     assert found.kept == pytest.approx((values[:2] ** 2).sum() / (values**2).sum(), abs=1e-5)
+
+
+def test_no_name_touches_the_dot_of_another(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    points = np.array([[0, 0], [6, 0], [39, 1.0]])  # the second is where the name of the first has ended
+    show_plane(Plane(["first", "b", "c"], points, "pca", None, [[], [], []]))
+    assert "·first·" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's script by node")
+def test_no_name_of_the_page_touches_the_dot_of_another():
+    """To the right of its own the name of the first would cover the second, to the left there is room."""
+    points = [("a name", 0.5, 0.5), ("b", 0.53, 0.5), ("c", 0.0, 0.0), ("d", 1.0, 1.0)]
+    data = json.dumps({"points": points, "neighbours": [[]] * 4})
+    script = (resources.files("lab.views") / "embeddings.js").read_text("utf-8")
+    page = f"const DATA = {data};{BROWSER}{script};{TOLD}"
+    placed = subprocess.run(["node", "-"], input=page, capture_output=True, text=True, check=True)
+    assert json.loads(placed.stdout) == [-7 - 6 * 8, 7, 7, 7]
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])

@@ -39,6 +39,7 @@ class Comparison:
         look: what the sequential rule says, where seeds are added until it is decided.
         level: the level at which another seed would be judged, for plans.
         margin: of the rule.
+        missed: why no verdict is given on two that were to cost the same; empty where they do.
     """
 
     configuration: Configuration
@@ -51,6 +52,7 @@ class Comparison:
     level: float = ALPHA
     margin: float | None = None
     whole_road: bool = False
+    missed: str = ""
 
     @property
     def corrected_p(self) -> float | None:
@@ -70,7 +72,8 @@ class Comparison:
     @property
     def only_before_correction(self) -> bool:
         """The interval excludes zero, but not after the correction."""
-        return self.verdict == UNDECIDED and self.look is None and self.difference.excludes_zero
+        open_ones = self.verdict == UNDECIDED and self.look is None and not self.missed
+        return open_ones and self.difference.excludes_zero
 
     @property
     def noise(self) -> Noise | None:
@@ -94,10 +97,10 @@ class Comparison:
     def seeds_needed(self) -> int | None:
         """Seeds that decide it 4 times in 5, should the observed mean and spread be the true ones; None over 10,000.
 
-        Decided is better or worse, or with a margin equivalent, whichever takes fewer.
+        Decided is better or worse, or with a margin equivalent, whichever takes fewer. No seed decides what is not matched.
         """
         mean, spread = self.difference.mean, self.difference.sd
-        if self.verdict != UNDECIDED or self.plain is None or mean is None or not spread:
+        if self.verdict != UNDECIDED or self.missed or self.plain is None or mean is None or not spread:
             return None
         plans = [power.seeds_to_find(mean, spread, self.level)]
         if self.margin is not None:
@@ -215,7 +218,7 @@ def compare(
     Args:
         runs: in the order of the sweep, the first configuration is the baseline unless another is named.
         baseline: a label, an override, a chosen option; `previous` compares each configuration with the one
-            before it, and the last with the first.
+            before it, and the last with the first. On a scale it may mean a variant at all of its sizes.
         rule: of the verdicts; without one, the t-test with Holm's correction.
         scale: keys that set the size, like `model.dim`: variants are compared within each size.
         searched: the best was looked for, rather than a few swaps compared.
@@ -232,7 +235,10 @@ def compare(
     groups = _in_order(runs)
     names = dict(zip(groups, labels.label_all(list(groups.values()), given), strict=True))
     counted, not_counted, notes = count(runs, names)
-    chosen = None if baseline in (None, "first") or ladder else _named(str(baseline), groups, names, counted)
+    chosen = None
+    if baseline not in (None, "first") and not ladder:
+        variants = labels.variants_and_sizes(list(groups.values()), scale, given)[0] if scale else None
+        chosen = _named(str(baseline), groups, names, counted, variants)
     sorts = comparable(counted, names)
     if scale:
         tables = [_scaled(sort, configurations, chosen, tuple(scale), given) for sort, configurations in sorts.items()]
@@ -258,10 +264,18 @@ def _in_order(runs: Sequence[RunRecord]) -> dict[str, RunRecord]:
     return dict(sorted(groups.items(), key=lambda item: places[item[0]]))
 
 
-def _named(baseline: str, groups: dict[str, RunRecord], names: dict[str, str], counted: list[RunRecord]) -> str:
-    """The key of the configuration that `--baseline` means."""
-    chosen = list(names)[labels.find(baseline, list(names.values()), list(groups.values()), "--baseline")]
+def _named(
+    baseline: str,
+    groups: dict[str, RunRecord],
+    names: dict[str, str],
+    counted: list[RunRecord],
+    variants: Sequence[str] | None,
+) -> str:
+    """The key of the configuration that `--baseline` means; of a variant at several sizes, of one that has a finished run."""
     finished = dict.fromkeys(names[key_of(run)] for run in counted)
+    ended = [place for place, name in enumerate(names.values()) if name in finished]
+    place = labels.find(baseline, list(names.values()), list(groups.values()), "--baseline", variants, ended)
+    chosen = list(names)[place]
     if names[chosen] not in finished:
         raise RequestError(
             f"--baseline {baseline} means {names[chosen]}, which has no finished run; "

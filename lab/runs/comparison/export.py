@@ -26,7 +26,7 @@ COLUMNS: dict[str, type] = {
     **dict.fromkeys(("difference", "low", "high", "p", "p_holm", "p_equivalent"), float),
     **dict.fromkeys(("bootstrap_low", "bootstrap_high", "effect", "detectable"), float),
     "seeds_needed": int,
-    **dict.fromkeys(("verdict", "unmatched"), str),
+    **dict.fromkeys(("verdict", "unmatched", "missed"), str),
 }
 
 
@@ -96,6 +96,7 @@ def comparison_row(comparison: Comparison) -> dict[str, Any]:
         "seeds_needed": comparison.seeds_needed,
         "verdict": comparison.verdict,
         "unmatched": words.unmatched(comparison),
+        "missed": comparison.missed,
     }
 
 

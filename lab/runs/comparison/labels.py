@@ -108,11 +108,25 @@ def variants_and_sizes(
     return [variant or "all" for variant in variants], [tuple(setting[key] for key in scale) for setting in settings]
 
 
-def find(name: str, labels: Sequence[str], runs: Sequence[RunRecord], option: str) -> int:
+def find(
+    name: str,
+    labels: Sequence[str],
+    runs: Sequence[RunRecord],
+    option: str,
+    variants: Sequence[str] | None = None,
+    preferred: Collection[int] = (),
+) -> int:
     """The place of the configuration that `name` means: a label, overrides or choices, an option alone.
 
+    Args:
+        name: what was typed.
+        labels, runs: of the configurations.
+        option: what a message calls it.
+        variants: what each is apart from its size; a name may then mean one variant at several sizes.
+        preferred: places of which one is taken before others of its variant.
+
     Raises:
-        RequestError: `name` means none of them or several; `option` is what the message calls it.
+        RequestError: `name` means none of them or several.
     """
     wanted = name.split()
 
@@ -133,8 +147,8 @@ def find(name: str, labels: Sequence[str], runs: Sequence[RunRecord], option: st
     tests: tuple[Callable[[int], bool], ...] = (is_label, has_words, has_option)
     for test in tests:
         places = [place for place in range(len(labels)) if test(place)]
-        if len(places) == 1:
-            return places[0]
+        if len(places) == 1 or (places and variants and len({variants[place] for place in places}) == 1):
+            return next((place for place in places if place in preferred), places[0])
         if places:
             raise RequestError(
                 f"{option} {name} means several: {listing([labels[place] for place in places])}; name one"

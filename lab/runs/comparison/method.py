@@ -48,6 +48,8 @@ def parts(results: Results) -> list[tuple[str, str]]:
             f" Seeds that would decide are those that do so with a chance of {POWER:.0%} if the difference and its spread are "
             "what they seem, which few seeds tell badly."
         )
+    if any(each.missed for each in results.comparisons):
+        left += " So are two that were to cost the same and do not: the difference may be that of the cost."
     found.append(("Undecided", left))
     if any(table.trends for table in results.tables):
         found.append(

@@ -130,6 +130,8 @@ def gist(comparison: Comparison, table: Table) -> str:
         return f"No finished seed in common.{why}"
     if comparison.verdict == EQUIVALENT:
         return f"Makes no difference in {table.measure.title} beyond the margin, {seeds}.{why}"
+    if comparison.missed:
+        return f"No verdict, {seeds}.{why}"
     if comparison.verdict == UNDECIDED:
         return f"No difference in {table.measure.title} shown, {seeds}.{why}"
     if difference.mean == 0:
@@ -147,6 +149,8 @@ def reason(comparison: Comparison, table: Table) -> str:
         return f"within ±{comparison.margin:g}"
     if comparison.verdict != UNDECIDED:
         return ""
+    if comparison.missed:
+        return comparison.missed
     if not comparison.difference.varies:
         return "the differences do not vary over seeds, which are no replicates then"
     said = []

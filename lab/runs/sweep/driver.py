@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +150,10 @@ def sweep(
     job.check_goal()
     job.check_pruning()
     _same_sweep(folder, planned, job)
+    elsewhere = job.elsewhere(storage) if storage else {}
+    planned = [replace(one, elsewhere=elsewhere.get(one.folder)) for one in planned]
     missing = _missing(planned, retry_failed)
-    to_come = [p.config for p in missing] or [example.config] * _to_search(job)
+    to_come = [p.config for p in missing] or [example.config] * _to_search(job, elsewhere)
     results = {one.folder: result for one in planned if (result := files.read_result(one.folder))}
     seconds = estimate_seconds(to_come, _measured(results.values()))
     at_once = max(1, min(jobs or 1, len(to_come)))
@@ -164,7 +166,7 @@ def sweep(
         return _online(outcome, job, example, join, baseline)
     with _alone(folder, storage):
         _prepare(missing or [example])
-        _write_plan(job, planned)
+        write_plan(job, planned)
         queue = job.open_queue(storage)
         if storage is None:
             wait_for_orphans(folder)
@@ -184,7 +186,7 @@ def sweep(
             elif queue.left():
                 work_together(job, queue, stop, live, jobs, storage)
         outcome.planned = job.deliver(queue)
-        _write_plan(job, outcome.planned)
+        write_plan(job, outcome.planned)
         outcome.stopped = stop.finishing
         if queue.left() and queue.reached():
             say(f"{job.measure()[0]} has reached the target of {described.target}: no further run")
@@ -203,7 +205,7 @@ def _online(outcome: Outcome, job: Job, example: Planned, join: str | None, base
     check_online(job)
     with _alone(outcome.folder, None):
         _prepare([example])
-        _write_plan(job, outcome.planned)
+        write_plan(job, outcome.planned)
         title, (_, maximize) = job.plan.sweep.name or outcome.folder.name, job.measure()
         with (
             AgentStop() as stop,
@@ -253,12 +255,22 @@ def _alone(folder: Path, storage: str | None) -> Iterator[None]:
         lock.release()
 
 
-def _to_search(job: Job) -> int:
-    """Runs that a search has not made yet, by the folders here."""
+def _to_search(job: Job, elsewhere: Iterable[Path]) -> int:
+    """Runs that a search has not made yet, by the folders here and those of runs made elsewhere."""
     if job.plan.sweep.method != "bayes":
         return 0
-    done = sum(1 for _ in job.folder.glob(f"*/{files.RESULT}"))
-    return max(sum(len(point.seeds) for point in job.plan.points) - done, 0)
+    done = {path.parent for path in job.folder.glob(f"*/{files.RESULT}")}.union(elsewhere)
+    return max(sum(len(point.seeds) for point in job.plan.points) - len(done), 0)
+
+
+def check_same(described: SweepFile, overrides: Sequence[str], folder: Path, own: Mapping[str, Sequence[str]]) -> None:
+    """See that a folder holds this sweep or none, before anything else runs. Arguments as of `sweep`.
+
+    Raises:
+        RequestError: it holds another one.
+    """
+    job = Job(Plan(described, overrides, own), folder)
+    _same_sweep(folder, job.all_planned(), job)
 
 
 def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
@@ -269,7 +281,7 @@ def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
     if job.plan.sweep.method == "bayes":
         _same_search(folder, job)
         return
-    before = {tuple(each["overrides"]): each["folder"] for each in _plan_of(folder)}
+    before = {tuple(each["overrides"]): each["folder"] for each in plan_of(folder)}
     now = {tuple(p.trial.overrides): p.folder.name for p in planned}
     shared = before.keys() & now.keys()
     if not shared:
@@ -287,8 +299,12 @@ def _same_sweep(folder: Path, planned: Sequence[Planned], job: Job) -> None:
             )
 
 
-def _plan_of(folder: Path) -> list[dict[str, Any]]:
-    """The runs that a sweep has planned, or a search chosen."""
+def plan_of(folder: Path) -> list[dict[str, Any]]:
+    """The runs that a sweep has planned, or a search chosen: `overrides` and `folder` of each.
+
+    Raises:
+        RequestError: the plan is damaged.
+    """
     path = folder / PLAN
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -308,7 +324,7 @@ def _same_search(folder: Path, job: Job) -> None:
         before = Plan(read_sweep(folder / SWEEP), job.plan.overrides).digest
     except RequestError:
         before = None
-    fixed = {_fixed(each["overrides"], job) for each in _plan_of(folder)}
+    fixed = {_fixed(each["overrides"], job) for each in plan_of(folder)}
     if before != job.plan.digest or fixed - {_fixed(job.example().trial.overrides, job)}:
         raise RequestError(f"{folder}: holds another sweep, with another space or method; name another --folder")
 
@@ -392,7 +408,12 @@ def _prepare(missing: Sequence[Planned]) -> None:
         data_module(config)
 
 
-def _write_plan(job: Job, planned: Sequence[Planned]) -> None:
+def write_plan(job: Job, planned: Sequence[Planned]) -> None:
+    """Keep the sweep's file and its runs, as far as they are known, in its folder.
+
+    Raises:
+        RequestError: it can't be written.
+    """
     trials: list[Mapping[str, Any]] = [
         {"folder": p.folder.name, "overrides": p.trial.overrides, "argv": p.trial.argv} for p in planned
     ]

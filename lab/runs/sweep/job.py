@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ from lab.runs.sweep.plan import Plan, Point, Trial, apart
 from lab.runs.sweep.pruning import Median, Pruning
 from lab.runs.sweep.queue import Queue
 from lab.runs.sweep.sampler import Sampler
-from lab.runs.sweep.storage import open_database, open_journal
+from lab.runs.sweep.storage import is_new, open_database, open_journal, study_names
 from lab.runs.sweep.trials import Results
 
 PLAN = "plan.json"
@@ -36,17 +37,22 @@ ENDED = ("finished", "diverged", "pruned", "failed")
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a sweep with its folder and its composed configuration."""
+    """A run of a sweep with its folder and its composed configuration.
+
+    Attributes:
+        elsewhere: how it ended, by the database that others share; null where that is not known.
+    """
 
     trial: Trial
     folder: Path
     config: DictConfig
+    elsewhere: str | None = None
 
     @property
     def status(self) -> str | None:
         """How it ended, null while it has not run."""
         result = files.read_result(self.folder)
-        return None if result is None else result["status"]
+        return self.elsewhere if result is None else result["status"]
 
 
 class Job:
@@ -230,6 +236,21 @@ class Job:
         metric, maximize = self.measure()
         where = open_journal(self.folder) if storage is None else open_database(storage)
         return Queue(where, self.name, Sampler(self.plan), metric, maximize, self.known, self.pruning)
+
+    def elsewhere(self, storage: str) -> dict[Path, str]:
+        """How the runs ended that a database knows of, by their folders here; the database stays as it is.
+
+        Raises:
+            RequestError: it can't be opened.
+        """
+        if is_new(storage) or self.name not in study_names(open_database(storage)):
+            return {}
+        ended = {}
+        for point, results in self.open_queue(storage).results():
+            for seed, result in results.items():
+                with suppress(RequestError):  # chosen by a search, and its failure
+                    ended[self.planned(point, seed).folder] = result["status"]
+        return ended
 
     @property
     def name(self) -> str:

@@ -122,6 +122,18 @@ def open_database(url: str) -> BaseStorage:
     return get_storage(_connect(_with_driver(url), url))
 
 
+def is_new(url: str) -> bool:
+    """Whether a database is a file that is not there yet."""
+    path = url.removeprefix("sqlite:///")
+    return path != url and not Path(path).exists()
+
+
+@patient
+def study_names(storage: BaseStorage) -> list[str]:
+    """Of all sweeps that it holds."""
+    return optuna.get_all_study_names(storage)
+
+
 @patient
 def _connect(url: str, asked: str) -> RDBStorage:
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError

@@ -288,10 +288,17 @@ def test_what_a_search_could_never_run_is_named_before_the_first_trial(file, cha
     assert not (tmp_path / "s").exists()
 
 
-def test_folders_that_are_not_shared_each_get_every_result(file, tmp_path):
-    """The second machine finds all done in the database, and reports the same."""
+def test_folders_that_are_not_shared_each_get_every_result(file, tmp_path, capfd):
+    """The second machine finds all done in the database, says so beforehand, and reports the same."""
     url = f"sqlite:///{tmp_path}/study.db"
+    assert {p.status for p in sweep(file, folder=tmp_path / "new", storage=url, plan_only=True).planned} == {None}
+    assert list(tmp_path.iterdir()) == [file]
     first = sweep(file, folder=tmp_path / "one", storage=url)
+    capfd.readouterr()
+    planned = sweep(file, folder=tmp_path / "new", storage=url, plan_only=True)
+    assert [p.status for p in planned.planned] == ["finished"] * 4
+    assert "all done, nothing to run" in capfd.readouterr().err
+    assert not (tmp_path / "new").exists()
     second = sweep(file, folder=tmp_path / "two", storage=url)
     assert [p.status for p in second.planned] == ["finished"] * 4
     assert numbers(tmp_path / "two") == numbers(tmp_path / "one")
