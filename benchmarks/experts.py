@@ -20,7 +20,6 @@ from lab.parts.router import Router, SigmoidRouter
 
 DIM, INNER = 256, 1024
 GATED = partial(Gated, inner=INNER, equal_parameters=True)
-MIXTRAL = partial(Gated, inner=7 * DIM)  # two experts of 3.5 times the model's width
 DENSE = partial(Dense, inner=INNER)
 
 
@@ -55,20 +54,23 @@ def compare(what: str, mixture: MixtureOfExperts, dense: nn.Module, tokens: int,
 
 
 def run() -> list[Finding]:
-    """The mixture of the goal at both sizes, as narrow as the lab's own layers are and in Mixtral's proportions (Jiang et al.
-    2024, table 1), then other designs at the same active width.
+    """The mixture of the goal at both sizes and three widths of an expert, then other designs at the narrowest.
+
+    The widths: a layer of the lab in two halves (`ffn=moe expert=gated`), that layer (`ffn=moe_wide`), and 3.5 times the
+    model's, which is Mixtral's (Jiang et al. 2024, table 1).
     """
     torch.manual_seed(0)
     found = []
-    for expert, width in ((GATED, "inner width 2.7 of the model's"), (MIXTRAL, "as wide as Mixtral's, 7")):
+    for width in (344, 680, 896):
+        pair = partial(Gated, inner=2 * width)  # what one token meets
         for tokens, goal in ((2048, 0.85), (16384, 0.9)):
-            mixture = MixtureOfExperts(DIM, expert, experts=8, top_k=2)
-            found.append(compare(f"8 gated, top-2, {width}", mixture, expert(dim=DIM), tokens, goal))
+            mixture = MixtureOfExperts(DIM, pair, experts=8, top_k=2)
+            found.append(compare(f"8 gated, {width} wide, top-2", mixture, pair(dim=DIM), tokens, goal))
     switch = MixtureOfExperts(DIM, DENSE, 8, 1, router=partial(Router, jitter=0.01), capacity=1.25)
-    found.append(compare("8 dense, top-1, capacity 1.25", switch, DENSE(dim=DIM), 2048))
+    found.append(compare("8 dense, 1,024 wide, top-1, capacity 1.25", switch, DENSE(dim=DIM), 2048))
     biased = partial(Balance, loss=0.0, bias_rate=0.001)
     fine = MixtureOfExperts(DIM, GATED, 16, 3, router=SigmoidRouter, balance=biased, shared=1)
-    found.append(compare("16 gated, top-3 and 1 shared, bias", fine, GATED(dim=DIM), 2048))
+    found.append(compare("16 gated, 168 wide, top-3 and 1 shared, bias", fine, GATED(dim=DIM), 2048))
     return found
 
 

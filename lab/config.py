@@ -95,6 +95,7 @@ def _composed(overrides: list[str]) -> tuple[DictConfig, DictConfig]:
     config = copy.deepcopy(plain)
     for override in values:
         words.apply(config, override, plain)
+    words.settle_inner(config)
     _one_budget(config, [o.key_or_group for o in values])
     OmegaConf.set_struct(config, False)
     config.overrides = overrides
@@ -349,7 +350,12 @@ def _made(call: Any, key: str) -> Any:
     if "_target_" not in call:
         return values
     made = trusted(f"{key}._target_", call["_target_"])
-    return partial(made, **values) if call.get("_partial_") else made(**values)
+    if call.get("_partial_"):
+        return partial(made, **values)
+    try:
+        return made(**values)
+    except ValueError as error:  # a part of the model says the key of its group
+        raise ValueError(_say(key.removeprefix("model.build."), error)) from error
 
 
 def _say(key: str, error: BaseException) -> str:

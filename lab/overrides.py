@@ -26,6 +26,9 @@ TEXTS = ("name", "folder")
 PLAIN_TEXT = re.compile(r"([A-Za-z_][\w.]*)=([^\s\[{'\",][^,]*)")
 """A key, and a text after it that is no list, mapping, quotation or several values."""
 
+MULTIPLE = re.compile(r"\d+(\.\d+)?x")
+"""What `model.inner` may be in place of a number."""
+
 OR_NULL = (
     "budget.tokens", "budget.steps", "budget.flops", "budget.minutes", "split.max_bytes", "trainer.clip",
     "objective.translated",
@@ -91,6 +94,21 @@ def check(override: Override) -> None:
         raise RequestError(f"{text}: no such group; there are {', '.join(known)}")
 
 
+def settle_inner(config: DictConfig) -> None:
+    """Make a number of a `model.inner` such as `4x`, four times the width of the model.
+
+    Raises:
+        RequestError: the width is a reference that leads nowhere.
+    """
+    model = config.model
+    if "inner" not in model or OmegaConf.is_interpolation(model, "inner") or not isinstance(model.inner, str):
+        return
+    try:
+        model.inner = round(float(model.inner.removesuffix("x")) * model.dim)
+    except OmegaConfBaseException as error:
+        raise RequestError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+
+
 def apply(config: DictConfig, override: Override, plain: DictConfig) -> None:
     """Set one value, of the kind that it has in the plain configuration.
 
@@ -143,7 +161,11 @@ def _same_kind(key: str, value: Any, before: Any) -> Any:
         RequestError: it is of another kind.
     """
     expected: str | None
-    if value is None and before is not None and key not in OR_NULL:
+    if key == "model.inner" and isinstance(value, str) and "${" not in value:
+        if MULTIPLE.fullmatch(value):
+            return value
+        expected = "a whole number, or 4x for four times model.dim"
+    elif value is None and before is not None and key not in OR_NULL:
         expected = "a value"
     elif key in TEXTS or isinstance(before, str):
         if isinstance(value, int | float):

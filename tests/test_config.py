@@ -314,6 +314,18 @@ def test_a_value_keeps_its_kind():
     assert compose("name=2017").name == "2017"
 
 
+@pytest.mark.parametrize(
+    ("words", "width"),
+    [("model.inner=4x", 256), ("model.inner=2.7x model.dim=96", 259), ("model.inner=4x model.inner=100", 100)],
+)
+def test_an_inner_width_may_be_a_multiple_of_the_width(words, width):
+    config = compose("preset=tiny", "ffn=dense", *words.split())
+    assert config.model.inner == width
+    assert build(config, vocab_size=50).blocks[0].ffn.inner == width
+    same = compose("preset=tiny", "ffn=dense", *[w for w in words.split() if "x" not in w], f"model.inner={width}")
+    assert identity(config) == identity(same)
+
+
 # What is refused
 
 

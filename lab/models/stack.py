@@ -73,9 +73,12 @@ class Stack(nn.Module):
             return costed("attention", attention(**sizes, visibility=visibility, norm=norm, rotates=rotates))
 
         def layer(i: int) -> Block:
+            position = self.position.at(i)
+            own = attend(pattern(causal=causal, layer=i), position.rotates)
+            position.check_width(own.turned)  # type: ignore[arg-type]
             return block(
                 dim=dim,
-                attention=attend(pattern(causal=causal, layer=i), self.position.at(i).rotates),
+                attention=own,
                 cross=attend(Full(causal=False), False) if encoder_layers else None,
                 ffn=costed("ffn", ffn(dim=dim, layer=i)),
                 norm=norm,

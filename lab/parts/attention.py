@@ -65,6 +65,7 @@ class Scored(nn.Module):
 
     Attributes:
         score_dim: numbers of a query that meet those of a key.
+        turned: how many of them a position may turn.
         weights: a named place, where `lab.record` sees the attention weights of a pass, `[batch, heads, queries, keys]`.
             Fused kernels keep none, so while somebody looks they are computed explicitly.
 
@@ -73,6 +74,7 @@ class Scored(nn.Module):
     """
 
     score_dim: int
+    turned: int
 
     def __init__(
         self,
@@ -144,7 +146,7 @@ class Attention(Scored):
         self.head_dim = width_of_heads(dim, heads, head_dim)
         if kv_heads < 1 or heads % kv_heads:
             raise ValueError(f"attention.kv_heads: {kv_heads} does not divide model.heads {heads}")
-        self.kv_heads, self.score_dim = kv_heads, self.head_dim
+        self.kv_heads, self.score_dim, self.turned = kv_heads, self.head_dim, self.head_dim
         own, shared = heads * self.head_dim, kv_heads * self.head_dim
         self.project = Merged(dim, {"query": own, "key": shared, "value": shared}, bias=bias)
         self.output = Linear(own, dim, bias=bias)

@@ -80,7 +80,7 @@ class Block(nn.Module):
         x = self.change(x, "attention", lambda y: self.attention(y, layout, position, cache))
         if self.cross is not None:
             x = self.change(x, "cross", lambda y: self.cross.cross(y, layout, memory, cache))
-        return self.change(x, "ffn", lambda y: self.ffn(y, layout))
+        return self.change(x, "ffn", lambda y: self.ffn(y, layout, cache))
 
 
 class PreNorm(Block):
@@ -160,4 +160,4 @@ class Parallel(Block):
         x = x + self.dropped(self.attention(read, layout, position, cache))
         if self.cross is not None:
             x = x + self.dropped(self.cross.cross(read, layout, memory, cache))
-        return x + self.dropped(self.ffn(read, layout))
+        return x + self.dropped(self.ffn(read, layout, cache))

@@ -115,10 +115,11 @@ class LayerCache:
         ]
         self.whole: Layout | None = None
         self.remembered: tuple[Tensor, ...] | None = None
+        self.chosen: Tensor | None = None
 
     @property
     def bytes(self) -> int:
-        """Memory that it holds."""
+        """Memory of what attention reads."""
         return sum(x.numel() * x.element_size() for x in (*self.kept, *(self.remembered or ())))
 
     def across(self, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -133,6 +134,14 @@ class LayerCache:
             kept[:, : self.held] = kept[rows, : self.held]
         if self.remembered is not None:
             self.remembered = tuple(kept[rows] for kept in self.remembered)
+        if self.chosen is not None:
+            self.chosen = self.chosen[rows]
+
+    def choices(self, new: Tensor) -> tuple[Tensor, Layout]:
+        """Take in which experts new tokens ask for, `[batch, time, top_k]`; gives all so far, and their layout."""
+        assert self.whole is not None  # Cache.advance comes first
+        self.chosen = new if self.chosen is None else torch.cat([self.chosen, new], dim=1)
+        return self.chosen, self.whole
 
     def extend(self, *new: Tensor) -> tuple[Sequence[Tensor], Layout | None]:
         """Take in what new tokens bring, each `[batch, time, ...]`; gives all that they may see, themselves included, and its

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.parts.balance import Balance
+from lab.parts.cache import LayerCache
 from lab.parts.dispatch import Dispatch
 from lab.parts.feedforward import FeedForward
 from lab.parts.linear import costed, count, matmul_flops
@@ -36,7 +37,8 @@ class MixtureOfExperts(nn.Module):
             Hugging Face's Switch, so that nothing depends on how rows are spread over devices and parts of a step.
         limit: an expert takes no more than so many of a document's tokens, in training and after; null for no limit. The
             first ones are taken, and the others are dropped as by the capacity. A document, and not a row, is a group: packed
-            ones are then as each alone. As in Hugging Face's Switch a step of generation counts anew.
+            ones are then as each alone. For a single choice only, as in Hugging Face's Switch: where first choices went
+            before second ones, a token's result would hang on later ones.
         jitter: while training, what the router and the experts read is multiplied by numbers from `1 - jitter` to
             `1 + jitter` (Hugging Face's Mixtral).
         equal_active: each expert is `1 / (top_k + shared)` as wide, so that a token meets the parameters of one layer.
@@ -46,7 +48,7 @@ class MixtureOfExperts(nn.Module):
     balance takes none. Padding meets no expert and no statistic, and gives zeros.
 
     Raises:
-        ValueError: more experts chosen than there are, or a value out of its range.
+        ValueError: more experts chosen than there are, a value out of its range, or a limit with more than one choice.
     """
 
     def __init__(
@@ -75,6 +77,11 @@ class MixtureOfExperts(nn.Module):
             raise ValueError(f"ffn.capacity: {capacity}; a factor over 0, or null for no limit")
         if limit is not None and not (type(limit) is int and limit > 0):
             raise ValueError(f"ffn.limit: {limit}; a whole number, at least 1, or null for no limit")
+        if limit is not None and top_k > 1:
+            raise ValueError(
+                f"ffn.limit: {limit}; with ffn.top_k {top_k} later tokens would count in what an earlier one gets;"
+                " set ffn.top_k=1, or null for no limit"
+            )
         if not 0 <= jitter < 1:
             raise ValueError(f"ffn.jitter: {jitter}; choose from 0 to under 1")
         self.layer, self.top_k, self.capacity, self.limit, self.jitter = layer, top_k, capacity, limit, jitter
@@ -91,28 +98,31 @@ class MixtureOfExperts(nn.Module):
         """What its printed form says of it."""
         return f"top_k={self.top_k}"
 
-    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
-        """`[batch, time, dim] -> [batch, time, dim]`."""
+    def forward(self, x: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
+        """`[batch, time, dim] -> [batch, time, dim]`; a cache tells what the tokens before chose."""
         if self.training and self.jitter:
             x = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter)
         tokens = x.flatten(0, -2)
         layout = layout or Layout.full(len(tokens) // x.shape[-2], x.shape[-2], x.device)
         if not layout.padded:
-            return self.mix(tokens, layout).view_as(x)
+            return self.mix(tokens, layout, None, cache).view_as(x)
         real = layout.once("real", lambda: (~layout.padding).flatten().nonzero().squeeze(1))
-        mixed = self.mix(tokens[real], layout, real)
+        mixed = self.mix(tokens[real], layout, real, cache)
         return mixed.new_zeros(tokens.shape).index_copy(0, real, mixed).view_as(x)
 
-    def mix(self, tokens: Tensor, layout: Layout, real: Tensor | None = None) -> Tensor:
+    def mix(
+        self, tokens: Tensor, layout: Layout, real: Tensor | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
         """`[tokens, dim] -> [tokens, dim]`.
 
         Args:
             tokens: none of them padding.
             layout: of the rows that they are from.
             real: `[tokens]`, where each stands in the rows one after the other; none where they stand at every place.
+            cache: of the layer, while generating.
         """
         routing = self.router(tokens, self.balance.bias)
-        kept = self._kept(routing.chosen, layout, real)
+        kept = self._kept(routing.chosen, layout, real, cache)
         learning = self.training and torch.is_grad_enabled()
         self.auxiliary = self.balance(routing, kept) if learning else None
 
@@ -120,7 +130,7 @@ class MixtureOfExperts(nn.Module):
         mixed = dispatch.serve(tokens, routing.weights, list(self.experts))  # type: ignore[arg-type]
         return mixed if self.shared is None else mixed + self.shared(tokens)
 
-    def _kept(self, chosen: Tensor, layout: Layout, real: Tensor | None) -> Tensor | None:
+    def _kept(self, chosen: Tensor, layout: Layout, real: Tensor | None, cache: LayerCache | None) -> Tensor | None:
         """Which choices are not dropped, `[tokens, top_k]` bool; none for all."""
         kept = None
         if self.training and self.capacity is not None:
@@ -129,10 +139,22 @@ class MixtureOfExperts(nn.Module):
             )
             kept = within_capacity(chosen, rows if real is None else rows[real], len(self.experts), self.capacity)
         if self.limit is not None:
-            documents = layout.numbered.flatten()
-            ahead = first_come(chosen, documents if real is None else documents[real], len(self.experts))
-            kept = ahead < self.limit if kept is None else kept & (ahead < self.limit)
+            within = self._ahead(chosen, layout, real, cache) < self.limit
+            kept = within if kept is None else kept & within
         return kept
+
+    def _ahead(self, chosen: Tensor, layout: Layout, real: Tensor | None, cache: LayerCache | None) -> Tensor:
+        """How many tokens of its document asked for the same expert before each, `[tokens, 1]`."""
+        if cache is None:
+            documents = layout.numbered.flatten()
+            return first_come(chosen, documents if real is None else documents[real], len(self.experts))
+        batch, time = layout.documents.shape
+        if real is not None:  # padding is a document of its own, and its choices count for nothing
+            chosen = chosen.new_zeros(batch * time, 1).index_copy(0, real, chosen)
+        every, whole = cache.choices(chosen.view(batch, time, 1))
+        ahead = first_come(every.flatten(0, 1), whole.numbered.flatten(), len(self.experts))
+        new = ahead.view(every.shape)[:, -time:].flatten(0, 1)
+        return new if real is None else new[real]
 
     def flops(self, lengths: np.ndarray) -> np.ndarray:
         """Forward FLOPs on documents of these lengths: the router, `top_k` experts and the shared one, nothing dropped."""

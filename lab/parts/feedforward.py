@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lab.layout import Layout
 from lab.parts.activation import ACTIVATIONS, Activation, Gate
+from lab.parts.cache import LayerCache
 from lab.parts.function import Function
 from lab.parts.kernels import in_precision, outer, product
 from lab.parts.linear import Linear, Merged, count, matmul_flops
@@ -57,7 +58,7 @@ class FeedForward(nn.Module):
         """Up and down."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None = None, cache: LayerCache | None = None) -> Tensor:
         """Each token through both maps."""
         return _Apply.run(self, *in_precision(x, *self.weights()))
 

@@ -15,6 +15,7 @@ from lab.parts.kernels import attend
 from lab.parts.linear import Linear, Merged, matmul_flops
 from lab.parts.position import Position
 from lab.parts.visibility import Full, Visibility
+from lab.values import check_whole, is_whole
 
 
 class LatentAttention(Scored):
@@ -60,13 +61,13 @@ class LatentAttention(Scored):
     ) -> None:
         super().__init__(heads, visibility, **settings)
         for name, value in {"kv_rank": kv_rank, "q_rank": q_rank, "value_dim": value_dim}.items():
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"attention.{name}: {value}; a whole number, at least 1")
-        if rope_dim is not None and (rope_dim < 0 or rope_dim % 2):
+            if value is not None:
+                check_whole("attention", **{name: value})
+        if rope_dim is not None and (not is_whole(rope_dim) or rope_dim < 0 or rope_dim % 2):
             raise ValueError(f"attention.rope_dim: {rope_dim}; an even number, 0 or more, or null")
         self.plain_dim = width_of_heads(dim, heads, head_dim)
         rope_dim = max(2, self.plain_dim // 4 * 2) if rope_dim is None else rope_dim
-        self.rope_dim = rope_dim if self.rotates else 0
+        self.rope_dim = self.turned = rope_dim if self.rotates else 0
         self.score_dim = self.plain_dim + self.rope_dim
         self.value_dim = value_dim or self.plain_dim
         self.kv_rank = kv_rank = kv_rank or 4 * self.plain_dim

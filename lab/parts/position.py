@@ -42,6 +42,13 @@ class Position(nn.Module):
         """What serves a layer, counted from 0."""
         return self
 
+    def check_width(self, width: int) -> None:
+        """Refuse to turn vectors of this width.
+
+        Raises:
+            ValueError: the position's settings are of another one.
+        """
+
     def embed(self, x: Tensor, layout: Layout) -> Tensor:
         """Token embeddings `[batch, time, dim]` with what the position adds."""
         return x

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from lab.layout import Layout
 from lab.parts.function import Function
 from lab.parts.position import Table, frequencies, over_zero
+from lab.values import is_number
 
 
 class RoPE(Table):
@@ -140,6 +142,10 @@ class YaRN(Stretched):
         self, dim: int, head_dim: int, context: int, fast: float = 32.0, slow: float = 1.0, **settings
     ) -> None:
         super().__init__(dim, head_dim, context, **settings)
+        if not self.base > 1:
+            raise ValueError(
+                f"position.base: {self.base}; YaRN asks which pair turns how often, which takes a base over 1"
+            )
         if not 0 < slow < fast:
             raise ValueError(f"position.slow: {slow}; over 0 and under position.fast {fast}")
         self.fast, self.slow = fast, slow
@@ -192,7 +198,7 @@ class LongRoPE(Stretched):
         settings: of `Stretched`.
 
     Raises:
-        ValueError: factors that are not over 0 or not as many as pairs, or a trained length of one token.
+        ValueError: factors that are not over 0, or a trained length of one token.
     """
 
     def __init__(
@@ -207,10 +213,18 @@ class LongRoPE(Stretched):
         super().__init__(dim, head_dim, context, **settings)
         if not self.trained > 1:
             raise ValueError(f"position.trained: {self.trained}; more than 1 token")
-        pairs = self.turning(head_dim) // 2
-        self.short, self.long = list(short or [1.0] * pairs), list(long or [self.factor] * pairs)
+        self.short, self.long = short, long
+        for name, factors in {"short": short, "long": long}.items():
+            if not (factors is None or (isinstance(factors, Sequence) and all(map(_is_factor, factors)))):
+                raise ValueError(
+                    f"position.{name}: {factors}; a list of a number over 0 for each pair that turns, or null"
+                )
+
+    def check_width(self, width: int) -> None:
+        """Refuse a width for whose pairs there are not as many factors."""
+        pairs = self.turning(width) // 2
         for name, factors in {"short": self.short, "long": self.long}.items():
-            if len(factors) != pairs or not all(factor > 0 for factor in factors):
+            if factors is not None and len(factors) != pairs:
                 raise ValueError(f"position.{name}: {factors}; a number over 0 for each of the {pairs} pairs that turn")
 
     def amplitude(self) -> float:
@@ -220,14 +234,10 @@ class LongRoPE(Stretched):
     def values(self, positions: Tensor, width: int) -> Tensor:
         """`[positions, 2 lengths, 2, 1, width]`: as of every rotation, for short documents and for long ones."""
         plain = self.speeds(width, positions.device)
-        kinds = [plain / self._of_pairs(factors, plain) for factors in (self.short, self.long)]
+        short = plain.new_tensor(1.0 if self.short is None else self.short)
+        long = plain.new_tensor(self.factor if self.long is None else self.long)
+        kinds = [plain / short, plain / long]
         return self.factors(torch.stack([torch.outer(positions.float(), speeds) for speeds in kinds], dim=1))
-
-    def _of_pairs(self, factors: list[float], plain: Tensor) -> Tensor:
-        """As many factors as pairs, which latent attention has fewer of; factors that are all the same serve any number."""
-        if len(factors) != len(plain) and len(set(factors)) > 1:
-            raise ValueError(f"position.short, position.long: {len(factors)} factors, for {len(plain)} pairs that turn")
-        return plain.new_tensor(factors if len(factors) == len(plain) else factors[:1])
 
     def rows(self, layout: Layout, width: int) -> Tensor:
         """Of short or long documents, each by its own length."""
@@ -240,6 +250,10 @@ class LongRoPE(Stretched):
     def renews(self, length: int) -> bool:
         """With the first token beyond the trained length, all of its document turns otherwise."""
         return self.trained < length <= self.trained + 1
+
+
+def _is_factor(value: Any) -> bool:
+    return is_number(value) and 0 < value < math.inf
 
 
 class _Rotation(Function):

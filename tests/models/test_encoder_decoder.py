@@ -12,7 +12,7 @@ from lab.layout import Layout
 from lab.parts.visibility import Full
 from tests.compositions import composed
 from tests.models.flops import counted
-from tests.models.test_decoder import COMBINATIONS, name, same
+from tests.models.test_decoder import COMBINATIONS, limited, name, same
 
 SMALL = ("preset=tiny", "model=encoder_decoder", "objective=seq2seq", "data=reverse", "model.dim=16", "model.inner=24",
          "model.window=3", "model.stride=4", "model.context=16")  # fmt: skip
@@ -36,7 +36,7 @@ def drawn(rows=2):
 
 @pytest.mark.parametrize("choice", COMBINATIONS[::4], ids=name)
 def test_every_composition_holds_together(choice):
-    model = build(choice).double().eval()
+    model = build(choice, *limited(choice)).double().eval()
     source, target = drawn()
     with torch.no_grad():
         whole = model(source, target)

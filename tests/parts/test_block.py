@@ -18,7 +18,7 @@ class Attend(nn.Linear):
 
 
 class Feed(nn.Linear):
-    def forward(self, x, layout=None):
+    def forward(self, x, layout=None, cache=None):
         return super().forward(x)
 
 

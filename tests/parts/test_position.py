@@ -207,13 +207,19 @@ def test_what_is_made_in_inference_serves_training():
     ("settings", "message"),
     [
         ({"short": [1.0, 2.0]}, r"position\.short: \[1\.0, 2\.0\]; a number over 0 for each of the 4 pairs that turn"),
-        ({"long": [1.0, 2.0, 0.0, 3.0]}, r"position\.long: .* a number over 0 for each of the 4"),
+        (
+            {"long": [1.0, 2.0, 0.0, 3.0]},
+            r"position\.long: .*0\.0.*; a list of a number over 0 for each pair that turns",
+        ),
+        ({"long": [1.0, 2.0, float("inf"), 3.0]}, r"position\.long: .*inf.*; a list of a number over 0"),
+        ({"short": 3}, r"position\.short: 3; a list of a number over 0"),
+        ({"short": [True, 1.0, 1.0, 1.0]}, r"position\.short: \[True.*; a list of a number over 0"),
         ({"trained": 1}, r"position\.trained: 1; more than 1 token"),
     ],
 )
 def test_long_rope_takes_factors_that_fit(settings, message):
     with pytest.raises(ValueError, match=message):
-        LongRoPE(16, 8, context=64, factor=4.0, **settings)
+        LongRoPE(16, 8, context=64, factor=4.0, **settings).check_width(8)
 
 
 def test_ntk_slows_the_slowest_pair_by_the_factor_and_leaves_the_fastest():

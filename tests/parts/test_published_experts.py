@@ -51,11 +51,12 @@ def test_a_limit_goes_with_a_capacity():
         ({"limit": 0}, r"ffn\.limit: 0; a whole number, at least 1, or null"),
         ({"limit": 1.5}, r"ffn\.limit: 1\.5; a whole number"),
         ({"jitter": 1.0}, r"ffn\.jitter: 1\.0; choose from 0 to under 1"),
+        ({"limit": 2, "top_k": 2}, r"ffn\.limit: 2; with ffn\.top_k 2 later tokens would count"),
     ],
 )
 def test_values_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message):
-        mixture(top_k=1, **settings)
+        mixture(**{"top_k": 1} | settings)
 
 
 def test_a_single_expert_counts_by_its_score_unless_it_counts_fully():
