@@ -265,7 +265,7 @@ def _compare_pairs(family: Family, run: Run, theirs: Any, tokens: Tensor) -> Par
     (ours.embedding.loss(ours.hidden(source, given), wanted) / wanted.numel()).backward()
     theirs(input_ids=source, labels=wanted).loss.backward()
     found = translate(ours, source, _behind(), begin=0, end=-1, limits=NEW)
-    others = _translated(theirs, source, _real())
+    others = _translated(theirs, source, _real(), family.steady)
     return Parity(
         _share(mine, out.logits),
         max(
@@ -307,8 +307,8 @@ def _packed_pairs(ours: Any, theirs: Any, source: Tensor, target: Tensor) -> flo
     return _share(mine, torch.cat(alone))
 
 
-def _translated(theirs: Any, source: Tensor, seen: Tensor) -> list[list[int]]:
+def _translated(theirs: Any, source: Tensor, seen: Tensor, cached: bool) -> list[list[int]]:
     """Greedy, and never stopping."""
-    settings: Mapping[str, Any] = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    settings: Mapping[str, Any] = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0, "use_cache": cached}
     made = theirs.generate(source, attention_mask=seen.long(), max_new_tokens=NEW, **settings)
     return made[:, 1:].tolist()

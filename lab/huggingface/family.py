@@ -121,6 +121,7 @@ class Family:
         skipped: rows that a module's tensor has there before those that it has here.
         spelt: endings of names in old files, and what they are now.
         ignored: fields of `config.json` that do not change what is computed, each with a reason.
+        steady: generating there with a cache computes what generating without one does.
         small: fields of a model for tests, beyond which `variants` go, by what they are called.
     """
 
@@ -137,6 +138,7 @@ class Family:
     skipped: ClassVar[Mapping[str, int]] = {}
     spelt: ClassVar[Mapping[str, str]] = {}
     ignored: ClassVar[Mapping[str, str]] = {}
+    steady: ClassVar[bool] = True
     small: ClassVar[Mapping[str, Any]]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
 

@@ -16,7 +16,9 @@ class Switch(T5):
     """An expert takes no more than `expert_capacity` tokens of a row, at all times; a token beyond gets nothing.
 
     `router_jitter_noise` acts here, while training, on what the router reads, as in the paper; there, in float32, on what the
-    experts read too. The losses of the routers are here those of each layer, there of all layers of a stack together.
+    experts read too. While generating with a cache, transformers counts an expert's tokens anew at each step, so that nothing
+    is dropped; here they count from the beginning of the document, as without a cache. The losses of the routers are here those
+    of each layer, there of all layers of a stack together.
     """
 
     model_type = "switch_transformers"
@@ -30,6 +32,7 @@ class Switch(T5):
         "output_router_logits": "what a call returns beside the result",
         "router_ignore_padding_tokens": "which transformers leaves aside",
     }
+    steady = False
     defaults = {**T5.defaults, "d_model": 768, "num_heads": 12, "num_layers": 12, "num_decoder_layers": 12}
     small = {
         **T5.small, "num_layers": 4, "num_decoder_layers": 2, "num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 1,
