@@ -469,7 +469,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", ["null", "-1", "nan", "1e400", "abc", "[1,2]"])
-@pytest.mark.parametrize("preset", ["tiny", "mixtral_like"])
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("mixtral_like", marks=pytest.mark.long)])
 def test_no_key_takes_every_value(preset, value):
     chosen = OmegaConf.to_container(compose(f"preset={preset}"))
     texts = ("name", "folder", "start", "logger.", "expert.", "choices.", "overrides", "data.")

@@ -225,6 +225,7 @@ with Stop(note=None):
 """
 
 
+@pytest.mark.long
 def test_ranks_drop_apart_and_continue_to_the_numbers_of_an_uninterrupted_run(corpus, tmp_path, monkeypatch):
     from lab.runs import ranks
 
@@ -252,6 +253,7 @@ def test_ranks_of_all_seeds_have_random_numbers_of_their_own():
     torch.manual_seed(max(started))
 
 
+@pytest.mark.long  # the README's command of it is run each time
 def test_ranks_of_torchrun_leave_one_record(small, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "lab", "train", "--json"]
     words = [*small, "trainer=ddp", "trainer.devices=2", f"folder={tmp_path / 'run'}"]
