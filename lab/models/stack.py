@@ -75,7 +75,8 @@ class Stack(nn.Module):
         def layer(i: int) -> Block:
             position = self.position.at(i)
             own = attend(pattern(causal=causal, layer=i), position.rotates)
-            position.check_width(own.turned)  # type: ignore[arg-type]
+            if own.turned:
+                position.check_width(own.turned)  # type: ignore[arg-type]
             return block(
                 dim=dim,
                 attention=own,

@@ -20,6 +20,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def machine_name() -> str:
+    """The processor, how many cores of it there are, and the accelerator if there is one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    said = f"{processor}, {cores()} core{'s' if cores() > 1 else ''} used"
+    return f"{said}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else said
+
+
 def use_threads(wanted: int | None, processes: int = 1) -> int:
     """Fix the number of threads of this process, since sums depend on it; by default an equal share of the cores."""
     threads = wanted or max(cores() // processes, 1)

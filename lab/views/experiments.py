@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.runs.claim import CONFIRMED, CONTRADICTED, HOLDS, OPEN, REFUTED, UNDECIDED
-from lab.runs.experiment import NOT_RUN, Ended, Experiment
+from lab.runs.conduct import Ended
+from lab.runs.experiment import NOT_RUN, Experiment
 
 STYLES = {
     CONFIRMED: "bold green",

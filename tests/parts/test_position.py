@@ -222,6 +222,17 @@ def test_long_rope_takes_factors_that_fit(settings, message):
         LongRoPE(16, 8, context=64, factor=4.0, **settings).check_width(8)
 
 
+@pytest.mark.parametrize("turned", [8, 4])
+def test_long_rope_has_as_many_factors_as_pairs_turn_in_latent_attention(turned):
+    factors = [1.0, 1.3, 2.0, 4.0][: turned // 2]
+    words = ("preset=tiny", "attention=mla", f"attention.rope_dim={turned}", "position=rope_long", "position.trained=4")
+    own = lab.build(lab.compose(*words, f"position.long={factors}"), vocab_size=50)
+    plain = lab.build(lab.compose(*words, f"position.long={[1.0] * len(factors)}"), vocab_size=50)
+    tokens = torch.arange(12).unsqueeze(0)
+    assert not torch.allclose(own(tokens), plain(tokens))  # beyond 4 tokens the long ones count
+    assert torch.equal(own(tokens[:, :4]), plain(tokens[:, :4]))
+
+
 def test_ntk_slows_the_slowest_pair_by_the_factor_and_leaves_the_fastest():
     plain, scaled = RoPE(64, 32, context=8), NTKRoPE(64, 32, context=8, factor=4.0)
     ratio = plain.speeds(32, torch.device("cpu")) / scaled.speeds(32, torch.device("cpu"))

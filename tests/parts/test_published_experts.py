@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+import lab
 from lab.layout import Layout
 from lab.parts.cycle import Every
 from lab.parts.experts import MixtureOfExperts
@@ -36,6 +37,21 @@ def test_a_limit_takes_the_first_tokens_of_each_document_at_all_times(training):
         alone = layer(x[row : row + 1, start:stop])
         torch.testing.assert_close(out[row, start:stop], alone[0])
     assert not out[1, 11:].any()
+
+
+def test_a_limit_follows_the_rows_of_a_cache():
+    config = lab.compose("preset=tiny", "ffn=moe_switch_limited", "ffn.chosen.limit=2", "model.dim=32")
+    model = lab.build(config, vocab_size=50).double().eval()
+    tokens = torch.randint(50, (3, 10), generator=torch.Generator().manual_seed(0))
+    rows = torch.tensor([2, 2, 0])
+    cache = model.new_cache(3, 10)
+    with torch.no_grad():
+        model(tokens[:, :9], cache=cache)
+        cache.reorder(rows)
+        following = tokens[rows][:, 9:]
+        found = model(following, cache=cache)
+        whole = model(torch.cat([tokens[rows][:, :9], following], dim=1))
+    torch.testing.assert_close(found[:, 0], whole[:, -1])
 
 
 def test_a_limit_goes_with_a_capacity():

@@ -9,7 +9,7 @@ import yaml
 
 from lab.errors import RequestError
 from lab.options import conf_folder
-from lab.runs import experiment
+from lab.runs import conduct
 from lab.runs.comparison.collect import read_runs
 from lab.runs.experiment import experiments, read
 from lab.runs.sweep.driver import write_plan
@@ -148,7 +148,7 @@ def test_a_stage_that_changes_after_its_first_run_is_refused_before_another_run(
     one = read(made())
     root = tmp_path / "root"
     one.terms.write(root / "compare")
-    judged, own = experiment._stage(one, (), root / "compare", one.again["longer"], [0, 1])
+    judged, own = conduct._stage(one, (), root / "compare", one.again["longer"], [0, 1])
     for name, plan in {"compare": Plan(read_sweep(one.sweep)), "longer": Plan(judged, (), own)}.items():
         job = Job(plan, root / name)
         job.folder.mkdir(exist_ok=True)
@@ -158,9 +158,9 @@ def test_a_stage_that_changes_after_its_first_run_is_refused_before_another_run(
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        experiment.run(one, folder=root, driver=driver)
+        conduct.run(one, folder=root, driver=driver)
     with pytest.raises(RequestError, match=r"again: longer: .*longer: holds another sweep"):
-        experiment.run(replace(one, again={"longer": ["model.context=32"]}), folder=root, driver=driver)
+        conduct.run(replace(one, again={"longer": ["model.context=32"]}), folder=root, driver=driver)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_wrong_file_is_refused_before_anything_runs(lab, made, tmp_path, more,
 def test_the_experiments_of_the_lab_can_run(path):
     """Every statement is about a configuration of the sweep, and what is written as a result holds what it must."""
     one = read(path.parent)
-    experiment.check_rule(one)
+    conduct.check_rule(one)
     if one.result:
         assert [each["statement"] for each in one.result["statements"]] == [str(each) for each in one.rule]
 

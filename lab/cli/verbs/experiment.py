@@ -29,20 +29,21 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_json()
     options, others = parser.parse_known_args(arguments)
-    from lab.runs import experiment as runs
+    from lab.runs.conduct import run
+    from lab.runs.experiment import experiments, find
     from lab.views import experiments as views
 
     if options.list == (options.name is not None):
         raise RequestError("name one experiment, or --list all")
     if options.list:
-        found = runs.experiments()
+        found = experiments()
         if options.json:
             print_json([each.to_json() for each in found])
         else:
             views.show(found)
         return 0
     overrides = [override(text) for text in others]
-    ended = runs.run(runs.find(options.name), overrides, options.folder, options.plan, options.jobs)
+    ended = run(find(options.name), overrides, options.folder, options.plan, options.jobs)
     if options.json:
         print_json(ended.to_json())
     else:
